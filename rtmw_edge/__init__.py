@@ -1,0 +1,30 @@
+"""Whole-body pose (RTMW, 133 keypoints, 2D and 3D) on small devices.
+
+>>> import rtmw_edge
+>>> runner = rtmw_edge.load()              # doctest: +SKIP
+>>> poses = runner(image_bgr)              # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .poses import Poses as Poses
+    from .runtime import load as load
+
+__version__ = "0.1.0"
+__all__ = ["Poses", "__version__", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use, so that `import rtmw_edge` stays fast on a board."""
+    if name == "load":
+        from .runtime import load
+
+        return load
+    if name == "Poses":
+        from .poses import Poses
+
+        return Poses
+    raise AttributeError(f"module 'rtmw_edge' has no attribute '{name}'")

@@ -1,0 +1,43 @@
+"""The errors that the toolkit raises on purpose; each carries the exit code that the command line returns.
+
+0 good; 1 a gate or a verification failed; 2 bad usage or bad input; 3 a runtime or device that was asked for is missing.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class RtmwEdgeError(Exception):
+    """Base of all errors raised on purpose: one sentence that says what happened, which value, and what to do."""
+
+    exit_code = 2
+
+
+class BadInputError(RtmwEdgeError):
+    """Bad usage or bad input (exit code 2)."""
+
+
+class VerificationError(RtmwEdgeError):
+    """A gate or a verification failed (exit code 1)."""
+
+    exit_code = 1
+
+
+class NotAvailableError(RtmwEdgeError):
+    """A runtime or device that was asked for is not there (exit code 3)."""
+
+    exit_code = 3
+
+
+def unknown(what: str, value: str, choices: Iterable[str]) -> BadInputError:
+    """The error for a name that is not one of `choices`, with the nearest name when one is near.
+
+    >>> str(unknown("target", "onxn", ["onnx", "ncnn"]))
+    "Unknown target 'onxn'; did you mean 'onnx'? Choose one of: onnx, ncnn."
+    """
+    names = list(choices)
+    near = difflib.get_close_matches(value, names, n=1, cutoff=0.5)
+    hint = f"; did you mean '{near[0]}'?" if near else "."
+    return BadInputError(f"Unknown {what} '{value}'{hint} Choose one of: {', '.join(names)}.")

@@ -1,0 +1,88 @@
+"""Files written whole: to a temporary name beside the target, then renamed; never over what the tool did not write."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import BadInputError
+
+MARKER = ".rtmw-edge"
+"""Name of the marker file that tells a directory written by this tool from somebody else's."""
+
+
+@contextmanager
+def reported_disk_errors(path: Path) -> Iterator[None]:
+    """Turn a full disk, a read-only place or a missing permission into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise BadInputError(
+                f"The disk is full while writing {path}; nothing was kept. Free some space or choose another place."
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
+            raise BadInputError(f"Cannot write {path}: {error.strerror}. Choose another place.") from error
+        raise
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it to `path` on success, remove it on any failure (Ctrl-C too).
+
+    Raises BadInputError when the disk is full or the place cannot be written.
+    """
+    path = Path(path)
+    with reported_disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def staged_directory(out: Path, marker: str = MARKER) -> Iterator[Path]:
+    """Yield an empty directory beside `out`; swap it into place on success, remove it on any failure.
+
+    An existing `out` is replaced only when it is empty or holds the file `marker`, which tells that this tool wrote
+    it; the marker must be among the files that the caller writes. Raises BadInputError otherwise.
+    """
+    out = Path(out)
+    check_replaceable(out, marker)
+    with reported_disk_errors(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        stage = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+        try:
+            yield stage
+            os.chmod(stage, 0o755)
+            if out.exists():
+                old = Path(tempfile.mkdtemp(prefix=f".{out.name}.old.", dir=out.parent))
+                os.replace(out, old / "out")
+                os.replace(stage, out)
+                shutil.rmtree(old)
+            else:
+                os.replace(stage, out)
+        finally:
+            shutil.rmtree(stage, ignore_errors=True)
+
+
+def check_replaceable(out: Path, marker: str = MARKER) -> None:
+    """Raise BadInputError when `out` exists and holds something that this tool did not write."""
+    if out.is_dir():
+        if any(out.iterdir()) and not (out / marker).exists():
+            raise BadInputError(
+                f"Refusing to overwrite '{out}': it is not empty and does not hold a {marker}. Choose another --out."
+            )
+    elif out.exists():
+        raise BadInputError(f"Refusing to overwrite '{out}': it is a file, not a directory. Choose another --out.")
