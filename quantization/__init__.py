@@ -1,0 +1,11 @@
+"""Quantization: which tensors are quantized how (grids), with which scales (tables), and what that does (fake).
+
+Nothing here imports torch but `rtmw_edge.quantization.fake`.
+"""
+
+from __future__ import annotations
+
+from .grids import COMMON, Grid
+from .table import Entry, Table
+
+__all__ = ["COMMON", "Entry", "Grid", "Table"]

@@ -1,0 +1,142 @@
+"""The quantization table: every quantized tensor's scale and where it came from, as one JSON file.
+
+A table is what calibration and quantization-aware training both produce, and what every target writes into its
+format. A point is "<convolution>:input", "<convolution>:weight" or "<convolution>:output", where the convolution is
+named by its path in the network, as in the official state dict: "backbone.stem.0.conv:input".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rtmw_edge.errors import BadInputError
+from rtmw_edge.files import atomic_write
+
+from .grids import GRIDS
+
+FORMAT = "rtmw-edge quantization table"
+VERSION = 1
+KINDS = ("input", "weight", "output")
+MAX_BYTES = 64 << 20
+"""Larger files are refused unread; the largest variant's table has about 1 MB."""
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """One quantized tensor: real = scale * (integer - zero_point), integers in [low, high].
+
+    `scale` is float32, (1,) per tensor (`axis` None) or (C,) per output channel (`axis` 0). `source` says where the
+    scale came from: "percentile 99.99", "weights", "fixed".
+    """
+
+    scale: np.ndarray
+    zero_point: int = 0
+    bits: int = 8
+    axis: int | None = None
+    low: int = -127
+    high: int = 127
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        scale = np.ascontiguousarray(self.scale, np.float32)
+        if scale.ndim != 1 or not scale.size or (self.axis is None and scale.size != 1):
+            raise BadInputError(f"A scale has shape {scale.shape} for axis {self.axis}; it must be (1,) or (C,).")
+        if not (np.isfinite(scale).all() and (scale > 0).all()):
+            raise BadInputError("A scale is not a positive finite number; calibrate again.")
+        scale.setflags(write=False)
+        object.__setattr__(self, "scale", scale)
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Entries by point, for one variant's weights on one grid.
+
+    `provenance` is the calibration manifest: images (path, sha256), seed, method, tool versions.
+    """
+
+    variant: str
+    entries: Mapping[str, Entry]
+    grid: str = "common"
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the bytes that `save` writes."""
+        return hashlib.sha256(self.to_bytes()).hexdigest()
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON: the same table gives the same bytes. A float32 is written as the double that equals it."""
+        document = {
+            "format": FORMAT,
+            "version": VERSION,
+            "variant": self.variant,
+            "grid": self.grid,
+            "provenance": self.provenance,
+            "entries": {point: _entry_to_json(self.entries[point]) for point in sorted(self.entries)},
+        }
+        return (json.dumps(document, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
+
+    def save(self, path: Path) -> None:
+        """Write the table to `path`, whole or not at all."""
+        with atomic_write(path) as temporary:
+            temporary.write_bytes(self.to_bytes())
+
+    @classmethod
+    def load(cls, path: Path) -> Table:
+        """Read a table; raises BadInputError that says what is wrong with the file."""
+        try:
+            size = path.stat().st_size
+            if size > MAX_BYTES:
+                raise BadInputError(f"{path} has {size} bytes, more than any quantization table; give another --table.")
+            document = json.loads(path.read_bytes())
+        except OSError as error:
+            raise BadInputError(f"Cannot read the quantization table {path}: {error.strerror}.") from error
+        except ValueError as error:
+            raise BadInputError(f"{path} is not a quantization table: not JSON ({error}).") from error
+        try:
+            return _table_from_json(document)
+        except BadInputError as error:
+            raise BadInputError(f"{path} is not a quantization table that can be used: {error}") from error
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise BadInputError(
+                f"{path} is not a quantization table that can be used: {type(error).__name__} at {error}."
+            ) from error
+
+
+def _entry_to_json(entry: Entry) -> dict[str, Any]:
+    return {
+        "scale": [float(scale) for scale in entry.scale],
+        "zero_point": entry.zero_point,
+        "bits": entry.bits,
+        "axis": entry.axis,
+        "range": [entry.low, entry.high],
+        "source": entry.source,
+    }
+
+
+def _table_from_json(document: Any) -> Table:
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise BadInputError(f'it does not say "format": "{FORMAT}".')
+    if document["version"] != VERSION:
+        raise BadInputError(f"its version is {document['version']!r}, not {VERSION}; use a newer rtmw-edge.")
+    if document["grid"] not in GRIDS:
+        raise BadInputError(f"its grid is {document['grid']!r}, this tool knows {', '.join(GRIDS)}.")
+    entries = {}
+    for point, item in document["entries"].items():
+        if point.rpartition(":")[2] not in KINDS:
+            raise BadInputError(f"point '{point}' does not end in one of :{', :'.join(KINDS)}.")
+        low, high = item["range"]
+        scale = np.asarray(item["scale"], np.float32)
+        numbers = (int(item["zero_point"]), int(item["bits"]), item["axis"], int(low), int(high))
+        try:
+            entries[point] = Entry(scale, *numbers, source=str(item["source"]))
+        except BadInputError as error:
+            raise BadInputError(f"point '{point}': {error}") from error
+    return Table(str(document["variant"]), entries, document["grid"], document["provenance"])

@@ -1,0 +1,149 @@
+"""What every target is: a format that one deployable network and one quantization table are written into.
+
+A target is a class in `targets/NAME.py` with the methods of `Target` and a module-level instance `TARGET`. It never
+calibrates: the scales come from the table, and `read_scales` reads them back out of the written files, so that
+`check_scales` can compare number by number. The converters of today's targets live in one environment; a target whose
+converter clashes with the others would start it in a process of its own from inside `convert`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from rtmw_edge.quantization import Table
+
+from rtmw_edge.errors import NotAvailableError, VerificationError, unknown
+
+if TYPE_CHECKING:
+    from .rewrites import Deployable
+
+OnStep = Callable[[str], None]
+"""Called with one short line ("tracing", "writing model.onnx") before each step of a long job."""
+
+
+class Precision(str, Enum):
+    """How weights and arithmetic are stored: `fp16` is half-precision weights, with arithmetic asked for in float32."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    INT8 = "int8"
+
+    def __str__(self) -> str:
+        return self.value
+
+    @classmethod
+    def named(cls, name: str) -> Precision:
+        """The precision called `name`; raises BadInputError with the nearest name otherwise."""
+        if name not in {member.value for member in cls}:
+            raise unknown("precision", name, [member.value for member in cls])
+        return cls(name)
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What a conversion wrote.
+
+    `files` maps a role ("model"; "xml", "bin"; "param", "bin") to the file; `input` holds name, dtype and layout of the
+    graph's input; `outputs` maps an axis ("x", "y", "z") to the graph's output name; `tools` maps a distribution to the
+    version that was used; `convolutions` counts "total" and "int8" in the written file.
+    """
+
+    files: dict[str, Path]
+    input: dict[str, str]
+    outputs: dict[str, str]
+    tools: dict[str, str] = field(default_factory=dict)
+    convolutions: dict[str, int] = field(default_factory=dict)
+
+
+class Target(Protocol):
+    """One format. `name` is the word of the command line; `carried` are the kinds of points that an int8 file holds."""
+
+    name: str
+    precisions: tuple[Precision, ...]
+    carried: tuple[str, ...]
+
+    def requirements(self) -> list[str]:
+        """The distributions (names of the package index) that `convert` imports; checked before it is called."""
+        ...
+
+    def convert(
+        self,
+        deployable: Deployable,
+        table: Table | None,
+        precision: Precision,
+        out_dir: Path,
+        batch: int,
+        on_step: OnStep,
+    ) -> Converted:
+        """Write the network's files into the existing directory `out_dir`.
+
+        `table` is given for int8 and None otherwise. The graph has a static batch of `batch` crops, and takes uint8
+        NHWC BGR (ncnn: float32 CHW BGR 0..255), with mean, std and channel order inside.
+        """
+        ...
+
+    def spell(self, scale: np.ndarray) -> np.ndarray:
+        """The float32 numbers that this format stores for a `scale`: itself, or a multiplier such as 1/scale."""
+        ...
+
+    def read_scales(self, files: Mapping[str, Path], deployable: Deployable) -> dict[str, np.ndarray]:
+        """The float32 numbers stored in the written files, by point ("<convolution>:input"), in this format's spelling.
+
+        Reads the files alone; `deployable` serves only to tell which convolution is which where the format keeps no
+        names. A point whose kind is in `carried` and that is not found is left out, and `check_scales` names it.
+        """
+        ...
+
+
+def installed(requirements: Iterable[str]) -> dict[str, str]:
+    """Versions of the distributions in `requirements`; raises NotAvailableError naming those that are missing."""
+    versions: dict[str, str] = {}
+    missing: list[str] = []
+    for name in requirements:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            missing.append(name)
+    if missing:
+        raise NotAvailableError(
+            f'This export needs {", ".join(missing)}, which is not installed. Run: pip install "rtmw-edge[export]".'
+        )
+    return versions
+
+
+def check_scales(table: Table, read: Mapping[str, np.ndarray], target: Target) -> None:
+    """Compare what a file holds with the table, number by number; raise VerificationError naming the first difference.
+
+    Every point of the table whose kind the target carries must be in `read`, and `read` must hold nothing else.
+    """
+    expected = {point: entry for point, entry in table.entries.items() if point.rpartition(":")[2] in target.carried}
+    for point, entry in expected.items():
+        if point not in read:
+            raise VerificationError(f"The written {target.name} file holds no scale for '{point}'; nothing was kept.")
+        wanted = np.asarray(target.spell(entry.scale), np.float32).ravel()
+        found = np.asarray(read[point])
+        if found.dtype != np.float32 or not np.array_equal(wanted, found.ravel()):
+            raise VerificationError(
+                f"The written {target.name} file holds another scale for '{point}' than the table: "
+                f"{_difference(wanted, found.ravel())}; nothing was kept."
+            )
+    extra = sorted(set(read) - set(expected))
+    if extra:
+        raise VerificationError(
+            f"The written {target.name} file quantizes '{extra[0]}', which is not in the table; nothing was kept."
+        )
+
+
+def _difference(wanted: np.ndarray, found: np.ndarray) -> str:
+    if wanted.size != found.size:
+        return f"{found.size} numbers instead of {wanted.size}"
+    if found.dtype != np.float32:
+        return f"stored as {found.dtype}, not float32"
+    index = int(np.flatnonzero(wanted != found)[0])
+    return f"{found[index]!s} instead of {wanted[index]!s} at channel {index}"
