@@ -1,0 +1,75 @@
+"""The command line: one module per command; errors raised on purpose become one line and an exit code."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from ..errors import RtmwEdgeError
+from .data import app as data_app
+from .doctor import doctor
+from .evaluate import evaluate
+from .export import export
+from .fetch import fetch
+from .inspect import inspect
+from .models import models
+from .quickstart import quickstart
+from .run import run
+from .train import train
+from .verify import verify
+
+app = typer.Typer(
+    name="rtmw-edge",
+    help="Whole-body pose (RTMW, 133 keypoints) on small devices: export, run, verify and compare INT8 models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for command in (quickstart, run, export, evaluate, verify, inspect, models, fetch, doctor, train):
+    app.command()(command)
+app.add_typer(data_app, name="data")
+
+
+def _version(value: bool) -> None:
+    if value:
+        from .. import __version__
+
+        print(f"rtmw-edge {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens.")] = False,
+) -> None:
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s", stream=sys.stderr)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 good, 1 verification failed, 2 bad input, 3 not available, 130 interrupted."""
+    try:
+        app(args=arguments)
+    except RtmwEdgeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        print("interrupted; nothing half-written was left", file=sys.stderr)
+        raise SystemExit(130) from None
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`): not our error; devnull keeps the exit quiet.
+        sys.stdout = open("/dev/null", "w")  # noqa: SIM115
+        raise SystemExit(0) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print("error: The disk is full; free some space and run the command again.", file=sys.stderr)
+        raise SystemExit(2) from None

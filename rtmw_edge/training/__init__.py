@@ -1,0 +1,1 @@
+"""Training RTMW on rendered people: losses, augmentation, schedule, weight averaging, the loop."""

@@ -1,0 +1,32 @@
+# make quickstart  sets everything up and runs the main job; make test sets everything up and passes the tests.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.PHONY: quickstart test lint setup clean
+
+quickstart: $(STAMP)
+	$(BIN)/rtmw-edge quickstart $(if $(IMAGE),--image "$(IMAGE)")
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+# mypy sees what users install: the package, not the work tree.
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	rm -rf build/lint && $(BIN)/pip install -q --no-deps --target build/lint .
+	cd build/lint && MYPYPATH=. ../../$(BIN)/mypy --config-file ../../pyproject.toml --python-executable ../../$(BIN)/python -p rtmw_edge
+
+setup: $(STAMP)
+
+# torch first and pinned: an unpinned one brings gigabytes of CUDA. Installed again when pyproject.toml changes.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q torch==2.13.0
+	$(BIN)/pip install -q -c constraints.txt -e ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info quickstart
