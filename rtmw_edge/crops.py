@@ -1,0 +1,155 @@
+"""From image and person box to the network's crop, and from crop coordinates back to the image.
+
+An integer coordinate is the centre of a pixel, as in OpenCV. The transform is mmpose's TopdownAffine without UDP: the
+box is padded by 1.25, widened or heightened to the crop's aspect, and its middle lands on (width / 2, height / 2).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .errors import BadInputError
+
+PADDING = 1.25
+"""How much larger than the person's box the crop is, before its aspect is fixed."""
+
+UInt8 = NDArray[np.uint8]
+Float = NDArray[np.float64]
+
+
+def box_to_crop(boxes: ArrayLike, input_size: tuple[int, int], padding: float = PADDING) -> tuple[Float, Float]:
+    """Centres (N,2) and scales (N,2), both in image pixels, of the crops around `boxes` (N,4) xyxy.
+
+    A scale is the crop's (width, height) in the image, in the aspect of `input_size` (width, height).
+    """
+    corners = np.asarray(boxes, np.float64).reshape(-1, 4)
+    centers = (corners[:, :2] + corners[:, 2:]) / 2
+    wide, high = ((corners[:, 2:] - corners[:, :2]) * padding).T
+    aspect = input_size[0] / input_size[1]
+    width = np.maximum(wide, high * aspect)
+    return centers, np.stack([width, width / aspect], axis=1)
+
+
+def warp_matrix(
+    center: ArrayLike, scale: ArrayLike, input_size: tuple[int, int], rotation_deg: float = 0.0
+) -> NDArray[np.float64]:
+    """The affine (2,3) from image to crop pixels; a positive rotation turns the crop's frame clockwise in the image."""
+    width, height = input_size
+    zoom = width / float(np.asarray(scale)[0])
+    angle = np.deg2rad(rotation_deg)
+    cosine, sine = zoom * np.cos(angle), zoom * np.sin(angle)
+    linear = np.array([[cosine, sine], [-sine, cosine]])
+    shift = np.array([width / 2, height / 2]) - linear @ np.asarray(center, np.float64)
+    return np.column_stack([linear, shift])
+
+
+def crop(
+    image: UInt8, center: ArrayLike, scale: ArrayLike, input_size: tuple[int, int], out: UInt8 | None = None
+) -> UInt8:
+    """The crop (H,W,3) of `image` (H,W,3), bilinear, black outside the image; written into `out` when it is given."""
+    matrix = warp_matrix(center, scale, input_size)
+    warped = cv2.warpAffine(image, matrix, input_size, dst=out, flags=cv2.INTER_LINEAR)
+    return warped  # type: ignore[return-value]
+
+
+def to_image(
+    points: ArrayLike, centers: ArrayLike, scales: ArrayLike, input_size: tuple[int, int]
+) -> NDArray[np.float32]:
+    """Crop pixels `points` (N,K,2|3) back to image pixels; a third coordinate is kept as it is.
+
+    image = crop / (width, height) * scale + center - scale / 2, for `centers` (N,2) and `scales` (N,2).
+    """
+    moved = np.array(points, np.float64)
+    middle, extent = np.asarray(centers)[:, None], np.asarray(scales)[:, None]
+    moved[..., :2] = (moved[..., :2] / np.asarray(input_size) - 0.5) * extent + middle
+    return moved.astype(np.float32)
+
+
+def check_image(image: NDArray) -> UInt8:
+    """`image` when it is a non-empty uint8 BGR array (H,W,3); BadInputError otherwise."""
+    if not isinstance(image, np.ndarray):
+        raise BadInputError(
+            f"The image is a {type(image).__name__}, not an array: pass a uint8 BGR array (height, width, 3)."
+        )
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise BadInputError(
+            f"The image is {image.dtype} of shape {image.shape}, not uint8 BGR (height, width, 3): "
+            "convert it with rtmw_edge.crops.to_bgr8."
+        )
+    if image.size == 0:
+        raise BadInputError(f"The image of shape {image.shape} is empty: pass one of at least 1x1 pixel.")
+    return image
+
+
+def check_boxes(boxes: ArrayLike, image_shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """`boxes` as float32 (N,4) xyxy, N >= 0; BadInputError for one that is not finite, inverted or outside the image.
+
+    A box partly outside is fine. `image_shape` is (height, width, ...).
+    """
+    try:
+        array = np.asarray(boxes, np.float32)
+    except (TypeError, ValueError):
+        raise BadInputError("The boxes are not numbers: pass an array (N,4) of x1, y1, x2, y2.") from None
+    if array.size == 0:
+        return np.zeros((0, 4), np.float32)
+    if array.ndim != 2 or array.shape[1] != 4:
+        raise BadInputError(f"The boxes have shape {array.shape}, not (N,4): pass x1, y1, x2, y2 a person.")
+    height, width = image_shape[:2]
+    x1, y1, x2, y2 = array.T
+    _refuse(array, ~np.isfinite(array).all(axis=1, keepdims=True)[:, 0], "holds a value that is not finite: drop it")
+    _refuse(array, np.asarray((x2 <= x1) | (y2 <= y1)), "is empty or inverted: pass x1 < x2 and y1 < y2")
+    outside = np.asarray((x2 < 0) | (y2 < 0) | (x1 > width - 1) | (y1 > height - 1))
+    _refuse(array, outside, f"lies wholly outside the {width}x{height} image: drop it or check its coordinates")
+    return array
+
+
+def _refuse(boxes: NDArray[np.float32], bad: NDArray[np.bool_], why: str) -> None:
+    if bad.any():
+        index = int(np.argmax(bad))
+        values = ", ".join(f"{value:g}" for value in boxes[index])
+        raise BadInputError(f"Box {index} ({values}) {why}.")
+
+
+def to_bgr8(image: NDArray) -> UInt8:
+    """Any image as uint8 BGR (H,W,3): grey is repeated, alpha is laid over black, 16 bits are scaled to 8.
+
+    Takes uint8 or uint16 of shape (H,W), (H,W,1), (H,W,3) BGR or (H,W,4) BGRA; BadInputError for another.
+    """
+    array = np.asarray(image)
+    channels = array.shape[2] if array.ndim == 3 else 1
+    if array.dtype not in (np.uint8, np.uint16) or array.ndim not in (2, 3) or channels not in (1, 3, 4):
+        raise BadInputError(
+            f"Cannot turn an image of {array.dtype} and shape {array.shape} into 8-bit BGR: "
+            "pass uint8 or uint16 with 1, 3 or 4 channels."
+        )
+    if array.dtype == np.uint16:
+        array = np.round(array / 257.0).astype(np.uint8)
+    colour = array.reshape(*array.shape[:2], channels)
+    if channels == 4:
+        colour = np.round(colour[..., :3] * (colour[..., 3:] / 255.0)).astype(np.uint8)
+    return check_image(np.ascontiguousarray(np.broadcast_to(colour, (*array.shape[:2], 3))))
+
+
+def read_image(path: Path | str) -> UInt8:
+    """The image file as uint8 BGR (H,W,3), turned upright by its EXIF orientation; BadInputError names a bad file."""
+    path = Path(path)
+    try:
+        data = np.frombuffer(path.read_bytes(), np.uint8)
+    except FileNotFoundError:
+        raise BadInputError(f"There is no image {path}: check the path.") from None
+    except OSError as error:
+        raise BadInputError(f"Cannot read the image {path}: {error.strerror}. Check the path.") from error
+    try:
+        image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+        if image is not None and image.dtype == np.uint8 and (image.ndim == 2 or image.shape[2] == 3):
+            # Only OpenCV's colour mode turns by EXIF; it is no use above, where it drops alpha and truncates 16 bits.
+            image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    except cv2.error:
+        image = None
+    if image is None:
+        raise BadInputError(f"Cannot decode {path} as an image: it is damaged, empty or of an unknown format.")
+    return to_bgr8(image)

@@ -1,0 +1,26 @@
+"""Where the tests find figures and, when they are there, the real sample photographs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+SAMPLES_VARIABLE = "RTMW_EDGE_SAMPLES"
+
+
+@pytest.fixture(scope="session")
+def reference_dir() -> Path:
+    """Figures computed by the official implementation; see tests/reference/README.md."""
+    return Path(__file__).parent / "reference"
+
+
+@pytest.fixture(scope="session")
+def samples_dir() -> Path:
+    """The folder of photographs with official annotations, named by RTMW_EDGE_SAMPLES or ../shared/samples."""
+    beside = Path(__file__).parents[2] / "shared" / "samples"
+    folder = Path(os.environ.get(SAMPLES_VARIABLE, beside))
+    if not (folder / "coco").is_dir():
+        pytest.skip(f"no sample photographs at {folder}; set {SAMPLES_VARIABLE} to the folder that holds coco/")
+    return folder
