@@ -100,7 +100,7 @@ def check_boxes(boxes: ArrayLike, image_shape: tuple[int, ...]) -> NDArray[np.fl
         raise BadInputError(f"The boxes have shape {array.shape}, not (N,4): pass x1, y1, x2, y2 a person.")
     height, width = image_shape[:2]
     x1, y1, x2, y2 = array.T
-    _refuse(array, ~np.isfinite(array).all(axis=1, keepdims=True)[:, 0], "holds a value that is not finite: drop it")
+    _refuse(array, ~np.all(np.isfinite(array), axis=1), "holds a value that is not finite: drop it")
     _refuse(array, np.asarray((x2 <= x1) | (y2 <= y1)), "is empty or inverted: pass x1 < x2 and y1 < y2")
     outside = np.asarray((x2 < 0) | (y2 < 0) | (x1 > width - 1) | (y1 > height - 1))
     _refuse(array, outside, f"lies wholly outside the {width}x{height} image: drop it or check its coordinates")
