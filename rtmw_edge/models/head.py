@@ -26,7 +26,7 @@ class RTMWHead(nn.Module):
         self.conv_dec = ConvUnit(shuffled, shuffled, KERNEL, relu=True)
         self.final_layer = ConvUnit(coarse, NUM_KEYPOINTS, KERNEL, relu=True)
         self.final_layer2 = ConvUnit(shuffled + fine, NUM_KEYPOINTS, KERNEL, relu=True)
-        self.ps = nn.PixelShuffle(2)
+        self.ps: nn.Module = nn.PixelShuffle(2)
         self.mlp = nn.Sequential(ScaleNorm(cells), nn.Linear(cells, HIDDEN // 2, bias=False))
         self.mlp2 = nn.Sequential(ScaleNorm(4 * cells), nn.Linear(4 * cells, HIDDEN // 2, bias=False))
         self.gau = GatedAttention(HIDDEN, dropout=dropout)

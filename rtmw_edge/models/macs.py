@@ -21,7 +21,7 @@ def multiply_accumulates(network: nn.Module) -> dict[str, int]:
     """
     variant: Variant = network.variant  # type: ignore[assignment]
     width, height = variant.input_size
-    meta = copy.deepcopy(network).to("meta").eval()
+    meta = copy.deepcopy(network).float().to("meta").eval()
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
         meta(torch.empty(1, 3, height, width, device="meta"))

@@ -1,0 +1,260 @@
+"""The network as every target takes it: batch norm folded and a few blocks said in simpler, safer, equal arithmetic.
+
+Each rewrite computes the same function as the official formulation (`tests/targets/test_rewrites.py` holds each to it
+in float64), so one golden output serves every runtime:
+
+- batch norm is folded into its convolution (in float64), which gets a bias;
+- ScaleNorm divides by 64 before squaring: inputs near 274 over 432 cells sum to 3.6e6, which overflows float16, turns
+  the norm into infinity and every logit into zero;
+- the 9x9 and 13x13 max poolings are the 5x5 one applied twice and three times;
+- hardsigmoid(conv(x)) is relu6(conv(x) + 3) / 6 with the 3 in the convolution's bias;
+- gated attention slices instead of split and unbind, and forms queries and keys as two rank-3 products;
+- the stem's input channels are reversed, so that the network takes BGR as cameras and OpenCV give it.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rtmw_edge.models.attention import SCALE_NORM_EPS, GatedAttention, ScaleNorm
+from rtmw_edge.models.layers import ChannelAttention, ConvUnit, SpatialPyramidPooling
+from rtmw_edge.models.rtmw import RTMW
+from rtmw_edge.models.variants import MEAN_RGB, STD_RGB
+
+Activation = Literal["silu", "relu", "relu6", "none"]
+
+HALF_SAFE = 64.0
+"""A power of two, so dividing by it changes no bit of the mantissa."""
+
+
+class ActConv(nn.Module):
+    """A convolution with bias and its activation; every convolution of a Deployable is one of these.
+
+    `name` is the path of the convolution in the original network ("backbone.stem.0.conv"). `quant_in`, `quant_w` and
+    `quant_out` are where quantization hooks in; ReLU and ReLU6 come before `quant_out`, SiLU after it.
+    """
+
+    def __init__(self, name: str, conv: nn.Conv2d, activation: Activation) -> None:
+        super().__init__()
+        self.name = name
+        self.conv = conv
+        self.activation = activation
+        self.quant_in: nn.Module = nn.Identity()
+        self.quant_w: nn.Module = nn.Identity()
+        self.quant_out: nn.Module = nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.quant_in(x)
+        conv = self.conv
+        if isinstance(self.quant_w, nn.Identity):
+            x = conv(x)  # as a module: pnnx recognizes it by its class
+        else:
+            weight = self.quant_w(conv.weight)
+            x = F.conv2d(x, weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+        if self.activation == "relu":
+            x = F.relu(x)
+        elif self.activation == "relu6":
+            x = F.relu6(x)
+        x = self.quant_out(x)
+        return F.silu(x) if self.activation == "silu" else x
+
+
+class ReLU6ChannelAttention(nn.Module):
+    """x * relu6(fc(mean(x))) / 6, where fc's bias already holds hardsigmoid's 3."""
+
+    def __init__(self, original: ChannelAttention, path: str) -> None:
+        super().__init__()
+        conv = copy.deepcopy(original.fc)
+        assert conv.bias is not None
+        with torch.no_grad():
+            conv.bias += 3.0
+        self.global_avgpool = original.global_avgpool
+        self.fc = ActConv(f"{path}.fc", conv, "relu6")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * (self.fc(self.global_avgpool(x)) * (1.0 / 6.0))
+
+
+class RepeatedPyramidPooling(nn.Module):
+    """Spatial pyramid pooling with one 5x5 maximum, applied once, twice and three times for 5x5, 9x9 and 13x13."""
+
+    def __init__(self, original: SpatialPyramidPooling, path: str) -> None:
+        super().__init__()
+        self.conv1 = folded(original.conv1, f"{path}.conv1")
+        self.pooling = nn.MaxPool2d(5, stride=1, padding=2)
+        self.conv2 = folded(original.conv2, f"{path}.conv2")
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv1(x)
+        five = self.pooling(x)
+        nine = self.pooling(five)
+        return self.conv2(torch.cat((x, five, nine, self.pooling(nine)), dim=1))
+
+
+class HalfSafeScaleNorm(nn.Module):
+    """ScaleNorm whose sum of squares fits float16: the root of sum((x / 64)^2), times 64 after."""
+
+    def __init__(self, original: ScaleNorm) -> None:
+        super().__init__()
+        self.scale = original.scale * HALF_SAFE
+        self.g = nn.Parameter(original.g.detach().clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        small = x * (1.0 / HALF_SAFE)
+        rms = torch.sqrt(torch.sum(small * small, dim=-1, keepdim=True)) * self.scale
+        return x / torch.clamp(rms, min=SCALE_NORM_EPS) * self.g
+
+
+class RankThreeAttention(nn.Module):
+    """Gated attention without split, unbind or rank-4 tensors; half of 1/sqrt(s) is folded into each of q and k.
+
+    Half each keeps queries and keys of one size, so that neither overflows float16 sooner than the other.
+    """
+
+    def __init__(self, original: GatedAttention) -> None:
+        super().__init__()
+        self.hidden = original.hidden
+        self.uv = original.uv
+        self.o = original.o
+        self.ln = HalfSafeScaleNorm(original.ln)
+        self.res_scale = original.res_scale
+        half = original.key_dim**-0.25
+        gamma, beta = original.gamma.detach() * half, original.beta.detach() * half
+        self.q_scale, self.k_scale = (nn.Parameter(row.clone()) for row in gamma)
+        self.q_shift, self.k_shift = (nn.Parameter(row.clone()) for row in beta)
+
+    def forward(self, x: Tensor) -> Tensor:
+        uv = F.silu(self.uv(self.ln(x)))
+        u = uv[:, :, : self.hidden]
+        v = uv[:, :, self.hidden : 2 * self.hidden]
+        base = uv[:, :, 2 * self.hidden :]
+        q = base * self.q_scale + self.q_shift
+        k = base * self.k_scale + self.k_shift
+        attention = F.relu(torch.matmul(q, k.transpose(1, 2)))
+        return self.res_scale(x) + self.o(u * torch.matmul(attention * attention, v))
+
+
+class DepthToSpace(nn.Module):
+    """(N, 4C, H, W) -> (N, C, 2H, 2W) in DCR order: channel (2 dy + dx) C + c goes to channel c, cell (dy, dx)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, channels, height, width = x.shape
+        cells = x.reshape(n, 2, 2, channels // 4, height, width).permute(0, 3, 4, 1, 5, 2)
+        return cells.reshape(n, channels // 4, 2 * height, 2 * width)
+
+
+class Deployable(nn.Module):
+    """An RTMW in deployment form: normalized BGR crops (N, 3, H, W) -> logits (N, 133, bins) per axis."""
+
+    def __init__(self, network: RTMW) -> None:
+        super().__init__()
+        self.variant = network.variant
+        self.backbone, self.neck, self.head = network.backbone, network.neck, network.head
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        return self.head(self.neck(self.backbone(images)))
+
+    def convolutions(self) -> dict[str, ActConv]:
+        """Every convolution by the path that it has in the original network, in that network's order of definition."""
+        return {module.name: module for module in self.modules() if isinstance(module, ActConv)}
+
+
+class FromPixels(nn.Module):
+    """BGR pixels (N, 3, H, W), float 0..255 -> logits; mean and standard deviation are inside the graph."""
+
+    mean: Tensor
+    inverse_std: Tensor
+
+    def __init__(self, network: Deployable) -> None:
+        super().__init__()
+        self.variant = network.variant
+        self.network = network
+        like = next(network.parameters())
+        mean, std = (torch.tensor(rgb[::-1], dtype=torch.float64).reshape(1, 3, 1, 1) for rgb in (MEAN_RGB, STD_RGB))
+        self.register_buffer("mean", mean.to(like), persistent=False)
+        self.register_buffer("inverse_std", (1.0 / std).to(like), persistent=False)
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        return self.network((pixels - self.mean) * self.inverse_std)
+
+
+class FromUint8(FromPixels):
+    """BGR crops as images are in memory, uint8 (N, H, W, 3) -> logits."""
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        return super().forward(pixels.permute(0, 3, 1, 2).to(self.mean.dtype))
+
+
+def deployable(network: RTMW) -> Deployable:
+    """A rewritten copy of `network` in evaluation mode; `network` is left as it is.
+
+    >>> logits_x, logits_y = FromUint8(deployable(build("rtmw-n-256x192")))(crops_uint8)
+    """
+    result = Deployable(copy.deepcopy(network)).eval()
+    _rewrite_children(result, "")
+    stem = next(iter(result.convolutions().values())).conv
+    with torch.no_grad():
+        stem.weight.copy_(stem.weight.flip(1))
+    return result.eval()
+
+
+def with_dcr_shuffle(network: Deployable) -> Deployable:
+    """A copy that upsamples its head in DCR order, for formats that have no other (TFLite's DEPTH_TO_SPACE).
+
+    The channels that enter the shuffle are reordered where they are made and where else they are read, so the function
+    is the same. Do this before calibrating: the per-channel weight scales of `neck.bottom_up_blocks.1.final_conv.conv`
+    follow the new order.
+    """
+    result = copy.deepcopy(network)
+    convolutions = result.convolutions()
+    source = convolutions["neck.bottom_up_blocks.1.final_conv.conv"].conv
+    reader = convolutions["head.final_layer.conv"].conv
+    assert source.bias is not None
+    order = torch.arange(source.out_channels).reshape(-1, 4).T.reshape(-1)
+    with torch.no_grad():
+        source.weight.copy_(source.weight[order])
+        source.bias.copy_(source.bias[order])
+        reader.weight.copy_(reader.weight[:, order])
+    result.head.ps = DepthToSpace()
+    return result
+
+
+def folded(unit: ConvUnit, path: str) -> ActConv:
+    """The unit's convolution with its batch norm (running statistics) folded in; `path` is the unit's."""
+    conv, bn = unit.conv, unit.bn
+    assert bn.running_mean is not None and bn.running_var is not None
+    factor = bn.weight.double() / torch.sqrt(bn.running_var.double() + bn.eps)
+    shift = bn.bias.double() - bn.running_mean.double() * factor
+    result = copy.deepcopy(conv)
+    result.weight = nn.Parameter((conv.weight.double() * factor[:, None, None, None]).to(conv.weight.dtype).detach())
+    result.bias = nn.Parameter(shift.to(conv.weight.dtype).detach())
+    return ActConv(f"{path}.conv", result, "relu" if isinstance(unit.activate, nn.ReLU) else "silu")
+
+
+def _rewrite_children(parent: nn.Module, prefix: str) -> None:
+    for name, child in list(parent.named_children()):
+        path = f"{prefix}{name}"
+        replacement = _rewritten(child, path)
+        if replacement is None:
+            _rewrite_children(child, f"{path}.")
+        else:
+            setattr(parent, name, replacement)
+
+
+def _rewritten(module: nn.Module, path: str) -> nn.Module | None:
+    if isinstance(module, ConvUnit):
+        return folded(module, path)
+    if isinstance(module, ChannelAttention):
+        return ReLU6ChannelAttention(module, path)
+    if isinstance(module, SpatialPyramidPooling):
+        return RepeatedPyramidPooling(module, path)
+    if isinstance(module, ScaleNorm):
+        return HalfSafeScaleNorm(module)
+    if isinstance(module, GatedAttention):
+        return RankThreeAttention(module)
+    return None
