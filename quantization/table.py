@@ -104,7 +104,7 @@ class Table:
             return _table_from_json(document)
         except BadInputError as error:
             raise BadInputError(f"{path} is not a quantization table that can be used: {error}") from error
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise BadInputError(
                 f"{path} is not a quantization table that can be used: {type(error).__name__} at {error}."
             ) from error
@@ -133,7 +133,8 @@ def _table_from_json(document: Any) -> Table:
         if point.rpartition(":")[2] not in KINDS:
             raise BadInputError(f"point '{point}' does not end in one of :{', :'.join(KINDS)}.")
         low, high = item["range"]
-        scale = np.asarray(item["scale"], np.float32)
+        with np.errstate(over="ignore"):
+            scale = np.asarray(item["scale"], np.float32)
         numbers = (int(item["zero_point"]), int(item["bits"]), item["axis"], int(low), int(high))
         try:
             entries[point] = Entry(scale, *numbers, source=str(item["source"]))

@@ -1,0 +1,127 @@
+"""Fake quantization against a convolution computed in integers with numpy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from rtmw_edge.quantization import COMMON, Entry, Table
+from rtmw_edge.quantization.fake import check_table, fake_quantize, weight_arrays
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rtmw_edge.errors import BadInputError
+
+
+class Unit(nn.Module):
+    """A convolution with the hooks that fake quantization fills, as the deployable network has them."""
+
+    def __init__(self, conv: nn.Conv2d, activation: str) -> None:
+        super().__init__()
+        self.conv, self.activation = conv, activation
+        self.quant_in, self.quant_w, self.quant_out = nn.Identity(), nn.Identity(), nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        c = self.conv
+        y = F.conv2d(self.quant_in(x), self.quant_w(c.weight), c.bias, c.stride, c.padding, c.dilation, c.groups)
+        return self.quant_out(F.relu(y) if self.activation == "relu" else y)
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = Unit(nn.Conv2d(3, 8, 3, stride=2, padding=1), "relu")
+        self.second = Unit(nn.Conv2d(8, 8, 5, padding=2, groups=8), "none")
+
+    def convolutions(self) -> dict[str, Unit]:
+        return {"first": self.first, "second": self.second}
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.first(x))
+
+
+@pytest.fixture
+def net() -> Net:
+    torch.manual_seed(0)
+    return Net().eval()
+
+
+def table_for(net: Net) -> Table:
+    scales = {"first:input": 0.02, "first:output": 0.011, "second:input": 0.013, "second:output": 0.009}
+    entries = {point: Entry(np.float32([scale])) for point, scale in scales.items()}
+    for name, unit in net.convolutions().items():
+        entries[f"{name}:weight"] = Entry(COMMON.weight_scale(*weight_arrays(unit), scales[f"{name}:input"]), axis=0)
+    return Table("test", entries)
+
+
+def integer_convolution(integers: np.ndarray, weight: np.ndarray, stride: int, padding: int, groups: int) -> np.ndarray:
+    """(C,H,W) int8 with (O,I,k,k) int8 -> (O,H',W') int64, by plain loops over the kernel."""
+    x = np.pad(integers.astype(np.int64), ((0, 0), (padding, padding), (padding, padding)))
+    out, inner, kernel, _ = weight.shape
+    size = [(x.shape[i] - kernel) // stride + 1 for i in (1, 2)]
+    y = np.zeros((out, *size), np.int64)
+    for o in range(out):
+        first = (o * groups // out) * inner
+        for i in range(inner):
+            for a in range(kernel):
+                for b in range(kernel):
+                    taps = x[first + i, a : a + size[0] * stride : stride, b : b + size[1] * stride : stride]
+                    y[o] += taps * int(weight[o, i, a, b])
+    return y
+
+
+@pytest.mark.parametrize("name", ["first", "second"])
+def test_a_fake_quantized_convolution_equals_integer_arithmetic(net: Net, name: str) -> None:
+    table = table_for(net)
+    unit = fake_quantize(net, table).convolutions()[name]
+    channels = 3 if name == "first" else 8
+    x = np.random.default_rng(5).normal(0, 0.8, (channels, 12, 9)).astype(np.float32)
+    with torch.no_grad():
+        found = unit(torch.from_numpy(x)[None])[0].numpy()
+    scale_in, scale_w, scale_out = (table.entries[f"{name}:{kind}"].scale for kind in ("input", "weight", "output"))
+    conv = net.convolutions()[name].conv
+    weight, bias = weight_arrays(net.convolutions()[name])
+    sums = integer_convolution(
+        COMMON.quantize(x, scale_in), COMMON.quantize(weight, scale_w), conv.stride[0], conv.padding[0], conv.groups
+    )
+    real = sums * (np.float64(scale_in[0]) * scale_w.astype(np.float64))[:, None, None] + bias[:, None, None]
+    if name == "first":
+        real = np.maximum(real, 0)
+    expected = np.clip(np.rint(real / scale_out[0]), -127, 127)
+    # A sum that lies between two integers of the output within float32 rounding may go to either.
+    steps = found / scale_out[0]
+    assert np.abs(steps - np.rint(steps)).max() < 1e-4
+    assert np.abs(np.rint(steps) - expected).max() <= 1 and (np.rint(steps) == expected).mean() > 0.995
+
+
+def test_quantizing_the_output_before_or_after_relu_is_the_same() -> None:
+    x = torch.linspace(-20, 20, 4001)
+    quantize = lambda v: torch.fake_quantize_per_tensor_affine(v, 0.1, 0, -127, 127)  # noqa: E731
+    assert torch.equal(F.relu(quantize(x)), quantize(F.relu(x)))
+
+
+def test_the_float_network_is_left_alone(net: Net) -> None:
+    x = torch.randn(1, 3, 12, 9)
+    before = net(x)
+    quantized = fake_quantize(net, table_for(net))
+    assert torch.equal(net(x), before) and not torch.equal(quantized(x), before)
+
+
+def test_a_table_for_another_network_is_refused(net: Net) -> None:
+    table = table_for(net)
+    without = {point: entry for point, entry in table.entries.items() if point != "second:input"}
+    with pytest.raises(
+        BadInputError, match=r"is for another network \(test\): it lacks 'second:input'; calibrate again"
+    ):
+        check_table(net, Table("test", without))
+    more = {**table.entries, "third:input": table.entries["first:input"]}
+    with pytest.raises(BadInputError, match="it has, and the network has not, 'third:input'"):
+        check_table(net, Table("test", more))
+
+
+def test_a_table_for_other_weights_is_refused(net: Net) -> None:
+    table = table_for(net)
+    with torch.no_grad():
+        net.second.conv.weight *= 1.01
+    with pytest.raises(BadInputError, match="made for other weights: the scales of 'second:weight' differ"):
+        fake_quantize(net, table)

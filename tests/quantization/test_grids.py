@@ -1,0 +1,55 @@
+"""The arithmetic of the common grid against plain integers."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+from rtmw_edge.quantization import COMMON
+from rtmw_edge.quantization.grids import BIAS_LIMIT, RELU6_SCALE, SMALLEST_SCALE
+
+
+def test_scale_is_absmax_over_127_in_float32() -> None:
+    rng = np.random.default_rng(0)
+    absmax = rng.uniform(1e-6, 50, 1000).astype(np.float32)
+    for scale, largest in zip(COMMON.scale_of_range(absmax), absmax, strict=True):
+        exact = Fraction(float(largest)) / 127
+        below, above = (np.nextafter(scale, np.float32(end)) for end in (0, np.inf))
+        assert abs(Fraction(float(scale)) - exact) <= abs(Fraction(float(below)) - exact)
+        assert abs(Fraction(float(scale)) - exact) <= abs(Fraction(float(above)) - exact)
+
+
+def test_zero_range_gives_a_scale_that_still_represents_zero() -> None:
+    scale = COMMON.scale_of_range(0.0)
+    assert scale.dtype == np.float32 and scale.tolist() == [SMALLEST_SCALE]
+    assert COMMON.quantize(np.zeros(3, np.float32), scale).tolist() == [0, 0, 0]
+
+
+def test_quantize_rounds_half_to_even_and_clips_to_127() -> None:
+    scale = np.float32([0.5])
+    values = np.float32([0.25, 0.75, -0.25, -0.75, 1.0, 63.5, 64.0, -63.5, -64.0, 1e9])
+    assert COMMON.quantize(values, scale).tolist() == [0, 2, 0, -2, 2, 127, 127, -127, -127, 127]
+
+
+def test_weights_use_their_whole_range_per_output_channel() -> None:
+    rng = np.random.default_rng(1)
+    weight = (rng.normal(size=(16, 8, 3, 3)) * rng.uniform(1e-3, 10, (16, 1, 1, 1))).astype(np.float32)
+    scale = COMMON.weight_scale(weight, np.zeros(16, np.float32), 0.1)
+    assert np.array_equal(scale, np.abs(weight).max((1, 2, 3)) / np.float32(127))
+    integers = COMMON.quantize(weight, scale)
+    assert integers.dtype == np.int8
+    assert (np.abs(integers.astype(int)).max((1, 2, 3)) == 127).all()
+    assert np.abs(integers * scale[:, None, None, None] - weight).max() <= scale.max() / 2 * (1 + 1e-6)
+
+
+def test_a_dead_channel_with_a_bias_keeps_its_bias_in_int32() -> None:
+    weight, bias = np.zeros((2, 4, 1, 1), np.float32), np.float32([3.0, 0.0])
+    weight[0, 0] = 1e-12
+    scale = COMMON.weight_scale(weight, bias, 0.05)
+    assert abs(bias[0] / (np.float64(0.05) * scale[0])) <= BIAS_LIMIT * (1 + 1e-6)
+    assert scale[1] == SMALLEST_SCALE
+
+
+def test_relu6_scale_covers_six() -> None:
+    assert np.float32(127) * RELU6_SCALE == np.float32(6)
+    assert COMMON.quantize(np.float32([0, 3, 6, 7]), np.array([RELU6_SCALE])).tolist() == [0, 64, 127, 127]

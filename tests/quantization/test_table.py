@@ -1,0 +1,95 @@
+"""The quantization table as a file: exact, canonical, and refusing what it cannot use."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rtmw_edge.quantization import Entry, Table
+
+from rtmw_edge.errors import BadInputError
+
+
+def table() -> Table:
+    rng = np.random.default_rng(3)
+    entries = {
+        "backbone.stem.0.conv:input": Entry(np.float32([0.1]), source="percentile 99.99"),
+        "backbone.stem.0.conv:output": Entry(np.float32([np.nextafter(np.float32(0.3), np.float32(1))]), source="mse"),
+        "backbone.stem.0.conv:weight": Entry(rng.uniform(1e-9, 2, 500).astype(np.float32), axis=0, source="weights"),
+    }
+    return Table("rtmw-n-256x192", entries, provenance={"source": "synthetic:4", "seed": 0})
+
+
+def test_a_saved_table_is_the_same_to_the_last_bit(tmp_path: Path) -> None:
+    saved = table()
+    saved.save(tmp_path / "table.json")
+    loaded = Table.load(tmp_path / "table.json")
+    assert loaded.variant == "rtmw-n-256x192" and loaded.grid == "common"
+    assert loaded.provenance == saved.provenance and loaded.sha256 == saved.sha256
+    for point, entry in saved.entries.items():
+        other = loaded.entries[point]
+        assert other.scale.dtype == np.float32 and other.scale.tobytes() == entry.scale.tobytes(), point
+        assert (other.zero_point, other.bits, other.axis, other.low, other.high, other.source) == (
+            (entry.zero_point, entry.bits, entry.axis, entry.low, entry.high, entry.source)
+        )
+
+
+def test_the_order_of_entries_does_not_change_the_bytes() -> None:
+    first = table()
+    second = Table(first.variant, dict(reversed(list(first.entries.items()))), provenance=first.provenance)
+    assert first.to_bytes() == second.to_bytes()
+
+
+def test_one_bit_of_one_scale_changes_the_hash() -> None:
+    first = table()
+    entry = first.entries["backbone.stem.0.conv:input"]
+    changed = {**first.entries, "backbone.stem.0.conv:input": Entry(np.nextafter(entry.scale, np.float32(1)))}
+    assert Table(first.variant, changed, provenance=first.provenance).sha256 != first.sha256
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"format": "other"}, 'it does not say "format": "rtmw-edge quantization table".'),
+        ({"version": 2}, "its version is 2, not 1; use a newer rtmw-edge."),
+        ({"grid": "affine"}, "its grid is 'affine', this tool knows common."),
+        ({"entries": {"a:middle": {}}}, "point 'a:middle' does not end in one of :input, :weight, :output."),
+        ({"entries": {"a:input": {}}}, "KeyError at 'range'."),
+        ({"entries": None}, "AttributeError"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_told_why(tmp_path: Path, change: dict[str, object], text: str) -> None:
+    path = tmp_path / "table.json"
+    path.write_text(json.dumps({**json.loads(table().to_bytes()), **change}))
+    with pytest.raises(BadInputError) as caught:
+        Table.load(path)
+    assert str(caught.value).startswith(f"{path} is not a quantization table that can be used: ")
+    assert text in str(caught.value)
+
+
+@pytest.mark.parametrize("scale", [[0.0], [-1.0], [float("nan")], [1e39]])
+def test_a_scale_that_is_no_scale_is_refused_by_name(tmp_path: Path, scale: list[float]) -> None:
+    document = json.loads(table().to_bytes())
+    document["entries"]["backbone.stem.0.conv:input"]["scale"] = scale
+    path = tmp_path / "table.json"
+    path.write_text(json.dumps(document))
+    with pytest.raises(BadInputError, match="point 'backbone.stem.0.conv:input': A scale is not a positive finite"):
+        Table.load(path)
+
+
+def test_other_files_are_refused_in_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match=r"Cannot read the quantization table .*absent.json: No such file"):
+        Table.load(tmp_path / "absent.json")
+    (tmp_path / "text.json").write_text("not json")
+    with pytest.raises(BadInputError, match="is not a quantization table: not JSON"):
+        Table.load(tmp_path / "text.json")
+    (tmp_path / "bytes.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(BadInputError, match="is not a quantization table: not JSON"):
+        Table.load(tmp_path / "bytes.json")
+
+
+def test_a_per_tensor_scale_has_one_number() -> None:
+    with pytest.raises(BadInputError, match=r"A scale has shape \(2,\) for axis None"):
+        Entry(np.float32([1, 2]))
