@@ -22,6 +22,7 @@ PARTS: dict[str, slice] = {
 }
 """Half-open index range of every part, in order; together they cover all 133."""
 
+# fmt: off
 _BODY = (
     'nose', 'left_eye', 'right_eye', 'left_ear', 'right_ear', 'left_shoulder', 'right_shoulder', 'left_elbow',
     'right_elbow', 'left_wrist', 'right_wrist', 'left_hip', 'right_hip', 'left_knee', 'right_knee', 'left_ankle',
@@ -30,6 +31,7 @@ _BODY = (
 _FOOT = (
     'left_big_toe', 'left_small_toe', 'left_heel', 'right_big_toe', 'right_small_toe', 'right_heel',
 )
+# fmt: on
 FINGERS = ("thumb", "forefinger", "middle_finger", "ring_finger", "pinky_finger")
 """The fingers in the order of the hands: after the hand root, joints 1 (nearest the root) to 4 (the tip) of each."""
 
@@ -40,6 +42,7 @@ def _hand(side: str) -> tuple[str, ...]:
 
 NAMES: tuple[str, ...] = (*_BODY, *_FOOT, *(f"face-{i}" for i in range(68)), *_hand("left"), *_hand("right"))
 
+# fmt: off
 FLIP: NDArray[np.int64] = np.array([
     0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15, 20, 21, 22, 17, 18, 19, 39, 38, 37, 36, 35, 34, 33, 32,
     31, 30, 29, 28, 27, 26, 25, 24, 23, 49, 48, 47, 46, 45, 44, 43, 42, 41, 40, 50, 51, 52, 53, 58, 57, 56, 55, 54,
@@ -47,8 +50,10 @@ FLIP: NDArray[np.int64] = np.array([
     83, 90, 89, 88, 112, 113, 114, 115, 116, 117, 118, 119, 120, 121, 122, 123, 124, 125, 126, 127, 128, 129, 130,
     131, 132, 91, 92, 93, 94, 95, 96, 97, 98, 99, 100, 101, 102, 103, 104, 105, 106, 107, 108, 109, 110, 111,
 ])
+# fmt: on
 """FLIP[k] is the keypoint that k becomes in the mirrored image; its own inverse."""
 
+# fmt: off
 SIGMAS: NDArray[np.float64] = np.array([
     0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089,
     0.089, 0.068, 0.066, 0.066, 0.092, 0.094, 0.094, 0.042, 0.043, 0.044, 0.043, 0.04, 0.035, 0.031, 0.025, 0.02,
@@ -60,6 +65,7 @@ SIGMAS: NDArray[np.float64] = np.array([
     0.029, 0.022, 0.035, 0.037, 0.047, 0.026, 0.025, 0.024, 0.035, 0.018, 0.024, 0.022, 0.026, 0.017, 0.021, 0.021,
     0.032, 0.02, 0.019, 0.022, 0.031,
 ])
+# fmt: on
 """Standard deviation of human annotation per keypoint, relative to the square root of the person's area (OKS)."""
 
 
@@ -68,12 +74,14 @@ def _finger_bones(root: int) -> tuple[tuple[int, int], ...]:
     return tuple(bone for chain in chains for bone in pairwise(chain))
 
 
+# fmt: off
 LIMBS: tuple[tuple[int, int], ...] = (
     (15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 6), (5, 7), (6, 8), (7, 9), (8, 10), (1,
     2), (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6), (15, 17), (15, 18), (15, 19), (16, 20), (16, 21), (16, 22),
     *_finger_bones(91),
     *_finger_bones(112),
 )
+# fmt: on
 """The 65 lines of the skeleton: body, feet, then 20 bones a hand, finger by finger; the face has none."""
 
 FACE_CONTOURS: tuple[tuple[int, ...], ...] = (
@@ -89,6 +97,7 @@ FACE_CONTOURS: tuple[tuple[int, ...], ...] = (
 )
 """The face as lines to draw; a closed contour repeats its first keypoint."""
 
+# fmt: off
 BONE_PARENTS: NDArray[np.int64] = np.array([
     0, 1, 2, 3, 4, 5, 6, 5, 6, 7, 8, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 23, 24, 25, 26, 27, 28, 29,
     30, 31, 32, 33, 34, 35, 36, 37, 38, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 50, 50, 51, 52, 0, 0, 0, 0, 0, 2, 2, 2, 2, 2, 2,
@@ -96,4 +105,5 @@ BONE_PARENTS: NDArray[np.int64] = np.array([
     91, 100, 101, 102, 91, 104, 105, 106, 91, 108, 109, 110, 8, 112, 113, 114, 113, 112, 117, 118, 117, 112, 121, 122,
     123, 112, 125, 126, 127, 112, 129, 130, 131,
 ])
+# fmt: on
 """Parent of each keypoint in RTMW3D's bone-length loss; 21 keypoints are their own parent (no bone)."""
