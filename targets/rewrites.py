@@ -73,11 +73,11 @@ class ReLU6ChannelAttention(nn.Module):
         assert conv.bias is not None
         with torch.no_grad():
             conv.bias += 3.0
-        self.global_avgpool = original.global_avgpool
         self.fc = ActConv(f"{path}.fc", conv, "relu6")
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * (self.fc(self.global_avgpool(x)) * (1.0 / 6.0))
+        mean = x.mean((2, 3), keepdim=True)  # adaptive pooling exports as gathers (ONNX) and symbolic reshapes (ncnn)
+        return x * (self.fc(mean) * (1.0 / 6.0))
 
 
 class RepeatedPyramidPooling(nn.Module):
@@ -125,8 +125,8 @@ class RankThreeAttention(nn.Module):
         self.res_scale = original.res_scale
         half = original.key_dim**-0.25
         gamma, beta = original.gamma.detach() * half, original.beta.detach() * half
-        self.q_scale, self.k_scale = (nn.Parameter(row.clone()) for row in gamma)
-        self.q_shift, self.k_shift = (nn.Parameter(row.clone()) for row in beta)
+        self.q_scale, self.k_scale = (nn.Parameter(row.clone()[None, None]) for row in gamma)
+        self.q_shift, self.k_shift = (nn.Parameter(row.clone()[None, None]) for row in beta)
 
     def forward(self, x: Tensor) -> Tensor:
         uv = F.silu(self.uv(self.ln(x)))
