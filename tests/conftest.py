@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
+
+# Modules that several test folders share (tiny_models.py) lie beside this file.
+sys.path.insert(0, str(Path(__file__).parent))
 
 SAMPLES_VARIABLE = "RTMW_EDGE_SAMPLES"
 

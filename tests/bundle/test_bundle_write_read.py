@@ -1,0 +1,116 @@
+"""A bundle written is the bundle read, as a directory and as a .zip, and nothing else is ever overwritten."""
+
+from __future__ import annotations
+
+import errno
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_models
+
+from rtmw_edge import bundle
+from rtmw_edge.errors import BadInputError
+
+
+@pytest.fixture(params=["tiny", "tiny.zip"])
+def written(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    return tiny_models.opaque_bundle(tmp_path / request.param)
+
+
+def test_read_gives_back_what_was_written(written: Path) -> None:
+    with bundle.read(written) as opened:
+        manifest = opened.manifest
+        assert (manifest.variant, manifest.target, manifest.precision) == ("tiny", "onnx", "fp32")
+        assert manifest.input_size == (48, 64) and manifest.bins == (96, 128)
+        assert manifest.score == bundle.manifest.Score(2.0, -1.0)
+        assert manifest.tolerance == bundle.TOLERANCES["fp32"]
+        assert manifest.created_by.startswith("rtmw-edge ")
+        assert opened.path("model").read_bytes() == b"no parser ever sees this" * 100
+
+
+def test_golden_vectors_survive(written: Path) -> None:
+    images = tiny_models.crops()
+    x, y = tiny_models.logits(images)
+    with bundle.read(written) as opened:
+        golden = opened.golden()
+    assert np.array_equal(golden.crops, images)
+    assert np.allclose(golden.logits[0], x, rtol=1e-3, atol=1e-5) and np.allclose(
+        golden.logits[1], y, rtol=1e-3, atol=1e-5
+    )
+    assert np.array_equal(golden.keypoints, np.repeat(tiny_models.centers()[:, None], 133, axis=1))
+
+
+def test_an_archive_is_removed_from_the_temporary_directory(tmp_path: Path) -> None:
+    opened = bundle.read(tiny_models.opaque_bundle(tmp_path / "tiny.zip"))
+    assert opened.root.is_dir()
+    opened.close()
+    assert not opened.root.exists()
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny.zip"])
+def test_the_same_files_give_the_same_bytes(tmp_path: Path, name: str) -> None:
+    first = tiny_models.opaque_bundle(tmp_path / "a" / name)
+    second = tiny_models.opaque_bundle(tmp_path / "b" / name)
+    if first.is_dir():
+        first, second = first / "golden.npz", second / "golden.npz"
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_a_bundle_is_replaced_and_nothing_else_is(written: Path) -> None:
+    assert tiny_models.opaque_bundle(written, b"another model" * 9) == written
+    with bundle.read(written) as opened:
+        assert opened.path("model").read_bytes() == b"another model" * 9
+
+
+def test_an_output_folder_that_holds_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter1.tex").write_text("x")
+    with pytest.raises(BadInputError, match=r"Refusing to overwrite '.*thesis': it is not empty .* another --out\."):
+        tiny_models.opaque_bundle(tmp_path / "thesis")
+    assert (tmp_path / "thesis" / "chapter1.tex").read_text() == "x"
+
+
+def test_a_bundle_with_a_note_beside_it_is_not_replaced(tmp_path: Path) -> None:
+    out = tiny_models.opaque_bundle(tmp_path / "tiny")
+    (out / "notes.txt").write_text("measured on Tuesday")
+    with pytest.raises(BadInputError, match="Refusing to overwrite"):
+        tiny_models.opaque_bundle(out)
+    assert (out / "notes.txt").exists()
+
+
+@pytest.mark.parametrize("content", [b"PK\x03\x04 someone else's archive" * 9, b"{}"])
+def test_a_file_of_someone_else_is_not_replaced(tmp_path: Path, content: bytes) -> None:
+    out = tmp_path / "holiday.zip"
+    out.write_bytes(content)
+    with pytest.raises(BadInputError, match="Refusing to overwrite"):
+        tiny_models.opaque_bundle(out)
+    assert out.read_bytes() == content
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny.zip"])
+def test_a_full_disk_leaves_nothing(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("rtmw_edge.bundle.writing.shutil.copyfile", full)
+    with pytest.raises(BadInputError, match=r"The disk is full while writing .*tiny.*Free some space"):
+        tiny_models.opaque_bundle(tmp_path / "out" / name)
+    assert [path.name for path in (tmp_path / "out").iterdir() if path.name != f"{name}.model"] == []
+
+
+def test_fields_that_make_no_manifest_are_refused_when_written(tmp_path: Path) -> None:
+    model = tmp_path / "model.onnx"
+    model.write_bytes(b"x")
+    with pytest.raises(bundle.BundleError, match=r"has precision = 'int4', but it must be one of fp32, fp16, int8"):
+        tiny_models.write_bundle(tmp_path / "out", {"model": model}, precision="int4")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_manifest_is_readable_json(tmp_path: Path) -> None:
+    out = tiny_models.opaque_bundle(tmp_path / "tiny")
+    data = json.loads((out / "manifest.json").read_text())
+    assert (data["format"], data["version"]) == ("rtmw-edge bundle", 1)
+    assert [entry["role"] for entry in data["files"]] == ["model", "golden"]
+    assert out.stat().st_mode & 0o777 == 0o755 and (out / "manifest.json").stat().st_mode & 0o044 == 0o044
