@@ -1,0 +1,173 @@
+"""Hostile and damaged manifests: bounded before they are read, then read to the last key."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tiny_models import fields
+
+from rtmw_edge.bundle import BundleError, Manifest, Reason, limits, read
+
+
+def refused(bundle: Path, text: bytes, reason: Reason, message: str) -> None:
+    (bundle / "manifest.json").write_bytes(text)
+    with pytest.raises(BundleError, match=message) as caught:
+        read(bundle)
+    assert caught.value.reason is reason
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 500
+
+
+def changed(bundle: Path, *path: str, value: Any) -> bytes:
+    """The manifest with one value replaced."""
+    data = json.loads((bundle / "manifest.json").read_text())
+    place = data
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    return json.dumps(data).encode()
+
+
+def test_a_newer_format(good: Path) -> None:
+    text = json.dumps({"format": "rtmw-edge bundle", "version": 2, "a key of tomorrow": 1}).encode()
+    refused(
+        good,
+        text,
+        Reason.NEWER_FORMAT,
+        r"was written by a newer rtmw-edge \(format 2\); this one reads up to 1\. Upgrade with: pip install --upgrade",
+    )
+
+
+@pytest.mark.parametrize("version", [0, -1, True, "1", 1.0, None])
+def test_a_version_that_is_none(good: Path, version: object) -> None:
+    refused(good, changed(good, "version", value=version), Reason.BAD_MANIFEST, "has no valid format version")
+
+
+@pytest.mark.parametrize("text", [b"{}", b'{"name": "a web application", "version": 2}'])
+def test_the_manifest_of_another_program(good: Path, text: bytes) -> None:
+    refused(good, text, Reason.NOT_A_BUNDLE, 'does not say "format": "rtmw-edge bundle"')
+
+
+def test_a_huge_manifest(good: Path) -> None:
+    text = b"[" * (limits.MAX_MANIFEST_BYTES + 1)
+    refused(good, text, Reason.TOO_LARGE, "The manifest.json of .* has over 65536 bytes")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"not json",
+        b"[" * 60_000,
+        b'{"a":' * 10_000,
+        b'{"version": ' + b"9" * 50_000 + b"}",
+        b'{"format": "\xff\xfe"}',
+        b"\xef\xbb\xbf{}",
+    ],
+    ids=["empty", "words", "deep list", "deep object", "endless number", "not utf-8", "byte order mark"],
+)
+def test_what_is_no_json(good: Path, text: bytes) -> None:
+    refused(good, text, Reason.BAD_MANIFEST, "is not valid JSON")
+
+
+@pytest.mark.parametrize("text", [b"[]", b"1", b'"x"', b"null"])
+def test_json_that_is_no_object(good: Path, text: bytes) -> None:
+    refused(good, text, Reason.BAD_MANIFEST, "must hold a JSON object, not")
+
+
+def test_a_key_twice(good: Path) -> None:
+    text = (good / "manifest.json").read_bytes().replace(b'"target": "onnx"', b'"target": "ncnn", "target": "onnx"')
+    refused(good, text, Reason.BAD_MANIFEST, "has the key 'target' twice")
+
+
+@pytest.mark.parametrize("number", [b"NaN", b"Infinity", b"-Infinity"])
+def test_a_number_that_json_does_not_have(good: Path, number: bytes) -> None:
+    text = (good / "manifest.json").read_bytes().replace(b'"a": 2.0', b'"a": ' + number)
+    refused(good, text, Reason.BAD_MANIFEST, f"holds {number.decode()}, which is no JSON number")
+
+
+def test_an_infinite_number_in_digits(good: Path) -> None:
+    text = (good / "manifest.json").read_bytes().replace(b'"a": 2.0', b'"a": 1e999')
+    refused(good, text, Reason.BAD_MANIFEST, r"has a = inf, but it must be a number from")
+
+
+@pytest.mark.parametrize("path", [(), ("input",), ("outputs", "x"), ("score",), ("tolerance",), ("convolutions",)])
+def test_an_unknown_key(good: Path, path: tuple[str, ...]) -> None:
+    text = changed(good, *path, "surprise", value=1)
+    refused(good, text, Reason.BAD_MANIFEST, "has the unknown key 'surprise'")
+
+
+@pytest.mark.parametrize("key", sorted({*fields(), "files", "tolerance", "created_by"}))
+def test_a_missing_key(good: Path, key: str) -> None:
+    data = json.loads((good / "manifest.json").read_text())
+    del data[key]
+    refused(good, json.dumps(data).encode(), Reason.BAD_MANIFEST, f"lacks '{key}'")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("variant",), "a b", "has variant = 'a b', but it must be a plain name"),
+        (("variant",), "\x1b[31m", r"has variant = '\\x1b\[31m'"),
+        (("target",), "coreml", "must be one of onnx, openvino, tflite, ncnn"),
+        (("target",), ["onnx"], "must be printable text"),
+        (("precision",), "int4", "must be one of fp32, fp16, int8"),
+        (("input", "width"), 10**9, "has width = 1000000000, but it must be a whole number from 32 to 1024"),
+        (("input", "width"), 48.0, "has width = 48.0"),
+        (("input", "batch"), 10**6, "has batch = 1000000"),
+        (("input", "batch"), True, "has batch = True"),
+        (("input", "dtype"), "object", "must be one of uint8, float32"),
+        (("input", "color"), "RGB", "must be one of BGR"),
+        (("input", "name"), "n" * 257, "has name = 'nnn.*, but it must be printable text of 1 to 256 characters"),
+        (("input",), None, "'input', must be an object, not None"),
+        (("outputs",), {"y": 1, "x": 2}, "must have the outputs x, y or x, y, z in this order"),
+        (("outputs", "x", "bins"), 10**12, "has bins = 1000000000000"),
+        (("outputs", "x", "bins"), 97, "has 97 x bins for 48 pixels at split 2"),
+        (("split",), 0, "has split = 0, but it must be a number from 1 to 8"),
+        (("z_range",), 2.0, "must have z_range exactly when it has a z output"),
+        (("score", "a"), "2", "has a = '2', but it must be a number"),
+        (("score", "a"), 10**400, "has a = 1000.*, but it must be a number"),
+        (("tolerance", "relative_rms"), 1e9, "has relative_rms = 1000000000.0, but it must be a number from 0 to 1"),
+        (("tolerance", "keypoint_px_p99"), -1, "has keypoint_px_p99 = -1"),
+        (("convolutions", "int8"), 2, "claims 2 int8 convolutions of 1"),
+        (("tools",), {"../x": "1"}, "must have at most 32 tools with plain names"),
+        (("tools",), {f"t{i}": "1" for i in range(33)}, "must have at most 32 tools"),
+        (("tools",), {"t": "line\nline"}, "must be printable text"),
+        (("weights_sha256",), "A" * 64, "must be a sha256 of 64 lower-case hexadecimal digits"),
+        (("table_sha256",), "0" * 63, "must be a sha256"),
+        (("files",), [], r"has files = \[\], but it must be a list of 1 to 16 entries"),
+        (("files",), [{}] * 17, "must be a list of 1 to 16 entries"),
+        (("files",), [[]], r"'files' entry 0, must be an object"),
+    ],
+)
+def test_a_value_of_the_wrong_type_or_range(good: Path, path: tuple[str, ...], value: object, message: str) -> None:
+    refused(good, changed(good, *path, value=value), Reason.BAD_MANIFEST, message)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_value_anywhere_is_taken_or_refused_and_never_crashes(good: Path, data: st.DataObject) -> None:
+    manifest = json.loads((good / "manifest.json").read_text())
+    key = data.draw(st.sampled_from(sorted(manifest)))
+    place = manifest
+    if isinstance(manifest[key], dict) and manifest[key] and data.draw(st.booleans()):
+        place, key = manifest[key], data.draw(st.sampled_from(sorted(manifest[key])))
+    place[key] = data.draw(json_values)
+    text = json.dumps(manifest).encode()
+    try:
+        taken = Manifest.from_json(text, "it")
+    except BundleError as error:
+        assert str(error).isprintable() and len(str(error)) < 500
+    else:
+        assert Manifest.from_json(taken.to_json(), "it") == taken
