@@ -29,7 +29,7 @@ _BODY = (
     'right_ankle',
 )
 _FOOT = (
-    'left_big_toe', 'left_small_toe', 'left_heel', 'right_big_toe', 'right_small_toe', 'right_heel',
+    "left_big_toe", "left_small_toe", "left_heel", "right_big_toe", "right_small_toe", "right_heel",
 )
 # fmt: on
 FINGERS = ("thumb", "forefinger", "middle_finger", "ring_finger", "pinky_finger")

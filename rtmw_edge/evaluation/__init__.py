@@ -1,0 +1,24 @@
+"""How good a runner is: whole-body AP and AR per part by the COCO-WholeBody protocol, PCK, and calibrated scores.
+
+>>> from rtmw_edge.evaluation import evaluate, open_dataset
+>>> evaluate(runner, open_dataset("synthetic:val:100")).parts["left_hand"].ap      # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from .datasets import Dataset, Detections, open_dataset, read_detections
+from .evaluate import Evaluation, evaluate
+from .whole_body_ap import EVALUATED_PARTS, Report, Scores, whole_body_ap
+
+__all__ = [
+    "EVALUATED_PARTS",
+    "Dataset",
+    "Detections",
+    "Evaluation",
+    "Report",
+    "Scores",
+    "evaluate",
+    "open_dataset",
+    "read_detections",
+    "whole_body_ap",
+]

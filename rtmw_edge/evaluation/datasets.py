@@ -1,0 +1,202 @@
+"""What to evaluate on: rendered people, or a COCO-WholeBody annotation file with its images.
+
+A dataset is named by a text: "synthetic:val", "synthetic:val:100", "coco:ANNOTATIONS:IMAGES".
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..crops import read_image
+from ..errors import BadInputError, unknown
+from ..keypoints import NUM_KEYPOINTS
+from ..poses import COCO_FIELDS
+from .whole_body_ap import People
+
+DEFAULT_SYNTHETIC = 500
+
+
+@dataclass(frozen=True, eq=False)
+class Item:
+    """One image (H,W,3) BGR with its labelled people."""
+
+    image_id: int
+    image: NDArray[np.uint8]
+    people: People
+
+
+class Dataset(ABC):
+    """Images in a fixed order; `name` is the text that opens it again."""
+
+    name: str
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Item]: ...
+
+
+def open_dataset(text: str, limit: int | None = None) -> Dataset:
+    """The dataset that `text` names, its first `limit` images if given; BadInputError where there is none such."""
+    kind, _, rest = text.partition(":")
+    if limit is not None and limit < 1:
+        raise BadInputError(f"A limit of {limit} images leaves nothing to evaluate: pass at least 1.")
+    if kind == "synthetic":
+        return _open_synthetic(text, rest, limit)
+    if kind == "coco":
+        annotations, _, images = rest.partition(":")
+        if not annotations or not images:
+            raise BadInputError(f"Cannot read the data set '{text}': write coco:ANNOTATIONS.json:IMAGE_FOLDER.")
+        return CocoWholeBody(Path(annotations), Path(images), limit)
+    raise unknown("data set", kind, ["synthetic", "coco"])
+
+
+def _open_synthetic(text: str, rest: str, limit: int | None) -> Dataset:
+    split, _, count = rest.partition(":")
+    if split != "val":
+        raise unknown("split of rendered people", split, ["val"])
+    if count and not (count.isdecimal() and int(count) > 0):
+        raise BadInputError(f"Cannot read the data set '{text}': write synthetic:val or synthetic:val:100.")
+    people = int(count) if count else DEFAULT_SYNTHETIC
+    return SyntheticPeople(min(people, limit) if limit else people)
+
+
+@dataclass
+class SyntheticPeople(Dataset):
+    """The first `count` people of the renderer's validation split, one an image, rendered once and kept in memory."""
+
+    count: int = DEFAULT_SYNTHETIC
+    _items: list[Item] = field(default_factory=list, repr=False)
+
+    def __post_init__(self) -> None:
+        self.name = f"synthetic:val:{self.count}"
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[Item]:
+        from ..data.synthetic import Renderer
+
+        renderer = Renderer("val") if len(self._items) < self.count else None
+        for index in range(self.count):
+            if index == len(self._items) and renderer is not None:
+                sample = renderer.person(index)
+                person = sample.people[0]
+                people = People(
+                    person.keypoints[None],
+                    person.visible[None],
+                    person.box[None],
+                    np.array([person.area], np.float64),
+                    np.zeros(1, bool),
+                )
+                self._items.append(Item(index, sample.image, people))
+            yield self._items[index]
+
+
+class CocoWholeBody(Dataset):
+    """A COCO-WholeBody annotation file (version 1.0) and the folder of its images, read as they are needed."""
+
+    def __init__(self, annotations: Path, images: Path, limit: int | None = None) -> None:
+        self.name = f"coco:{annotations}:{images}"
+        self.folder = images
+        document = _read_json(annotations, "annotations")
+        if not isinstance(document, dict) or not all(
+            isinstance(document.get(k), list) for k in ("images", "annotations")
+        ):
+            raise BadInputError(
+                f"{annotations} is no COCO annotation file: it needs the lists 'images' and 'annotations'."
+            )
+        if not images.is_dir():
+            raise BadInputError(f"There is no image folder {images}: check the last part of --data.")
+        labels: dict[int, list[dict[str, Any]]] = {}
+        try:
+            for annotation in document["annotations"]:
+                labels.setdefault(annotation["image_id"], []).append(annotation)
+            self._images = [
+                (int(image["id"]), str(image["file_name"]), _people(labels.get(image["id"], [])))
+                for image in document["images"][:limit]
+            ]
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadInputError(
+                f"{annotations} holds no COCO-WholeBody labels ({type(error).__name__}: {error}): use the whole-body "
+                "annotation file, with foot_kpts, face_kpts, lefthand_kpts and righthand_kpts."
+            ) from None
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __iter__(self) -> Iterator[Item]:
+        for image_id, name, people in self._images:
+            yield Item(image_id, read_image(self.folder / name), people)
+
+
+def _people(annotations: list[dict[str, Any]]) -> People:
+    rows = [[value for name in COCO_FIELDS.values() for value in annotation[name]] for annotation in annotations]
+    triples = np.array(rows, np.float64).reshape(len(rows), NUM_KEYPOINTS, 3)
+    boxes = np.array([annotation["bbox"] for annotation in annotations], np.float64).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    return People(
+        triples[..., :2],
+        triples[..., 2],
+        boxes,
+        np.array([annotation["area"] for annotation in annotations], np.float64),
+        np.array([bool(annotation.get("iscrowd", 0)) for annotation in annotations], bool),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """Person boxes (N,4) xyxy and their scores (N,), by image."""
+
+    boxes: dict[int, NDArray[np.float32]]
+    scores: dict[int, NDArray[np.float32]]
+
+    def of(self, image_id: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Boxes and scores of one image; none is fine."""
+        none = np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
+        return self.boxes.get(image_id, none[0]), self.scores.get(image_id, none[1])
+
+
+def read_detections(path: Path) -> Detections:
+    """A COCO result file of boxes: a list of {image_id, category_id, bbox [x, y, w, h], score}; category 1 is a person.
+
+    Boxes that score 0 or less are left out, as mmpose does (bbox_thr 0).
+    """
+    document = _read_json(path, "detections")
+    rows: dict[int, list[list[float]]] = {}
+    try:
+        for entry in document:
+            x, y, width, height = (float(value) for value in entry["bbox"])
+            row = [x, y, x + width, y + height, float(entry["score"])]
+            if not all(math.isfinite(value) for value in row):
+                raise ValueError(f"a value of image {entry['image_id']} is not finite")
+            if int(entry["category_id"]) == 1 and row[4] > 0:
+                rows.setdefault(int(entry["image_id"]), []).append(row)
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadInputError(
+            f"{path} holds no detections ({type(error).__name__}: {error}): it must be a list of "
+            '{"image_id", "category_id", "bbox": [x, y, w, h], "score"}.'
+        ) from None
+    arrays = {image: np.array(values, np.float32) for image, values in rows.items()}
+    return Detections({k: v[:, :4] for k, v in arrays.items()}, {k: v[:, 4] for k, v in arrays.items()})
+
+
+def _read_json(path: Path, what: str) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BadInputError(f"There are no {what} at {path}: check the path.") from None
+    except OSError as error:
+        raise BadInputError(f"Cannot read the {what} {path}: {error.strerror}.") from error
+    except ValueError as error:
+        raise BadInputError(f"The {what} {path} are not JSON: {error}.") from None
