@@ -1,0 +1,74 @@
+"""Where the weights of a variant are: shipped in this folder, fetched into the cache, or named by the user.
+
+A shipped variant is three files here: `NAME.safetensors`, `NAME.md` (its model card) and `NAME.json`, whose
+`score` holds the (a, b) of the calibrated score 1 / (1 + exp(-(a * logit + b))).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from ...errors import BadInputError
+from ..variants import VARIANTS, Variant, variant_named
+
+FOLDER = Path(__file__).parent
+CACHE_VARIABLE = "RTMW_EDGE_CACHE"
+
+
+def cache_dir() -> Path:
+    """The folder of fetched files: $RTMW_EDGE_CACHE, or ~/.cache/rtmw-edge."""
+    named = os.environ.get(CACHE_VARIABLE)
+    return Path(named).expanduser() if named else Path.home() / ".cache" / "rtmw-edge"
+
+
+def embedded(variant: str | Variant) -> Path | None:
+    """The weights of `variant` that ship in the package, if any."""
+    path = FOLDER / f"{_named(variant).name}.safetensors"
+    return path if path.is_file() else None
+
+
+def cached(variant: str | Variant, cache: Path | None = None) -> Path | None:
+    """The official file of `variant` that `rtmw-edge fetch` put into the cache, if any."""
+    official = _named(variant).official
+    path = None if official is None else (cache or cache_dir()) / official.file_name
+    return path if path is not None and path.is_file() else None
+
+
+def find(variant: str | Variant, explicit: Path | None = None) -> Path:
+    """The weights to use: `explicit`, else the shipped ones, else the fetched ones.
+
+    Raises BadInputError that says how to get them when there are none.
+    """
+    variant = _named(variant)
+    if explicit is not None:
+        if not Path(explicit).is_file():
+            raise BadInputError(f"There are no weights at '{explicit}'. Pass --weights a .pth or .safetensors file.")
+        return Path(explicit)
+    path = embedded(variant) or cached(variant)
+    if path is not None:
+        return path
+    if variant.official is not None:
+        raise BadInputError(
+            f"The weights of {variant.name} are not here: run 'rtmw-edge fetch {variant.name}', or pass --weights FILE."
+        )
+    shipped = [name for name in VARIANTS if embedded(name)]
+    ready = f" (weights ship with: {', '.join(shipped)})" if shipped else ""
+    raise BadInputError(
+        f"No weights are published for {variant.name}{ready}: "
+        "train them with 'rtmw-edge train', or pass --weights FILE."
+    )
+
+
+def score_calibration(variant: str | Variant) -> tuple[float, float] | None:
+    """(a, b) of the calibrated score for the shipped weights of `variant`; None when nothing was fitted."""
+    path = FOLDER / f"{_named(variant).name}.json"
+    if not path.is_file():
+        return None
+    score = json.loads(path.read_text()).get("score")
+    return (float(score["a"]), float(score["b"])) if score else None
+
+
+def _named(variant: str | Variant) -> Variant:
+    return variant_named(variant) if isinstance(variant, str) else variant
