@@ -1,0 +1,133 @@
+"""ncnn: pnnx converts the float network; names, normalization, scales and half-precision weights are ours.
+
+Each convolution's layer gets the name of the network's convolution, so that a file tells by itself which scale belongs
+where. An int8 convolution quantizes its input and hands out float32, so outputs are not among the points that ncnn
+carries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rtmw_edge.quantization import Table
+
+from rtmw_edge.errors import BadInputError
+from rtmw_edge.models.variants import MEAN_RGB, STD_RGB
+
+from .base import Converted, OnStep, Precision, installed
+from .half_precision import to_half
+from .ncnn_int8 import convolutions, is_int8, multipliers_of, quantized
+from .ncnn_integer import multiplier
+from .ncnn_model import Layer, NcnnModel, Tensor
+from .weight_matching import match_convolutions
+
+if TYPE_CHECKING:
+    from .rewrites import Deployable
+
+INPUT = "input"
+NORMALIZED = "normalized"
+
+
+class Ncnn:
+    """The target `ncnn`: one float32 CHW BGR crop of 0..255 in, as `Mat.from_pixels` makes it, float32 logits out."""
+
+    name = "ncnn"
+    precisions = (Precision.FP32, Precision.FP16, Precision.INT8)
+    carried = ("input", "weight")
+
+    def requirements(self) -> list[str]:
+        """The distributions that `convert` imports."""
+        return ["torch", "pnnx"]
+
+    def convert(
+        self,
+        deployable: Deployable,
+        table: Table | None,
+        precision: Precision,
+        out_dir: Path,
+        batch: int,
+        on_step: OnStep,
+    ) -> Converted:
+        """Write `model.param` and `model.bin` into `out_dir`; see `Target.convert`."""
+        if batch != 1:
+            raise BadInputError(f"ncnn runs one crop at a time, so a batch of {batch} cannot be exported; use batch 1.")
+        tools = installed(self.requirements())
+        from .ncnn_pnnx import converted
+
+        axes = deployable.variant.axes
+        model = with_convolution_names(converted(deployable, on_step), deployable)
+        model = with_blob_names(normalizing(model), {f"out{i}": axis for i, axis in enumerate(axes)})
+        if table is not None:
+            on_step("writing int8 convolutions")
+            model = quantized(model, {point: entry.scale for point, entry in table.entries.items()})
+        elif precision is Precision.FP16:
+            on_step("halving the weights")
+            model = NcnnModel(tuple(halved(layer) for layer in model.layers))
+        files = {"param": out_dir / "model.param", "bin": out_dir / "model.bin"}
+        model.save(files["param"], files["bin"])
+        found = convolutions(model)
+        return Converted(
+            files=files,
+            input={"name": INPUT, "dtype": "float32", "layout": "CHW"},
+            outputs={axis: axis for axis in axes},
+            tools=tools,
+            convolutions={"total": len(found), "int8": sum(is_int8(layer) for layer in found)},
+        )
+
+    def spell(self, scale: np.ndarray) -> np.ndarray:
+        """ncnn stores multipliers: 1/scale."""
+        return multiplier(scale)
+
+    def read_scales(self, files: Mapping[str, Path], deployable: Deployable) -> dict[str, np.ndarray]:
+        """The multipliers of every int8 convolution in the files, whose layers carry the convolutions' names."""
+        return dict(multipliers_of(NcnnModel.load(files["param"], files["bin"])))
+
+
+def with_convolution_names(model: NcnnModel, deployable: Deployable) -> NcnnModel:
+    """Call every convolution's layer by the path that the convolution has in the network."""
+    found = {}
+    for layer in convolutions(model):
+        weight, bias = (tensor.data.astype(np.float32) for tensor in layer.tensors)
+        kernel = (layer.integer(11, layer.integer(1)), layer.integer(1))
+        found[layer.name] = (weight.reshape(layer.integer(0), -1, *kernel), bias)
+    names = match_convolutions(found, deployable)
+    return NcnnModel(tuple(replace(layer, name=names.get(layer.name, layer.name)) for layer in model.layers))
+
+
+def normalizing(model: NcnnModel) -> NcnnModel:
+    """Put (pixel - mean) / std in front, as one Scale layer: pixel * (1/std) + (-mean/std), BGR."""
+    mean, std = (np.array(rgb[::-1], np.float64) for rgb in (MEAN_RGB, STD_RGB))
+    weights = tuple(Tensor(values.astype(np.float32), tagged=False) for values in (1 / std, -mean / std))
+    first, *rest = with_blob_names(model, {"in0": NORMALIZED}).layers
+    scale = Layer("Scale", "normalize", (INPUT,), (NORMALIZED,), {0: "3", 1: "1"}, weights)
+    return NcnnModel((replace(first, name=INPUT, tops=(INPUT,)), scale, *rest))
+
+
+def with_blob_names(model: NcnnModel, names: Mapping[str, str]) -> NcnnModel:
+    """Rename blobs."""
+    return NcnnModel(
+        tuple(
+            replace(
+                layer,
+                bottoms=tuple(names.get(blob, blob) for blob in layer.bottoms),
+                tops=tuple(names.get(blob, blob) for blob in layer.tops),
+            )
+            for layer in model.layers
+        )
+    )
+
+
+def halved(layer: Layer) -> Layer:
+    """A layer with its weights, the tagged tensors, in float16; biases and constants stay float32."""
+    tensors = [
+        replace(tensor, data=to_half(tensor.data.astype(np.float32), layer.name)) if tensor.tagged else tensor
+        for tensor in layer.tensors
+    ]
+    return replace(layer, tensors=tuple(tensors))
+
+
+TARGET = Ncnn()

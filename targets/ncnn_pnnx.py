@@ -1,0 +1,40 @@
+"""The float conversion torch -> ncnn by pnnx, from TorchScript: from ONNX it writes wrong networks without an error."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rtmw_edge.errors import RtmwEdgeError
+
+from .base import OnStep
+from .converter_process import run_converter
+from .ncnn_model import NcnnModel
+
+if TYPE_CHECKING:
+    from .rewrites import Deployable
+
+
+def converted(deployable: Deployable, on_step: OnStep) -> NcnnModel:
+    """The network as pnnx writes it in float32: blob `in0` (3,H,W) normalized BGR -> blobs `out0`, `out1`, ..."""
+    import pnnx
+    import torch
+
+    width, height = deployable.variant.input_size
+    on_step("tracing the network")
+    with torch.no_grad():
+        traced = torch.jit.trace(deployable, torch.zeros(1, 3, height, width))
+    with tempfile.TemporaryDirectory(prefix="rtmw-edge-") as name:
+        folder = Path(name)
+        traced.save(str(folder / "network.pt"))
+        on_step("converting with pnnx")
+        shape = f"inputshape=[1,3,{height},{width}]"
+        run_converter("pnnx", [pnnx.EXEC_PATH, "network.pt", shape, "fp16=0", "optlevel=2"], folder)
+        param, binary = folder / "network.ncnn.param", folder / "network.ncnn.bin"
+        if not param.exists() or not binary.exists():
+            raise RtmwEdgeError(
+                "pnnx ended without an error but wrote no ncnn network; install the version of "
+                "rtmw-edge[export] that this tool was tested with."
+            )
+        return NcnnModel.load(param, binary)

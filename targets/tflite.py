@@ -1,0 +1,124 @@
+"""TFLite: litert-torch converts the float network; scales and half-precision weights are then written into its graph.
+
+The int8 file is ours rather than ai-edge-quantizer's: that computes weight scales itself, while here every number comes
+from the quantization table.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rtmw_edge.quantization import Table
+
+from .base import Converted, OnStep, Precision, installed
+from .converter_process import run_converter
+from .weight_matching import match_convolutions
+
+if TYPE_CHECKING:
+    from .rewrites import Deployable
+    from .tflite_model import GraphEditor
+
+INPUT = "input"
+
+
+class TFLite:
+    """The target `tflite`, for LiteRT and XNNPACK: uint8 NHWC BGR in, float32 logits out."""
+
+    name = "tflite"
+    precisions = (Precision.FP32, Precision.FP16, Precision.INT8)
+    carried = ("input", "weight", "output")
+
+    def requirements(self) -> list[str]:
+        """The distributions that `convert` imports."""
+        return ["torch", "litert-torch", "ai-edge-litert"]
+
+    def convert(
+        self,
+        deployable: Deployable,
+        table: Table | None,
+        precision: Precision,
+        out_dir: Path,
+        batch: int,
+        on_step: OnStep,
+    ) -> Converted:
+        """Write `model.tflite` into `out_dir`; see `Target.convert`."""
+        tools = installed(self.requirements())
+        from .tflite_int8 import halve_weights, quantize
+        from .tflite_model import CONVOLUTIONS, GraphEditor
+
+        path = out_dir / "model.tflite"
+        _convert_float(deployable, path, batch, on_step)
+        graph = GraphEditor(path)
+        names = _names(graph, deployable)
+        axes = deployable.variant.axes
+        graph.rename_signature([INPUT], axes)
+        if table is not None:
+            on_step("writing int8 convolutions")
+            quantized = quantize(graph, names, table)
+        else:
+            quantized = 0
+            if precision is Precision.FP16:
+                on_step("halving the weights")
+                halve_weights(graph)
+        total = sum(1 for _ in graph.operators(*CONVOLUTIONS))
+        graph.save(path)
+        return Converted(
+            files={"model": path},
+            input={"name": INPUT, "dtype": "uint8", "layout": "NHWC"},
+            outputs={axis: axis for axis in axes},
+            tools=tools,
+            convolutions={"total": total, "int8": quantized},
+        )
+
+    def spell(self, scale: np.ndarray) -> np.ndarray:
+        """TFLite stores scales as they are."""
+        return scale
+
+    def read_scales(self, files: Mapping[str, Path], deployable: Deployable) -> dict[str, np.ndarray]:
+        """The scales of every int8 convolution in the file, whose tensors carry the table's names."""
+        from .tflite_int8 import scales_of
+        from .tflite_model import GraphEditor
+
+        return dict(scales_of(GraphEditor(files["model"])))
+
+
+def _convert_float(deployable: Deployable, path: Path, batch: int, on_step: OnStep) -> None:
+    import torch
+
+    from .rewrites import FromUint8
+
+    width, height = deployable.variant.input_size
+    on_step("tracing the network")
+    program = torch.export.export(
+        FromUint8(deployable).eval(), (torch.zeros(batch, height, width, 3, dtype=torch.uint8),)
+    )
+    with tempfile.TemporaryDirectory(prefix="rtmw-edge-") as folder:
+        torch.export.save(program, Path(folder) / "network.pt2")
+        on_step("converting with litert-torch")
+        command = [sys.executable, "-m", f"{__package__}.tflite_convert", "network.pt2", "network.tflite"]
+        run_converter("litert-torch", command, Path(folder))
+        path.write_bytes((Path(folder) / "network.tflite").read_bytes())
+
+
+def _names(graph: GraphEditor, deployable: Deployable) -> dict[int, str]:
+    """Convolution names by the index of the weight tensor."""
+    from .tflite_int8 import weight_axis
+    from .tflite_model import CONVOLUTIONS
+
+    found: dict[int, tuple[Any, Any]] = {}
+    for operator in graph.operators(*CONVOLUTIONS):
+        weight, bias = (graph.constant(int(index)) for index in operator.inputs[1:3])
+        assert weight is not None and bias is not None
+        channels_first = (
+            weight.transpose(0, 3, 1, 2) if weight_axis(graph, operator) == 0 else weight.transpose(3, 0, 1, 2)
+        )
+        found[int(operator.inputs[1])] = (channels_first, bias)
+    return match_convolutions(found, deployable)
+
+
+TARGET = TFLite()
