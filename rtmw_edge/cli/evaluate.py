@@ -1,0 +1,98 @@
+"""`rtmw-edge evaluate`: average precision per body part of a bundle, or of a variant in PyTorch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from ..evaluation import Evaluation
+    from ..runtime import Runner
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A bundle, 'builtin', or a variant (run by PyTorch, the reference).")],
+    data: Annotated[str, typer.Option(help="synthetic:val[:N] or coco:ANNOTATIONS:IMAGES.")] = "synthetic:val",
+    weights: Annotated[Path | None, typer.Option(help="Weights of the variant.")] = None,
+    detections: Annotated[Path | None, typer.Option(help="Detected person boxes, a COCO result file.")] = None,
+    flip: Annotated[
+        bool, typer.Option("--flip", help="Average with the mirror image, as official figures do.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="Device to run on.")] = "cpu",
+    threads: Annotated[int | None, typer.Option(help="Threads of the runtime.", min=1)] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first images.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")] = None,
+) -> None:
+    """Body, foot, face, hand and whole-body AP and AR by the COCO-WholeBody protocol, and PCK."""
+    import json
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from ..evaluation import evaluate as run_evaluation
+    from ..evaluation import open_dataset, read_detections
+    from ..files import atomic_write
+
+    dataset = open_dataset(data, limit)
+    boxes = read_detections(detections) if detections else None
+    runner = _open(model, weights, device, threads)
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    try:
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+            task = progress.add_task("evaluating", total=len(dataset))
+            result = run_evaluation(
+                runner,
+                dataset,
+                detections=boxes,
+                flip=flip,
+                on_progress=lambda done, total: progress.update(task, completed=done, total=total),
+            )
+    finally:
+        runner.close()
+    _print_table(model, result)
+    if json_file:
+        with atomic_write(json_file) as temporary:
+            temporary.write_text(json.dumps({"model": model, **result.to_dict()}, indent=1) + "\n", encoding="utf-8")
+
+
+def _open(model: str, weights: Path | None, device: str, threads: int | None) -> Runner:
+    from ..errors import BadInputError
+    from ..runtime import load, torch_runner
+
+    if model == "builtin" or Path(model).exists():
+        if weights:
+            raise BadInputError(
+                f"--weights goes with a variant, and {model} is a bundle, which has its own: leave it out."
+            )
+        return load(model, device=device, threads=threads)
+    if "/" in model or model.endswith(".zip"):
+        raise BadInputError(f"There is no bundle at {model}: check the path.")
+    from ..models.variants import variant_named
+
+    return torch_runner(variant_named(model).name, weights=weights, device=device)
+
+
+def _print_table(model: str, result: Evaluation) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    def percent(value: float) -> str:
+        return "-" if value < 0 else f"{100 * value:.1f}"
+
+    flipped = ", flip test" if result.flip else ""
+    title = (
+        f"{model} on {result.dataset}: {result.images} images, {result.people} people, {result.boxes} boxes{flipped}"
+    )
+    table = Table(title=title, title_justify="left")
+    table.add_column("part, %")
+    for name in ("AP", "AP.50", "AP.75", "AR", *(["PCK@5%"] if result.pck else [])):
+        table.add_column(name, justify="right")
+    for part, scores in result.parts.items():
+        figures = [scores.ap, scores.ap50, scores.ap75, scores.ar]
+        if result.pck:
+            figures.append(result.pck[part])
+        table.add_row(part.replace("_", " "), *(percent(figure) for figure in figures))
+    Console().print(table)
