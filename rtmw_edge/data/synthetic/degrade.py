@@ -1,0 +1,90 @@
+"""What cameras and files do to a picture: blur, colour, noise, low resolution, compression."""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from .body import FloatArray
+
+
+@numba.njit(fastmath=True, cache=True)
+def _curve(image, gain, offset, gamma, grey, noise, speckle, out):  # type: ignore[no-untyped-def]
+    """Gamma, contrast and colour balance, desaturation and noise in one pass over (H,W,3) float32."""
+    count = speckle.shape[0]
+    at = 0
+    for y in range(image.shape[0]):
+        at = (at * 31 + y * 977 + 13) % (count - 3 * image.shape[1] - 1)
+        for x in range(image.shape[1]):
+            blue, green, red = image[y, x, 0], image[y, x, 1], image[y, x, 2]
+            mean = np.float32(0.114) * blue + np.float32(0.587) * green + np.float32(0.299) * red
+            for k in range(3):
+                value = image[y, x, k]
+                value = max(np.float32(0), value + grey * (mean - value)) * np.float32(1 / 255)
+                if gamma != 1:
+                    value = value**gamma
+                value = value * np.float32(255) * gain[k] + offset[k] + noise * speckle[at + 3 * x + k]
+                out[y, x, k] = np.uint8(min(np.float32(255), max(np.float32(0), value)))
+
+
+def _motion_kernel(rng: np.random.Generator, length: int) -> FloatArray:
+    line = np.zeros((length, length), np.float32)
+    line[length // 2] = 1
+    turn = cv2.getRotationMatrix2D((length / 2 - 0.5, length / 2 - 0.5), float(rng.uniform(0, 180)), 1)
+    line = cv2.warpAffine(line, turn, (length, length))
+    return line / max(float(line.sum()), 1e-3)
+
+
+def degrade(image: FloatArray, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """A picture (H,W,3) float32 BGR, nominally 0..255, as a worse uint8 one of the same size."""
+    height, width = image.shape[:2]
+    if rng.random() < 0.35:
+        image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.3, 1.5)))
+    if rng.random() < 0.1:
+        image = cv2.filter2D(image, -1, _motion_kernel(rng, int(rng.integers(3, 11))))
+    # Small people, enlarged: the body is 30 to 150 pixels high in the picture it came from.
+    small = 1.0
+    if rng.random() < 0.3:
+        small = math.exp(rng.uniform(math.log(0.18), math.log(0.7)))
+        image = cv2.resize(image, (max(8, int(width * small)), max(8, int(height * small))), interpolation=cv2.INTER_AREA)
+    out = _expose(image, rng)
+    if rng.random() < 0.45:
+        quality = int(rng.integers(20, 93))
+        out = cv2.imdecode(cv2.imencode(".jpg", out, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
+    if out.shape[:2] != (height, width):
+        way = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_NEAREST)[rng.choice(3, p=(0.55, 0.35, 0.1))]
+        out = cv2.resize(out, (width, height), interpolation=way)
+    return out
+
+
+_SPECKLE = np.random.default_rng(0).standard_normal(400_000, dtype=np.float32)
+
+
+def _expose(image: FloatArray, rng: np.random.Generator) -> NDArray[np.uint8]:
+    mean = float(image[::4, ::4].mean())
+    exposure = min(3.0, max(1.0, rng.uniform(45, 80) / max(mean, 1.0)))  # nobody keeps a black picture
+    contrast = rng.uniform(0.6, 1.25)
+    gain = np.full(3, contrast)
+    if rng.random() < 0.4:
+        gain *= rng.uniform(0.8, 1.2, 3)
+    offset = np.full(3, 128 * (1 - contrast) + rng.normal(0, 14))
+    gamma = rng.uniform(0.6, 1.5) if rng.random() < 0.5 else 1.0
+    grey = 1.0 if rng.random() < 0.06 else rng.uniform(-0.4, 0.7) if rng.random() < 0.5 else 0.0
+    noise = rng.uniform(0, 12) if rng.random() < 0.6 else 0.0
+    out = np.empty(image.shape, np.uint8)
+    shift = int(rng.integers(len(_SPECKLE) // 2))
+    _curve(
+        image,
+        (gain * exposure).astype(np.float32),
+        offset.astype(np.float32),
+        np.float32(gamma),
+        np.float32(grey),
+        np.float32(noise),
+        _SPECKLE[shift:],
+        out,
+    )
+    return out

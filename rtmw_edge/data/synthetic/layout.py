@@ -1,0 +1,145 @@
+"""Fields on the mesh that clothes, hair and colours are drawn along, measured once on an average adult at rest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .body import Body, FloatArray, RestBodies, load_body
+from .identity import average_adult
+from .keypoint_table import FACE, KeypointTable
+from .mesh import vertex_normals
+
+SKIN_PARTS = ("body", "helper-l-eye", "helper-r-eye", "helper-tongue", "helper-upper-teeth", "helper-lower-teeth")
+GARMENT, SKIRT, HAIR = "helper-tights", "helper-skirt", "helper-hair"
+ANKLE_HEIGHT = -0.70
+"""Height (m, at rest) below which the garment mesh is a shoe."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Per-vertex fields (V,) of the average adult; heights in metres, positions along limbs in 0..1."""
+
+    canonical: FloatArray
+    """Vertices (V,3) at rest."""
+    normals: FloatArray
+    """Unit normals (V,3) at rest."""
+    arm: FloatArray
+    """Weight of arm and hand bones."""
+    along_arm: FloatArray
+    """0 at the shoulder, 1 at the wrist."""
+    along_leg: FloatArray
+    """0 at the hip, 1 at the ankle; negative above."""
+    scalp: FloatArray
+    """Height over the hair line; negative on the face and below."""
+    beard: FloatArray
+    """Positive where a beard grows."""
+    head: FloatArray
+    """Weight of head and neck bones."""
+    garment: NDArray[np.int64]
+    skirt: NDArray[np.int64]
+    hair: NDArray[np.int64]
+    skin: NDArray[np.int64]
+    covered_by: NDArray[np.int64]
+    """For each vertex of `skin`, the garment vertex that lies over it, or -1."""
+    neck_height: float
+    waist_height: float
+    eye_height: float
+    brow: FloatArray
+    """The five points (5,3) of the left brow."""
+    eyes: FloatArray
+    """Centres (2,3) of the left and the right eyeball."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What all people share: the body, its layout and its keypoints."""
+
+    body: Body
+    layout: Layout
+    keypoints: KeypointTable
+    height: float
+    """Distance from head to foot bone of the average adult, metres."""
+
+
+@lru_cache(maxsize=1)
+def load_figure() -> Figure:
+    """The one figure of this process."""
+    body = load_body()
+    rest = body.rest(average_adult(body))
+    table = KeypointTable(body, rest)
+    height = np.linalg.norm(rest.heads[0, body.bone["head"]] - rest.heads[0, body.bone["foot.L"]])
+    return Figure(body, _measure(body, rest, table), table, float(height))
+
+
+def _measure(body: Body, rest: RestBodies, table: KeypointTable) -> Layout:
+    v, heads = np.ascontiguousarray(rest.vertices[0]), rest.heads[0]
+    head_of = {name: heads[i] for name, i in body.bone.items()}
+    arms = [
+        _along([head_of[f"{name}.{side}"] for name in ("upperarm01", "lowerarm01", "wrist")], v) for side in ("L", "R")
+    ]
+    hip, foot = head_of["upperleg01.L"][2], head_of["foot.L"][2]
+    eye_height = float(head_of["eye.L"][2])
+    head = body.region("head", "neck", "eye")
+    relative = v - np.array([0, 0, eye_height], np.float32)
+    hair_line = np.interp(
+        relative[:, 1], [-0.14, -0.10, -0.06, -0.03, 0, 0.05], [0.075, 0.07, 0.045, -0.005, -0.05, -0.075]
+    )
+    scalp = np.where((head > 0.5) & (body.masks["ears"] <= 0.3), relative[:, 2] - hair_line, -1)
+    beard_line = np.interp(relative[:, 1], [-0.2, -0.15, -0.10, -0.05, -0.03], [-0.045, -0.045, -0.055, -0.02, -0.01])
+    jaw = (head > 0.5) & (relative[:, 1] < -0.02) & (relative[:, 2] > -0.135)
+    skin, garment = body.part_vertices("body"), body.part_vertices(GARMENT)
+    eyes = [v[body.part_vertices(part)].mean(0) for part in ("helper-l-eye", "helper-r-eye")]
+    return Layout(
+        canonical=v,
+        normals=vertex_normals(v, np.concatenate([body.part[part] for part in (*SKIN_PARTS, GARMENT, SKIRT, HAIR)])),
+        arm=body.region("upperarm", "lowerarm", "wrist", "finger", "metac").astype(np.float32),
+        along_arm=np.where(v[:, 0] > 0, *arms).astype(np.float32),
+        along_leg=((hip - v[:, 2]) / (hip - foot)).astype(np.float32),
+        scalp=scalp.astype(np.float32),
+        beard=np.where(jaw, beard_line - relative[:, 2], -1).astype(np.float32),
+        head=head.astype(np.float32),
+        garment=garment,
+        skirt=body.part_vertices(SKIRT),
+        hair=body.part_vertices(HAIR),
+        skin=skin,
+        covered_by=_nearest(v[skin], v[garment], 0.04, garment),
+        neck_height=float(head_of["neck01"][2]),
+        waist_height=float(head_of["spine03"][2] + head_of["spine04"][2]) / 2,
+        eye_height=eye_height,
+        brow=table(v, heads)[FACE + 22 : FACE + 27],
+        eyes=np.stack(eyes).astype(np.float32),
+    )
+
+
+def _along(chain: list[FloatArray], points: FloatArray) -> FloatArray:
+    """Position 0..1 along a chain of joints of the place nearest to each point, (V,)."""
+    joints = np.stack(chain)
+    length = np.r_[0, np.cumsum(np.linalg.norm(np.diff(joints, axis=0), axis=1))]
+    nearest, out = np.full(len(points), np.inf), np.zeros(len(points))
+    for i, (start, end) in enumerate(zip(joints[:-1], joints[1:], strict=True)):
+        step = end - start
+        t = np.clip((points - start) @ step / (step @ step), 0, 1)
+        distance = np.linalg.norm(points - start - t[:, None] * step, axis=1)
+        closer = distance < nearest
+        nearest[closer] = distance[closer]
+        out[closer] = ((length[i] + t * (length[i + 1] - length[i])) / length[-1])[closer]
+    return out
+
+
+def _nearest(
+    points: FloatArray, others: FloatArray, within: float, ids: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """For each point (P,3) the id of the nearest of `others` (Q,3) that is less than `within` away, else -1."""
+    out = np.empty(len(points), np.int64)
+    squares = (others**2).sum(1)
+    for start in range(0, len(points), 2048):
+        chunk = points[start : start + 2048]
+        distance = (chunk**2).sum(1)[:, None] - 2 * chunk @ others.T + squares
+        best = distance.argmin(1)
+        near = distance[np.arange(len(chunk)), best] < within**2
+        out[start : start + 2048] = np.where(near, ids[best], -1)
+    return out

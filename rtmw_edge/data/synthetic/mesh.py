@@ -1,0 +1,72 @@
+"""Compiled kernels on meshes: bone transforms, linear blend skinning, vertex normals."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+
+@numba.njit(fastmath=True, cache=True)
+def bone_transforms(heads, rotations, parents, root):  # type: ignore[no-untyped-def]
+    """World transforms (B,3,4) of bones that turn by `rotations` (B,3,3) about their `heads` (B,3) at rest.
+
+    `parents` (B,) lists a parent before its children, -1 for the root, which gets the transform `root` (3,4).
+    """
+    count = heads.shape[0]
+    out = np.empty((count, 3, 4), np.float32)
+    for i in range(count):
+        p = parents[i]
+        for r in range(3):
+            for c in range(3):
+                total = 0.0
+                for k in range(3):
+                    upper = root[r, k] if p < 0 else out[p, r, k]
+                    total += upper * rotations[i, k, c]
+                out[i, r, c] = total
+        for r in range(3):
+            total = root[r, 3] if p < 0 else out[p, r, 3]
+            for k in range(3):
+                upper = root[r, k] if p < 0 else out[p, r, k]
+                total += upper * heads[i, k] - out[i, r, k] * heads[i, k]
+            out[i, r, 3] = total
+    return out
+
+
+@numba.njit(fastmath=True, cache=True)
+def skin(rest, weights, bones, transforms):  # type: ignore[no-untyped-def]
+    """Linear blend skinning: rest (V,3), weights and bones (V,K) sorted by falling weight -> (V,3)."""
+    out = np.empty_like(rest)
+    for i in range(rest.shape[0]):
+        x, y, z = rest[i, 0], rest[i, 1], rest[i, 2]
+        a = b = c = np.float32(0)
+        for k in range(weights.shape[1]):
+            w = weights[i, k]
+            if w <= 0:
+                break
+            g = transforms[bones[i, k]]
+            a += w * (g[0, 0] * x + g[0, 1] * y + g[0, 2] * z + g[0, 3])
+            b += w * (g[1, 0] * x + g[1, 1] * y + g[1, 2] * z + g[1, 3])
+            c += w * (g[2, 0] * x + g[2, 1] * y + g[2, 2] * z + g[2, 3])
+        out[i, 0], out[i, 1], out[i, 2] = a, b, c
+    return out
+
+
+@numba.njit(fastmath=True, cache=True)
+def vertex_normals(vertices, triangles):  # type: ignore[no-untyped-def]
+    """Unit normals (V,3), averaged over the triangles (T,3) of each vertex by their area."""
+    out = np.zeros_like(vertices)
+    for t in range(triangles.shape[0]):
+        a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+        ux, uy, uz = vertices[b, 0] - vertices[a, 0], vertices[b, 1] - vertices[a, 1], vertices[b, 2] - vertices[a, 2]
+        vx, vy, vz = vertices[c, 0] - vertices[a, 0], vertices[c, 1] - vertices[a, 1], vertices[c, 2] - vertices[a, 2]
+        nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+        for k in range(3):
+            i = triangles[t, k]
+            out[i, 0] += nx
+            out[i, 1] += ny
+            out[i, 2] += nz
+    for i in range(out.shape[0]):
+        n = np.sqrt(out[i, 0] ** 2 + out[i, 1] ** 2 + out[i, 2] ** 2) + np.float32(1e-12)
+        for k in range(3):
+            out[i, k] /= n
+    return out

@@ -1,0 +1,127 @@
+"""One person: identity, expression, pose, clothes and hair put together into a surface and its keypoints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .body import FloatArray
+from .clothing import Outfit, draw_outfit
+from .colour import draw_iris, draw_skin
+from .complexion import Complexion, draw_complexion
+from .expression import draw_expression
+from .identity import Identity
+from .layout import GARMENT, HAIR, SKIN_PARTS, SKIRT, Figure
+from .limbs import Skeleton
+from .mesh import vertex_normals
+from .pose import Pose, draw_pose
+from .rotations import Matrix
+from .surface import CLOTH, DRAPERY, LEFT_EYE, PAINTED, RIGHT_EYE, SKIN, Surface
+
+_KINDS = dict(zip(SKIN_PARTS, (SKIN, LEFT_EYE, RIGHT_EYE, PAINTED, PAINTED, PAINTED), strict=True))
+
+
+@dataclass(frozen=True)
+class Actor:
+    """A person in world axes (z up, metres), standing at the origin and facing -y before being turned and moved."""
+
+    surface: Surface
+    keypoints: FloatArray
+    """(133,3)"""
+    outline: FloatArray
+    """(P,3) every few vertices of the shown surface: enough for boxes and shadows."""
+    scale: float
+    """Size relative to the average adult."""
+    pose: str
+
+    def moved(self, rotation: Matrix, offset: FloatArray) -> Actor:
+        """The same person turned by `rotation` (3,3), then shifted by `offset` (3,)."""
+        turn, offset = rotation.astype(np.float32), offset.astype(np.float32)
+        return replace(
+            self,
+            surface=self.surface.moved(turn, offset),
+            keypoints=self.keypoints @ turn.T + offset,
+            outline=self.outline @ turn.T + offset,
+        )
+
+
+def draw_actor(figure: Figure, identity: Identity, rng: np.random.Generator) -> Actor:
+    """One dressed person in a drawn pose, the feet (or whatever is lowest) on the ground z = 0."""
+    body, layout = figure.body, figure.layout
+    skeleton = Skeleton(body, identity.heads.astype(np.float64), identity.tips.astype(np.float64))
+    pose = draw_pose(skeleton, rng)
+    skin = draw_skin(rng, identity.darkness)
+    look = draw_complexion(body, layout, identity, skin, rng)
+    outfit = draw_outfit(layout, identity, pose, skin, rng)
+
+    rest = body.with_expression(identity.vertices, draw_expression(body.facial_names, rng)) + outfit.rest_offset
+    root = np.zeros((3, 4))
+    root[:, :3] = pose.root
+    hips = identity.heads[body.bone["root"]]
+    root[:, 3] = -pose.root @ np.array([hips[0], hips[1], 0.0])
+    transforms = body.transforms(skeleton.heads, pose.rotations, root)
+    vertices = body.skinned(rest, transforms)
+    heads = (np.einsum("bij,bj->bi", transforms[:, :, :3], identity.heads) + transforms[:, :, 3]).astype(np.float32)
+
+    triangles, kinds = _select(figure, outfit, look)
+    keep = outfit.keep
+    if look.long_hair is not None:
+        keep = keep.copy()
+        keep[layout.hair] = look.long_hair
+    normals = vertex_normals(vertices, triangles)
+    vertices = vertices + normals * (outfit.offset + look.offset)[:, None]
+    normals = vertex_normals(vertices, triangles)
+    keypoints = figure.keypoints(vertices, heads, outfit.shod)
+
+    worn = np.concatenate([layout.garment, *([layout.hair] if look.long_hair is not None else [])])
+    shown = np.concatenate([layout.skin[::6], worn[keep[worn] > 0][::3]])
+    ground = np.array([0, 0, vertices[shown, 2].min()], np.float32)
+    scale = float(np.linalg.norm(identity.heads[body.bone["head"]] - identity.heads[body.bone["foot.L"]]) / figure.height)
+    surface = Surface(
+        vertices=vertices - ground,
+        normals=normals,
+        triangles=triangles,
+        kinds=kinds,
+        keep=keep,
+        canonical=layout.canonical,
+        colours=_dress_skin(figure, look, outfit),
+        upper=outfit.upper,
+        materials=outfit.materials,
+        patterns=outfit.patterns,
+        brow=layout.brow,
+        eyes=layout.eyes,
+        brow_colour=look.brow.astype(np.float32),
+        iris=draw_iris(rng),
+        brow_width=np.float32(rng.uniform(0.0022, 0.0045)),
+        gloss=np.float32(rng.uniform(0.02, 0.22)),
+        cloth_lead=np.float32(0.012 * scale),
+    )
+    return Actor(surface, keypoints - ground, surface.vertices[shown], scale, pose.kind)
+
+
+def _select(figure: Figure, outfit: Outfit, look: Complexion) -> tuple[np.ndarray, np.ndarray]:
+    """The triangles that this person has, and their kinds."""
+    part = figure.body.part
+    chosen = [(part[name], kind) for name, kind in _KINDS.items()] + [(part[GARMENT], CLOTH)]
+    if outfit.draped:
+        chosen.append((part[SKIRT], DRAPERY))
+    if look.long_hair is not None:
+        chosen.append((part[HAIR], PAINTED))
+    triangles = np.concatenate([triangles for triangles, _ in chosen])
+    return triangles, np.repeat([kind for _, kind in chosen], [len(t) for t, _ in chosen]).astype(np.uint8)
+
+
+def _dress_skin(figure: Figure, look: Complexion, outfit: Outfit) -> FloatArray:
+    """Gloves and socks: painted on the skin, which they follow closely enough."""
+    layout, colours = figure.layout, look.colours
+    if outfit.gloves is None and outfit.socks is None:
+        return colours
+    colours = colours.copy()
+    if outfit.gloves is not None:
+        hand = (layout.arm > 0.5) & (layout.along_arm > 0.985)
+        colours[hand] = outfit.gloves
+    if outfit.socks is not None:
+        colour, top = outfit.socks
+        colours[(layout.along_leg > top) & (layout.arm < 0.5)] = colour
+    return colours

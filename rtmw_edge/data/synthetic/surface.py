@@ -1,0 +1,41 @@
+"""Surface: one dressed person as the compiled kernels take it, and the kinds of material they know."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .body import FloatArray
+
+SKIN, LEFT_EYE, RIGHT_EYE, PAINTED, CLOTH, DRAPERY = range(6)
+"""Kinds of triangle: skin (with brows), eyeballs, plain vertex colours (hair, teeth, things), garment, skirt or coat."""
+
+
+class Surface(NamedTuple):
+    """V vertices and T triangles of one person, in world axes (z up, metres)."""
+
+    vertices: FloatArray  # (V,3)
+    normals: FloatArray  # (V,3) unit
+    triangles: NDArray[np.int32]  # (T,3)
+    kinds: NDArray[np.uint8]  # (T,)
+    keep: FloatArray  # (V,) the surface is cut away where this is negative
+    canonical: FloatArray  # (V,3) the same points on the average adult at rest: where patterns are drawn
+    colours: FloatArray  # (V,3) BGR 0..255
+    upper: FloatArray  # (V,) positive on the upper garment
+    materials: FloatArray  # (4,2,3) see clothing.Outfit
+    patterns: FloatArray  # (4,4)
+    brow: FloatArray  # (5,3) canonical points of the left brow
+    eyes: FloatArray  # (2,3) canonical centres of the eyeballs
+    brow_colour: FloatArray  # (3,)
+    iris: FloatArray  # (3,)
+    brow_width: np.float32  # metres
+    gloss: np.float32  # strength of highlights on skin, 0..1
+    cloth_lead: np.float32  # metres that cloth is drawn nearer, so that it wins against the skin that it touches
+
+    def moved(self, rotation: FloatArray, offset: FloatArray) -> Surface:
+        """The same person turned by `rotation` (3,3) and shifted by `offset` (3,)."""
+        return self._replace(
+            vertices=self.vertices @ rotation.T + offset, normals=np.ascontiguousarray(self.normals @ rotation.T)
+        )
