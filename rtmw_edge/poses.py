@@ -113,4 +113,7 @@ class Poses:
             import supervision
         except ImportError:
             raise NotAvailableError("supervision is not installed: run pip install supervision.") from None
-        return supervision.KeyPoints(xy=self.keypoints[..., :2].copy(), confidence=self.scores.copy())
+        # supervision 0.29 renamed the field and 0.32 drops the old name.
+        fields = supervision.KeyPoints.__dataclass_fields__
+        name = "keypoint_confidence" if "keypoint_confidence" in fields else "confidence"
+        return supervision.KeyPoints(xy=self.keypoints[..., :2].copy(), **{name: self.scores.copy()})

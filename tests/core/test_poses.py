@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import types
 
@@ -100,11 +101,14 @@ def test_to_coco(poses: Poses) -> None:
     assert results[1]["score"] == pytest.approx(float(poses.instance_scores()[1]))
 
 
-def test_to_supervision(poses: Poses, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake = types.SimpleNamespace(KeyPoints=lambda **fields: fields)
+@pytest.mark.parametrize("name", ["confidence", "keypoint_confidence"])
+def test_to_supervision(poses: Poses, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Under the field's name before and since supervision 0.29."""
+    fake = types.SimpleNamespace(KeyPoints=dataclasses.make_dataclass("KeyPoints", ["xy", name]))
     monkeypatch.setitem(sys.modules, "supervision", fake)
-    fields = poses.to_supervision()
-    assert np.array_equal(fields["xy"], poses.keypoints) and np.array_equal(fields["confidence"], poses.scores)
+    converted = poses.to_supervision()
+    assert np.array_equal(converted.xy, poses.keypoints)
+    assert np.array_equal(getattr(converted, name), poses.scores)
 
 
 def test_to_supervision_without_it(poses: Poses, monkeypatch: pytest.MonkeyPatch) -> None:
