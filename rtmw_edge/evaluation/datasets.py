@@ -85,6 +85,7 @@ class SyntheticPeople(Dataset):
         return self.count
 
     def __iter__(self) -> Iterator[Item]:
+        from ..data.annotators import annotated
         from ..data.synthetic import Renderer
 
         renderer = Renderer("val") if len(self._items) < self.count else None
@@ -94,7 +95,7 @@ class SyntheticPeople(Dataset):
                 person = sample.people[0]
                 people = People(
                     person.keypoints[None],
-                    person.visible[None],
+                    annotated(person.visible)[None],
                     person.box[None],
                     np.array([person.area], np.float64),
                     np.zeros(1, bool),

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
+from ..data.annotators import annotated
 from ..data.synthetic import Renderer, Sample
 from ..keypoints import FLIP
 from .augmentation import augmented_crop
@@ -61,6 +62,7 @@ class RenderedCrops(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
         crop, points, mirrored = augmented_crop(
             sample.image, person.keypoints, person.box, self.input_size, self.recipe.augmentation, rng
         )
-        visible = person.visible[FLIP] if mirrored else person.visible
+        visible = annotated(person.visible)
+        visible = visible[FLIP] if mirrored else visible
         weights = np.choose(visible, [0.0, self.recipe.occluded_weight, 1.0]).astype(np.float32)
         return torch.from_numpy(crop), torch.from_numpy(points), torch.from_numpy(weights)

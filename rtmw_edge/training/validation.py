@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..crops import box_to_crop, warp_matrix
+from ..data.annotators import annotated
 from ..data.synthetic import Renderer
 from ..keypoints import PARTS
 from ..models.variants import MEAN_RGB, STD_RGB, Variant
@@ -36,7 +37,7 @@ class Validation:
             matrix = warp_matrix(centers[0], scales[0], variant.input_size)
             crops.append(cv2.warpAffine(sample.image, matrix, variant.input_size, flags=cv2.INTER_LINEAR))
             points.append(person.keypoints @ matrix[:, :2].T + matrix[:, 2])
-            visible.append(person.visible)
+            visible.append(annotated(person.visible))
         self.crops = torch.from_numpy(np.stack(crops))
         self.points: NDArray[np.float32] = np.stack(points).astype(np.float32)
         self.visible = np.stack(visible)

@@ -29,7 +29,7 @@ def test_precomputed_targets_equal_the_plain_loss():
     logits = [torch.from_numpy(rng.normal(0, 3, (3, 133, 2 * s)).astype(np.float32)) for s in size]
     labels = encode(points, weights, size)
     plain = sum(
-        kl_loss(logits[a], torch.from_numpy(np.asarray(labels[a], dtype=np.float32)), torch.from_numpy(weights)) * 2 * size[a]
+        kl_loss(logits[a], torch.from_numpy(np.asarray((labels.x, labels.y)[a], dtype=np.float32)), torch.from_numpy(weights)) * 2 * size[a]
         for a in range(2)
     )
     fast = SimccLoss(size, part_weights({}))(logits, torch.from_numpy(points), torch.from_numpy(weights))
@@ -40,7 +40,7 @@ def test_the_loss_has_its_minimum_where_logits_are_ten_times_the_label():
     points = np.full((1, 133, 2), 50.0, dtype=np.float32)
     weights = np.ones((1, 133), dtype=np.float32)
     labels = encode(points, weights, (192, 256))
-    logits = [10 * torch.from_numpy(np.asarray(labels[a], dtype=np.float32)) + 3 for a in range(2)]
+    logits = [10 * torch.from_numpy(np.asarray((labels.x, labels.y)[a], dtype=np.float32)) + 3 for a in range(2)]
     loss = SimccLoss((192, 256), part_weights({}))
     arguments = torch.from_numpy(points), torch.from_numpy(weights)
     assert abs(float(loss(logits, *arguments))) < 1e-5
