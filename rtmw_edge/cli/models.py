@@ -70,15 +70,13 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
             f"{row['parameters'] / 1e6:.2f}",
             f"{row['gmac']:.2f}",
             *("-" if value is None else f"{100 * value:.1f}" for value in parts),
-            {
-                "package": "in the package",
-                "cache": row["weights"],
-                "fetch": "rtmw-edge fetch",
-                "train": "rtmw-edge train",
-            }[row["origin"]],
+            {"package": "in the package", "cache": row["weights"], "fetch": "to fetch", "train": "to train"}[
+                row["origin"]
+            ],
         )
     console = Console()
     console.print(table)
+    console.print("To fetch: rtmw-edge fetch VARIANT. To train: rtmw-edge train.", highlight=False)
     console.print(
         "AP (%) on COCO-WholeBody v1.0 val as published by the authors (MMPose model zoo); 2D with flip test."
     )

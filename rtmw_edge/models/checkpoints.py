@@ -74,7 +74,7 @@ def read_state(path: Path) -> State:
     state = {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
     bad = sorted(name for name, value in state.items() if not torch.isfinite(value).all())
     if bad:
-        raise BadInputError(f"{path} has NaN or infinity in {_list('tensors', bad)}. Choose an earlier checkpoint.")
+        raise BadInputError(f"{path} has NaN or infinity in {', '.join(bad[:SHOWN])}. Choose an earlier checkpoint.")
     return state
 
 

@@ -177,7 +177,8 @@ def _receive(url: str, part: Path, on_progress: Progress) -> bool:
     request = urllib.request.Request(url, headers={"User-Agent": "rtmw-edge", "Accept-Encoding": "identity"})
     if start:
         request.add_header("Range", f"bytes={start}-")
-    with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
+    opener = urllib.request.build_opener()  # reads the proxy variables now, not at the first request of the process
+    with opener.open(request, timeout=TIMEOUT_S) as response:
         if response.status != http.client.PARTIAL_CONTENT:
             start = 0  # a server that knows no ranges sends all of it again
         length = response.headers.get("Content-Length")

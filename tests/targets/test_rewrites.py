@@ -1,0 +1,243 @@
+"""Every exact rewrite against the official formulation in float64, and the whole deployable network."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from reference_weights import fill
+from rtmw_edge.targets.rewrites import (
+    ActConv,
+    Deployable,
+    DepthToSpace,
+    FromPixels,
+    FromUint8,
+    HalfSafeScaleNorm,
+    RankThreeAttention,
+    ReLU6ChannelAttention,
+    RepeatedPyramidPooling,
+    deployable,
+    folded,
+    with_dcr_shuffle,
+)
+from torch import Tensor, nn
+
+from rtmw_edge.models import MEAN_RGB, STD_RGB, build
+from rtmw_edge.models.attention import GatedAttention, ScaleNorm
+from rtmw_edge.models.layers import ChannelAttention, ConvUnit, SpatialPyramidPooling
+from rtmw_edge.models.macs import multiply_accumulates
+
+NAME = "rtmw-n-256x192"
+TOLERANCE = 1e-9
+
+
+def difference(actual: Tensor, expected: Tensor) -> float:
+    """Relative: the norm of the difference by the norm of what is expected."""
+    assert actual.dtype == expected.dtype == torch.float64
+    return float((actual - expected).norm() / expected.norm())
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).normal(size=shape))
+
+
+@pytest.fixture(autouse=True)
+def no_gradients() -> Any:
+    with torch.no_grad():
+        yield
+
+
+@pytest.fixture(scope="module")
+def network() -> Any:
+    return fill(build(NAME)).double()
+
+
+@pytest.mark.parametrize(
+    "unit", [ConvUnit(6, 8, 3, stride=2), ConvUnit(6, 6, 5, groups=6), ConvUnit(6, 7, 7, relu=True)]
+)
+def test_batch_norm_folds_into_the_convolution(unit: ConvUnit) -> None:
+    fill(unit).double()
+    x = noise(2, 6, 16, 12)
+    result = folded(unit, "stem.0")
+    assert result.name == "stem.0.conv"
+    assert result.activation == ("relu" if isinstance(unit.activate, nn.ReLU) else "silu")
+    assert difference(result(x), unit(x)) < TOLERANCE
+
+
+def test_scale_norm_divides_before_it_squares() -> None:
+    original = fill(ScaleNorm(432)).double()
+    x = noise(2, 133, 432) * 274
+    x[0, 0] = 0  # a token without any activation: the floor of the norm
+    x[0, 1] *= 1e-9  # below the floor
+    assert difference(HalfSafeScaleNorm(original)(x), original(x)) < TOLERANCE
+    assert torch.count_nonzero(HalfSafeScaleNorm(original)(x)[0, 0]) == 0
+
+
+def test_scale_norm_survives_float16_where_the_official_form_overflows() -> None:
+    original = fill(ScaleNorm(432)).double()
+    x = noise(1, 133, 432).abs() * 274
+    half = x.half()
+    assert torch.isinf((half * half).sum(dim=-1)).all()  # what a float16 runtime computes: 1 / inf zeroes the head
+    rewritten = HalfSafeScaleNorm(original).half()(half)
+    assert torch.isfinite(rewritten).all()
+    assert difference(rewritten.double(), original(x)) < 2e-3
+
+
+def test_pooling_5x5_three_times_is_5_9_13() -> None:
+    original = fill(SpatialPyramidPooling(8)).double()
+    x = noise(2, 8, 12, 9)
+    rewritten = RepeatedPyramidPooling(original, "spp")
+    assert difference(rewritten(x), original(x)) < TOLERANCE
+    five = rewritten.pooling(x)
+    nine, thirteen = original.poolings[1](x), original.poolings[2](x)
+    assert torch.equal(rewritten.pooling(five), nine)
+    assert torch.equal(rewritten.pooling(rewritten.pooling(five)), thirteen)
+
+
+def test_hardsigmoid_is_relu6_with_the_three_in_the_bias() -> None:
+    original = fill(ChannelAttention(8)).double()
+    original.fc.weight *= 40  # reach both flat ends
+    x = noise(4, 8, 6, 5)
+    gate = original.act(original.fc(original.global_avgpool(x)))
+    assert bool((gate == 0).any()) and bool((gate == 1).any()) and bool(((gate > 0) & (gate < 1)).any())
+    rewritten = ReLU6ChannelAttention(original, "stage.attention")
+    assert rewritten.fc.name == "stage.attention.fc"
+    assert difference(rewritten(x), original(x)) < TOLERANCE
+
+
+@pytest.fixture(scope="module")
+def attention() -> GatedAttention:
+    return fill(GatedAttention(256)).double()  # type: ignore[return-value]
+
+
+def test_slices_are_the_split(attention: GatedAttention) -> None:
+    uv = noise(1, 133, 1152)
+    u, v, base = torch.split(uv, [512, 512, 128], dim=-1)
+    hidden = RankThreeAttention(attention).hidden
+    assert torch.equal(uv[:, :, :hidden], u)
+    assert torch.equal(uv[:, :, hidden : 2 * hidden], v)
+    assert torch.equal(uv[:, :, 2 * hidden :], base)
+
+
+def test_attention_as_rank_three_products(attention: GatedAttention) -> None:
+    x = noise(2, 133, 256)
+    rewritten = RankThreeAttention(attention)
+    assert difference(rewritten(x), attention(x)) < TOLERANCE
+    graph = torch.jit.trace(rewritten, x).graph
+    ranks = {len(value.type().sizes() or ()) for node in graph.nodes() for value in node.outputs() if is_tensor(value)}
+    assert max(ranks) == 3
+
+
+def is_tensor(value: Any) -> bool:
+    return value.type().kind() == "TensorType" and value.type().sizes() is not None
+
+
+def test_depth_to_space_order_is_a_permutation_of_channels() -> None:
+    x = noise(2, 12, 3, 5)
+    order = torch.arange(12).reshape(-1, 4).T.reshape(-1)
+    assert torch.equal(DepthToSpace()(x[:, order]), nn.PixelShuffle(2)(x))
+    assert not torch.equal(DepthToSpace()(x), nn.PixelShuffle(2)(x))
+
+
+def test_dcr_network_is_the_network(network: Any) -> None:
+    images = noise(1, 3, 256, 192)
+    original = deployable(network)
+    before = original(images)
+    rewritten = with_dcr_shuffle(original)
+    assert isinstance(rewritten.head.ps, DepthToSpace) and isinstance(original.head.ps, nn.PixelShuffle)
+    for actual, expected in zip(rewritten(images), before, strict=True):
+        assert difference(actual, expected) < TOLERANCE
+
+
+def test_stem_takes_bgr(network: Any) -> None:
+    images = noise(1, 3, 256, 192)
+    stem = deployable(network).convolutions()["backbone.stem.0.conv"]
+    assert difference(stem(images.flip(1)), network.backbone.stem[0](images)) < TOLERANCE
+
+
+def test_whole_network(network: Any) -> None:
+    images = noise(2, 3, 256, 192)
+    expected = network(images)
+    rewritten = deployable(network)
+    for actual, logits in zip(rewritten(images.flip(1)), expected, strict=True):
+        assert difference(actual, logits) < TOLERANCE
+    assert not rewritten.training
+    assert all(torch.equal(again, logits) for again, logits in zip(network(images), expected, strict=True))
+
+
+def test_whole_3d_network() -> None:
+    network = fill(build("rtmw3d-n-256x192")).double()
+    images = noise(1, 3, 256, 192)
+    actual, expected = deployable(network)(images.flip(1)), network(images)  # type: ignore[arg-type]
+    assert len(actual) == 3
+    assert max(difference(*pair) for pair in zip(actual, expected, strict=True)) < TOLERANCE
+
+
+def test_uint8_front(network: Any) -> None:
+    crops = np.random.default_rng(0).integers(0, 256, (2, 256, 192, 3), dtype=np.uint8)
+    rgb = crops[..., ::-1].astype(np.float64)
+    expected = network(torch.from_numpy(((rgb - MEAN_RGB) / STD_RGB).transpose(0, 3, 1, 2)))
+    front = FromUint8(deployable(network))
+    pixels = torch.from_numpy(crops.transpose(0, 3, 1, 2).astype(np.float64))
+    for logits in (front(torch.from_numpy(crops)), FromPixels(deployable(network))(pixels)):
+        assert max(difference(*pair) for pair in zip(logits, expected, strict=True)) < TOLERANCE
+
+
+def test_every_convolution_has_its_original_name_and_hooks(network: Any) -> None:
+    convolutions = deployable(network).convolutions()
+    assert list(convolutions) == [name for name, module in network.named_modules() if isinstance(module, nn.Conv2d)]
+    kinds = {"silu": 0, "relu": 0, "relu6": 0, "none": 0}
+    for module in convolutions.values():
+        assert module.conv.bias is not None
+        kinds[module.activation] += 1
+    assert kinds == {"silu": 73, "relu": 3, "relu6": 4, "none": 0}
+    plain = [module for module in deployable(network).modules() if isinstance(module, nn.BatchNorm2d | nn.Hardsigmoid)]
+    assert not plain
+
+
+class Doubled(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * x
+
+
+@pytest.mark.parametrize("activation", ["silu", "relu", "relu6", "none"])
+def test_hooks_stand_before_silu_and_after_relu(activation: Any) -> None:
+    conv = nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2).double()
+    module = ActConv("c", conv, activation)
+    x = noise(1, 4, 8, 8)
+    module.quant_in = module.quant_w = module.quant_out = Doubled()
+    inner = nn.functional.conv2d(2 * x, 2 * conv.weight, conv.bias, stride=2, padding=1, groups=2)
+    expected = {
+        "silu": nn.functional.silu(2 * inner),
+        "relu": 2 * inner.clamp(min=0),
+        "relu6": 2 * inner.clamp(0, 6),
+        "none": 2 * inner,
+    }[activation]
+    assert difference(module(x), expected) < TOLERANCE
+
+
+def test_rewrites_cost_nothing(network: Any) -> None:
+    assert multiply_accumulates(deployable(network))[""] == multiply_accumulates(network)[""]
+
+
+def test_traces_exports_and_runs_in_onnx_runtime(network: Any, tmp_path: Path) -> None:
+    front = FromUint8(deployable(fill(build(NAME)))).eval()  # type: ignore[arg-type]
+    crops = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, 256, 192, 3), dtype=np.uint8))
+    expected = front(crops)
+    assert isinstance(front.network, Deployable)
+    traced = torch.jit.trace(front, crops)
+    exported = torch.export.export(front, (crops,)).module()
+    for logits in (traced(crops), exported(crops)):
+        assert all(torch.allclose(*pair, rtol=1e-5, atol=1e-4) for pair in zip(logits, expected, strict=True))
+    path = tmp_path / "n.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(front, (crops,), path, dynamo=True, opset_version=18, external_data=False, verbose=False)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    for actual, logits in zip(session.run(None, {session.get_inputs()[0].name: crops.numpy()}), expected, strict=True):
+        assert np.linalg.norm(actual - logits.numpy()) / float(logits.norm()) < 1e-4
