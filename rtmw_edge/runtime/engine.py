@@ -1,0 +1,184 @@
+"""The contract of every engine: one runtime that runs one network on one device.
+
+An engine takes uint8 BGR crops and gives float32 logits. Normalization and channel order are inside the exported graph,
+and so is the batch: a graph of batch 4 gets 6 crops as 4 and 2 (filled up by the last crop, whose answers are dropped).
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..bundle import Bundle, Manifest
+from ..errors import BadInputError, RtmwEdgeError, VerificationError
+from ..keypoints import NUM_KEYPOINTS
+
+Logits = tuple[NDArray[np.float32], ...]
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a runner must know of the network that an engine runs.
+
+    `input_size` is (width, height) of a crop in pixels; `bins` per axis in the order x, y[, z]; `z_range` in metres,
+    None in 2D; `score` the (a, b) of the calibrated score, None where nobody fitted it.
+    """
+
+    variant: str
+    target: str
+    precision: str
+    input_size: tuple[int, int]
+    bins: tuple[int, ...]
+    z_range: float | None
+    score: tuple[float, float] | None
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Model:
+        """The network that a bundle holds."""
+        return cls(
+            variant=manifest.variant,
+            target=manifest.target,
+            precision=manifest.precision,
+            input_size=manifest.input_size,
+            bins=manifest.bins,
+            z_range=manifest.z_range,
+            score=None if manifest.score is None else (manifest.score.a, manifest.score.b),
+        )
+
+
+@dataclass(frozen=True)
+class Description:
+    """What really runs: the runtime, its version, the device, and its convolutions counted by kernel.
+
+    `kernels` maps a kernel as the runtime calls it to how many convolutions it runs; `int8` is the part of them that
+    multiplies integers.
+    """
+
+    runtime: str
+    version: str
+    device: str
+    threads: int | None
+    kernels: dict[str, int]
+    int8: int
+
+    @property
+    def convolutions(self) -> int:
+        return sum(self.kernels.values())
+
+
+class Engine(ABC):
+    """One runtime running one network; closed by `close` or at the end of a `with`.
+
+    >>> with OnnxEngine.open(bundle, "cpu", threads=2) as engine:    # doctest: +SKIP
+    ...     x, y = engine.infer(crops)
+    """
+
+    runtime: str
+    """The name that people know the runtime by."""
+
+    devices: ClassVar[tuple[str, ...]]
+    """The devices that this runtime can have; opening says whether one is there."""
+
+    def __init__(self, model: Model, batch: int, *, fixed: bool) -> None:
+        """An engine that runs up to `batch` crops at once, or always exactly so many when the batch is `fixed`."""
+        self.model = model
+        self._batch, self._fixed = batch, fixed
+
+    @abstractmethod
+    def run(self, crops: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:
+        """Logits per axis of one batch of crops (batch,H,W,3); called by `infer` only."""
+
+    @abstractmethod
+    def describe(self) -> Description:
+        """Which device and kernels really ran, and how many convolutions in int8; may take as long as some runs."""
+
+    def close(self) -> None:  # noqa: B027  (most runtimes let go when they are garbage)
+        """Free what the runtime holds; the engine cannot be used afterwards."""
+
+    def infer(self, crops: NDArray[np.uint8]) -> Logits:
+        """Logits (N,133,bins) float32 per axis, in the order x, y[, z], of `crops` (N,H,W,3) uint8 BGR; N may be 0.
+
+        Raises BadInputError for crops of another shape or type, VerificationError when the model's answer has another
+        shape than its manifest says.
+        """
+        width, height = self.model.input_size
+        if crops.dtype != np.uint8 or crops.shape[1:] != (height, width, 3):
+            raise BadInputError(
+                f"The crops are {crops.dtype} of shape {crops.shape}; {self.model.variant} takes uint8 BGR "
+                f"(N, {height}, {width}, 3)."
+            )
+        people = len(crops)
+        logits = tuple(np.empty((people, NUM_KEYPOINTS, bins), np.float32) for bins in self.model.bins)
+        for start in range(0, people, self._batch):
+            part = np.ascontiguousarray(crops[start : start + self._batch])
+            count = len(part)
+            if self._fixed and count < self._batch:
+                part = np.concatenate([part, np.repeat(part[-1:], self._batch - count, axis=0)])
+            for line, answer in zip(logits, self._checked(self.run(part), len(part)), strict=True):
+                line[start : start + count] = answer[:count]
+        return logits
+
+    def _checked(self, answers: Sequence[NDArray[np.float32]], count: int) -> Sequence[NDArray[np.float32]]:
+        wanted = [(count, NUM_KEYPOINTS, bins) for bins in self.model.bins]
+        if [math.prod(answer.shape) for answer in answers] != [math.prod(shape) for shape in wanted]:
+            shapes = ", ".join(str(answer.shape) for answer in answers)
+            raise VerificationError(
+                f"{self.runtime} answers {shapes} where the manifest of {self.model.variant} says "
+                f"{', '.join(map(str, wanted))}; export the bundle again."
+            )
+        return [answer.reshape(shape) for answer, shape in zip(answers, wanted, strict=True)]
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class BundleEngine(Engine):
+    """An engine for exported bundles. A runtime's file overrides `load`, `run` and `describe`."""
+
+    def __init__(self, bundle: Bundle, device: str, threads: int | None) -> None:
+        super().__init__(Model.of(bundle.manifest), bundle.manifest.input.batch, fixed=True)
+        self._device, self._threads = device, threads
+        self._input = bundle.manifest.input.name
+        self._outputs = [output.name for output in bundle.manifest.outputs.values()]
+        self.load(bundle)
+
+    @classmethod
+    def open(cls, bundle: Bundle, device: str, threads: int | None) -> BundleEngine:
+        """Load the bundle's model on `device` with `threads` threads (None: as many as the runtime likes).
+
+        Raises NotAvailableError when the runtime or the device is not there (never another device instead), and
+        BadInputError when the runtime refuses the file.
+        """
+        return cls(bundle, device, threads)
+
+    @abstractmethod
+    def load(self, bundle: Bundle) -> None:
+        """Load the model; called once, by the constructor."""
+
+
+@contextmanager
+def refusals_of(runtime: str, bundle: Bundle) -> Iterator[None]:
+    """Turn whatever a runtime raises while it loads or first runs a model into one sentence."""
+    try:
+        yield
+    except RtmwEdgeError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise BadInputError(
+            f"{runtime} cannot run the model in {bundle.source} ({reason}); "
+            "update the runtime, or export the bundle again with the installed version."
+        ) from error

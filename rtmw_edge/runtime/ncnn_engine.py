@@ -1,0 +1,80 @@
+"""ncnn: CPU, with every reduced-precision shortcut off."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..bundle import Bundle
+from .devices import missing_runtime
+from .engine import BundleEngine, Description, refusals_of
+
+REDUCED = ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_packed", "use_bf16_storage")
+"""On by default in part, and costly: half-precision arithmetic on ARMv8.2 moves half of the keypoints."""
+
+CONVOLUTIONS = ("Convolution", "ConvolutionDepthWise")
+INT8_SCALE_TERM = "8"
+"""The layer parameter that is non-zero when the weights are int8 and carry scales."""
+
+
+class NcnnEngine(BundleEngine):
+    """One .param and .bin in ncnn, whose graphs take one crop at a time."""
+
+    runtime = "ncnn"
+    devices = ("cpu",)
+
+    def load(self, bundle: Bundle) -> None:
+        self._ncnn = _runtime()
+        self._param = bundle.path("param").read_text()
+        self._net = self._ncnn.Net()
+        options = self._net.opt
+        for name in REDUCED:
+            if hasattr(options, name):  # bf16 packing is newer than the oldest ncnn that we take
+                setattr(options, name, False)
+        options.use_vulkan_compute = False
+        options.use_packing_layout = True
+        options.use_int8_inference = True
+        if self._threads is not None:
+            options.num_threads = self._threads
+        with refusals_of(self.runtime, bundle):
+            if self._net.load_param(str(bundle.path("param"))) or self._net.load_model(str(bundle.path("bin"))):
+                raise ValueError("a layer that it does not know, or too few weights")
+            unknown = {self._input, *self._outputs} - {*self._net.input_names(), *self._net.output_names()}
+            if unknown:
+                raise ValueError(f"no blob {', '.join(sorted(unknown))}")
+
+    def run(self, crops: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:
+        height, width = crops.shape[1:3]
+        pixels = self._ncnn.Mat.from_pixels(crops[0], self._ncnn.Mat.PixelType.PIXEL_BGR, width, height)
+        extractor = self._net.create_extractor()
+        extractor.input(self._input, pixels)
+        return [np.array(extractor.extract(output)[1], np.float32) for output in self._outputs]
+
+    def describe(self) -> Description:
+        """From the layers of the .param: ncnn runs those with int8 weights in int8, the others in float32."""
+        kernels: Counter[str] = Counter()
+        for line in self._param.splitlines()[2:]:
+            words = line.split()
+            if words and words[0] in CONVOLUTIONS:
+                parameters = dict(word.partition("=")[::2] for word in words if "=" in word)
+                integer = parameters.get(INT8_SCALE_TERM, "0") != "0"
+                kernels[f"{words[0]} {'int8' if integer else 'float32'}"] += 1
+        integer_count = sum(count for kernel, count in kernels.items() if kernel.endswith("int8"))
+        return Description(
+            self.runtime, self._ncnn.__version__, "cpu", self._threads, dict(sorted(kernels.items())), integer_count
+        )
+
+    def close(self) -> None:
+        self._net.clear()
+
+
+def _runtime() -> Any:
+    try:
+        import ncnn
+    except ImportError:
+        raise missing_runtime("ncnn", "ncnn") from None
+    return ncnn

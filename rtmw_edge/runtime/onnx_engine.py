@@ -1,0 +1,105 @@
+"""ONNX Runtime: CPU, CUDA and TensorRT."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..bundle import Bundle
+from .devices import missing_device, missing_runtime
+from .engine import BundleEngine, Description, refusals_of
+
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
+OPTIONS: dict[str, dict[str, str]] = {"CUDAExecutionProvider": {"use_tf32": "0"}}
+"""TF32 has 10 bits of mantissa: float32 on a GPU would not be the float32 that was verified."""
+
+INSTALL = {
+    "cuda": "install the NVIDIA driver and, in place of onnxruntime, run: pip install onnxruntime-gpu",
+    "tensorrt": "install the NVIDIA driver and TensorRT and, in place of onnxruntime, run: pip install onnxruntime-gpu",
+}
+CONVOLUTIONS = ("Conv", "FusedConv", "NhwcFusedConv", "QLinearConv", "ConvInteger")
+INTEGER = ("QLinearConv", "ConvInteger")
+ERRORS_ONLY = 3
+
+
+class OnnxEngine(BundleEngine):
+    """One ONNX file in ONNX Runtime."""
+
+    runtime = "ONNX Runtime"
+    devices = tuple(PROVIDERS)
+
+    def load(self, bundle: Bundle) -> None:
+        self._bundle = bundle
+        self._session = self._open_session(_options(self._threads))
+
+    def run(self, crops: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:
+        answers: Sequence[NDArray[np.float32]] = self._session.run(self._outputs, {self._input: crops})
+        return answers
+
+    def describe(self) -> Description:
+        """From ONNX Runtime's own profile of one run: operators after fusion, and the provider that ran each."""
+        width, height = self.model.input_size
+        with tempfile.TemporaryDirectory(prefix="rtmw-edge-") as folder:
+            options = _options(self._threads)
+            options.enable_profiling = True
+            options.profile_file_prefix = str(Path(folder) / "profile")
+            session = self._open_session(options)
+            session.run(self._outputs, {self._input: np.zeros((self._batch, height, width, 3), np.uint8)})
+            events = json.loads(Path(session.end_profiling()).read_text())
+        ran = Counter(
+            (event["args"]["op_name"], event["args"]["provider"].removesuffix("ExecutionProvider"))
+            for event in events
+            if event.get("cat") == "Node" and event.get("args", {}).get("op_name") in CONVOLUTIONS
+        )
+        return Description(
+            runtime=self.runtime,
+            version=_runtime().__version__,
+            device=self._device,
+            threads=self._threads,
+            kernels={f"{operator} ({provider})": count for (operator, provider), count in sorted(ran.items())},
+            int8=sum(count for (operator, _), count in ran.items() if operator in INTEGER),
+        )
+
+    def _open_session(self, options: Any) -> Any:
+        runtime = _runtime()
+        provider = PROVIDERS[self._device]
+        there = runtime.get_available_providers()
+        if provider not in there:
+            raise self._missing(there)
+        chosen = [(provider, OPTIONS.get(provider, {}))]
+        with refusals_of(self.runtime, self._bundle):
+            # From bytes: a file could point at external data elsewhere on the disk.
+            model = self._bundle.path("model").read_bytes()
+            # Without enable_fallback=0 a provider that fails is replaced by the CPU, with no more than a warning.
+            session = runtime.InferenceSession(model, options, providers=chosen, enable_fallback=0)
+        if session.get_providers()[0] != provider:
+            raise self._missing(session.get_providers())
+        return session
+
+    def _missing(self, providers: list[str]) -> Exception:
+        names = {provider: device for device, provider in PROVIDERS.items()}
+        there = [names[provider] for provider in providers if provider in names]
+        return missing_device(self._device, self.runtime, there, INSTALL[self._device])
+
+
+def _runtime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError:
+        raise missing_runtime("ONNX Runtime", "onnx") from None
+    return onnxruntime
+
+
+def _options(threads: int | None) -> Any:
+    options = _runtime().SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    options.inter_op_num_threads = 1
+    options.log_severity_level = ERRORS_ONLY
+    return options

@@ -1,0 +1,83 @@
+"""OpenVINO: CPU, Intel GPU and NPU."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..bundle import Bundle
+from .devices import missing_device, missing_runtime
+from .engine import BundleEngine, Description, refusals_of
+
+INSTALL = {
+    "cpu": "install OpenVINO's CPU plugin again: pip install --force-reinstall openvino",
+    "gpu": "install Intel's compute runtime (intel-opencl-icd) and join the group 'render'",
+    "npu": "install Intel's NPU driver (linux-npu-driver) and join the group 'render'",
+}
+CONVOLUTIONS = ("Convolution", "GroupConvolution")
+INTEGER = ("i8", "u8")
+
+
+class OpenVinoEngine(BundleEngine):
+    """One IR in OpenVINO, tuned for the latency of one request."""
+
+    runtime = "OpenVINO"
+    devices = tuple(INSTALL)
+
+    def load(self, bundle: Bundle) -> None:
+        openvino = _runtime()
+        self._version = str(openvino.__version__).partition("-")[0]
+        core = openvino.Core()
+        there = sorted({name.partition(".")[0].lower() for name in core.available_devices})
+        device = self._device
+        if device not in there:
+            raise missing_device(device, self.runtime, there, INSTALL[device])
+        with refusals_of(self.runtime, bundle):
+            model = core.read_model(bundle.path("xml"), bundle.path("bin"))
+            self._compiled = core.compile_model(model, device.upper(), _configuration(device, self._threads))
+            self._ports = [self._compiled.output(name) for name in self._outputs]
+            self._compiled.input(self._input)
+        self._request = self._compiled.create_infer_request()
+
+    def run(self, crops: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:
+        answers = self._request.infer({self._input: crops}, share_inputs=True)
+        return [answers[output] for output in self._ports]
+
+    def describe(self) -> Description:
+        """From the compiled graph: the primitive of each convolution, and the precision of what it reads."""
+        kernels: Counter[str] = Counter()
+        integer = 0
+        for operator in self._compiled.get_runtime_model().get_ops():
+            facts = operator.get_rt_info()
+            if str(facts["layerType"].astype(str)) in CONVOLUTIONS:
+                kernels[facts["primitiveType"].astype(str)] += 1
+                integer += facts["runtimePrecision"].astype(str) in INTEGER
+        return Description(
+            self.runtime, self._version, self._device, self._threads, dict(sorted(kernels.items())), integer
+        )
+
+    def close(self) -> None:
+        del self._request, self._compiled
+
+
+def _runtime() -> Any:
+    try:
+        import openvino
+    except ImportError:
+        raise missing_runtime("OpenVINO", "openvino") from None
+    return openvino
+
+
+def _configuration(device: str, threads: int | None) -> dict[str, Any]:
+    configuration: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+    if device != "npu":
+        # Without this hint float layers run in bfloat16 or float16 where the machine has them, and nobody is told.
+        configuration["INFERENCE_PRECISION_HINT"] = "f32"
+        configuration["NUM_STREAMS"] = 1
+    if device == "cpu" and threads is not None:
+        configuration["INFERENCE_NUM_THREADS"] = threads
+    return configuration

@@ -1,0 +1,118 @@
+"""Runner: an image and its person boxes in, `Poses` out, whatever the engine."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..bundle import Bundle
+from ..crops import box_to_crop, check_boxes, check_image, crop, to_image
+from ..errors import BadInputError
+from ..poses import Poses
+from ..simcc import calibrated, decode, decode_3d
+from .engine import Description, Engine, Logits, Model
+
+PEAK_2D, PEAK_3D = 10.0, 1.0
+"""The logit of a sure keypoint as RTMW (temperature 1) and RTMW3D (temperature 10) are trained."""
+
+
+class Runner:
+    """Whole-body poses from images, by one engine. Not for several threads at once: open one runner for each.
+
+    `subbin` refines coordinates between the half-pixel bins; off is the official decode.
+
+    >>> runner = rtmw_edge.load()                                       # doctest: +SKIP
+    >>> poses = runner(image_bgr, boxes=[[40, 20, 180, 400]])           # doctest: +SKIP
+    >>> poses.part("left_hand").shape                                   # doctest: +SKIP
+    (1, 21, 2)
+    """
+
+    def __init__(self, engine: Engine, bundle: Bundle | None = None, *, subbin: bool = False) -> None:
+        """A runner over `engine`; `bundle` is what the engine reads, kept open (and its files alive) until `close`."""
+        self.engine = engine
+        self.bundle = bundle
+        self.subbin = subbin
+
+    @property
+    def model(self) -> Model:
+        """What runs: variant, target, precision, sizes."""
+        return self.engine.model
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """(width, height) of a crop in pixels."""
+        return self.model.input_size
+
+    def __call__(
+        self, image: NDArray[np.uint8], boxes: ArrayLike | None = None, box_scores: ArrayLike | None = None
+    ) -> Poses:
+        """Poses of the people in `image` (H,W,3) uint8 BGR, keypoints in image pixels.
+
+        `boxes` (N,4) xyxy in pixels, one a person; [] gives no poses, None takes the whole image as one person.
+        `box_scores` (N,) in 0..1, 1 when not given. Raises BadInputError for an image or box that cannot be used.
+        """
+        image = check_image(image)
+        height, width = image.shape[:2]
+        checked = check_boxes([[0, 0, width, height]] if boxes is None else boxes, image.shape)
+        trust = _box_scores(box_scores, len(checked))
+        centers, scales = box_to_crop(checked, self.input_size)
+        crops = np.empty((len(checked), *self.input_size[::-1], 3), np.uint8)
+        for center, scale, out in zip(centers, scales, crops, strict=True):
+            crop(image, center, scale, self.input_size, out=out)
+        keypoints, scores = self._decode(self.engine.infer(crops))
+        return Poses(to_image(keypoints, centers, scales, self.input_size), scores, checked, trust)
+
+    def crops(self, crops: NDArray[np.uint8]) -> Poses:
+        """Poses of `crops` (N,H,W,3) uint8 BGR of the network's input size, keypoints in crop pixels."""
+        keypoints, scores = self._decode(self.logits(crops))
+        width, height = self.input_size
+        whole = np.tile(np.array([0, 0, width, height], np.float32), (len(crops), 1))
+        return Poses(keypoints, scores, whole, np.ones(len(crops), np.float32))
+
+    def logits(self, crops: NDArray[np.uint8]) -> Logits:
+        """The network's answers (N,133,bins) float32 per axis x, y[, z] for `crops` (N,H,W,3) uint8 BGR."""
+        return self.engine.infer(np.asarray(crops))
+
+    def confidence(self, poses: Poses) -> NDArray[np.float32]:
+        """Scores (N,133) in 0..1: the calibrated score of this variant, an estimate of the chance of being right.
+
+        Where nobody calibrated the variant it is the score over that of a sure keypoint, cut to 0..1.
+        """
+        if self.model.score is not None:
+            return calibrated(poses.scores, *self.model.score)
+        peak = PEAK_2D if self.model.z_range is None else PEAK_3D
+        return np.clip(poses.scores / np.float32(peak), 0, 1)
+
+    def describe(self) -> Description:
+        """Which runtime, device and kernels really run, and how many convolutions in int8."""
+        return self.engine.describe()
+
+    def close(self) -> None:
+        """Free the runtime and the bundle's unpacked files."""
+        self.engine.close()
+        if self.bundle is not None:
+            self.bundle.close()
+
+    def __enter__(self) -> Runner:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _decode(self, logits: Logits) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        if self.model.z_range is None:
+            return decode(logits, subbin=self.subbin)
+        return decode_3d(logits, self.model.z_range, subbin=self.subbin)
+
+
+def _box_scores(scores: ArrayLike | None, people: int) -> NDArray[np.float32]:
+    if scores is None:
+        return np.ones(people, np.float32)
+    array = np.asarray(scores, np.float32)
+    if array.shape != (people,):
+        raise BadInputError(f"There are {people} boxes and box scores of shape {array.shape}: pass one score a box.")
+    return array

@@ -1,0 +1,69 @@
+"""LiteRT (ai-edge-litert), or its predecessor tflite-runtime where only that is installed: CPU, through XNNPACK."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..bundle import Bundle
+from .devices import missing_runtime
+from .engine import BundleEngine, Description, refusals_of
+
+RUNTIMES = (
+    ("LiteRT", "ai_edge_litert.interpreter", "ai-edge-litert"),
+    ("tflite-runtime", "tflite_runtime.interpreter", "tflite-runtime"),
+)
+"""Name, module and distribution, best first."""
+
+CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
+INTEGER = ("int8", "int16")
+
+
+class TFLiteEngine(BundleEngine):
+    """One .tflite file in an interpreter."""
+
+    runtime = "LiteRT"
+    devices = ("cpu",)
+
+    def load(self, bundle: Bundle) -> None:
+        self.runtime, self._version, interpreter = find_interpreter()
+        with refusals_of(self.runtime, bundle):
+            self._interpreter = interpreter(model_path=str(bundle.path("model")), num_threads=self._threads)
+            self._interpreter.allocate_tensors()
+            inputs = {entry["name"]: entry["index"] for entry in self._interpreter.get_input_details()}
+            outputs = {entry["name"]: entry["index"] for entry in self._interpreter.get_output_details()}
+            self._read = inputs[self._input]
+            self._written = [outputs[name] for name in self._outputs]
+
+    def run(self, crops: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:
+        self._interpreter.set_tensor(self._read, crops)
+        self._interpreter.invoke()
+        return [self._interpreter.get_tensor(output) for output in self._written]
+
+    def describe(self) -> Description:
+        """From the interpreter's operators: the types that each convolution reads, input x weights."""
+        types = {entry["index"]: np.dtype(entry["dtype"]).name for entry in self._interpreter.get_tensor_details()}
+        kernels: Counter[str] = Counter()
+        integer = 0
+        for operator in self._interpreter._get_ops_details():
+            if operator["op_name"] in CONVOLUTIONS:
+                read, weights = (types[int(index)] for index in operator["inputs"][:2])
+                kernels[f"{operator['op_name']} {read} x {weights}"] += 1
+                integer += read in INTEGER and weights in INTEGER
+        return Description(self.runtime, self._version, "cpu", self._threads, dict(sorted(kernels.items())), integer)
+
+
+def find_interpreter() -> tuple[str, str, Any]:
+    """Name, version and interpreter class of the best runtime that is installed; NotAvailableError when none is."""
+    for name, module, distribution in RUNTIMES:
+        try:
+            return name, version(distribution), import_module(module).Interpreter
+        except ImportError:
+            continue
+    raise missing_runtime("LiteRT", "tflite")
