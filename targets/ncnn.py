@@ -28,7 +28,7 @@ from .weight_matching import match_convolutions
 if TYPE_CHECKING:
     from .rewrites import Deployable
 
-INPUT = "input"
+INPUT = "image"
 NORMALIZED = "normalized"
 
 
@@ -58,9 +58,9 @@ class Ncnn:
         tools = installed(self.requirements())
         from .ncnn_pnnx import converted
 
-        axes = deployable.variant.axes
+        outputs = {axis: f"simcc_{axis}" for axis in deployable.variant.axes}
         model = with_convolution_names(converted(deployable, on_step), deployable)
-        model = with_blob_names(normalizing(model), {f"out{i}": axis for i, axis in enumerate(axes)})
+        model = with_blob_names(normalizing(model), {f"out{i}": name for i, name in enumerate(outputs.values())})
         if table is not None:
             on_step("writing int8 convolutions")
             model = quantized(model, {point: entry.scale for point, entry in table.entries.items()})
@@ -73,7 +73,7 @@ class Ncnn:
         return Converted(
             files=files,
             input={"name": INPUT, "dtype": "float32", "layout": "CHW"},
-            outputs={axis: axis for axis in axes},
+            outputs=outputs,
             tools=tools,
             convolutions={"total": len(found), "int8": sum(is_int8(layer) for layer in found)},
         )

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .rewrites import Deployable
     from .tflite_model import GraphEditor
 
-INPUT = "input"
+INPUT = "image"
 
 
 class TFLite:
@@ -54,9 +54,9 @@ class TFLite:
         path = out_dir / "model.tflite"
         _convert_float(deployable, path, batch, on_step)
         graph = GraphEditor(path)
-        names = _names(graph, deployable)
-        axes = deployable.variant.axes
-        graph.rename_signature([INPUT], axes)
+        names = convolution_names(graph, deployable)
+        outputs = {axis: f"simcc_{axis}" for axis in deployable.variant.axes}
+        graph.rename_signature([INPUT], list(outputs.values()))
         if table is not None:
             on_step("writing int8 convolutions")
             quantized = quantize(graph, names, table)
@@ -70,7 +70,7 @@ class TFLite:
         return Converted(
             files={"model": path},
             input={"name": INPUT, "dtype": "uint8", "layout": "NHWC"},
-            outputs={axis: axis for axis in axes},
+            outputs=outputs,
             tools=tools,
             convolutions={"total": total, "int8": quantized},
         )
@@ -105,7 +105,7 @@ def _convert_float(deployable: Deployable, path: Path, batch: int, on_step: OnSt
         path.write_bytes((Path(folder) / "network.tflite").read_bytes())
 
 
-def _names(graph: GraphEditor, deployable: Deployable) -> dict[int, str]:
+def convolution_names(graph: GraphEditor, deployable: Deployable) -> dict[int, str]:
     """Convolution names by the index of the weight tensor."""
     from .tflite_int8 import weight_axis
     from .tflite_model import CONVOLUTIONS

@@ -134,7 +134,7 @@ class _Quantizer:
 
 
 def scales_of(graph: GraphEditor) -> dict[str, NDArray[np.float32]]:
-    """Scales of the int8 convolutions: "<name>:input" (1,), "<name>:weight" (output channels,), "<name>:output" (1,)."""
+    """Scales of the int8 convolutions: "<name>:input" (1,), "<name>:weight" (channels,), "<name>:output" (1,)."""
     found: dict[str, NDArray[np.float32]] = {}
     for operator in graph.operators(*CONVOLUTIONS):
         name, _, kind = graph.name(int(operator.inputs[1])).rpartition(":")

@@ -1,0 +1,100 @@
+"""What happens around the converters: failures, hangs, missing packages, weights that cannot be told apart."""
+
+from __future__ import annotations
+
+import sys
+from importlib import metadata
+
+import numpy as np
+import pytest
+import torch
+from rtmw_edge.targets import target_named
+from rtmw_edge.targets.base import Precision
+from rtmw_edge.targets.converter_process import run_converter
+from rtmw_edge.targets.half_precision import to_half
+from rtmw_edge.targets.weight_matching import match_convolutions
+from small_deployable import SmallDeployable, small_deployable
+
+from rtmw_edge.errors import BadInputError, NotAvailableError, RtmwEdgeError
+
+
+def test_a_failing_converter_is_quoted(tmp_path):
+    script = "import sys; print('loading'); print('Segmentation fault at aten::foo', file=sys.stderr); sys.exit(7)"
+    with pytest.raises(RtmwEdgeError, match=r"pnnx could not convert the network \(exit code 7\).*fault at aten::foo"):
+        run_converter("pnnx", [sys.executable, "-c", script], tmp_path)
+
+
+def test_a_crashing_converter_is_told_by_its_signal(tmp_path):
+    with pytest.raises(RtmwEdgeError, match=r"exit code -6.*Its last words: \(none\)"):
+        run_converter("pnnx", [sys.executable, "-c", "import os; os.kill(os.getpid(), 6)"], tmp_path)
+
+
+def test_a_hanging_converter_is_stopped(tmp_path):
+    script = "import time; print('step 3', flush=True); time.sleep(60)"
+    with pytest.raises(RtmwEdgeError, match=r"still converting after 1 s and was stopped.*last words: step 3"):
+        run_converter("pnnx", [sys.executable, "-c", script], tmp_path, timeout_s=1.0)
+
+
+def test_a_working_converter_is_silent(tmp_path, capfd):
+    run_converter("pnnx", [sys.executable, "-c", "print('pages of chatter')"], tmp_path)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("target", "package"), [("tflite", "litert-torch"), ("ncnn", "pnnx")])
+def test_a_missing_package_is_named(target, package, tmp_path, monkeypatch):
+    versions = metadata.version
+
+    def version(name: str) -> str:
+        if name == package:
+            raise metadata.PackageNotFoundError(name)
+        return versions(name)
+
+    monkeypatch.setattr("rtmw_edge.targets.base.metadata.version", version)
+    with pytest.raises(NotAvailableError, match=f"needs {package}, which is not installed. Run: pip install"):
+        target_named(target).convert(small_deployable(), None, Precision.FP32, tmp_path, 1, lambda step: None)
+
+
+def test_weights_too_large_for_half_precision_are_refused():
+    with pytest.raises(
+        BadInputError, match=r"Weight 'stem' reaches 1e\+05, more than float16 holds; export it in fp32"
+    ):
+        to_half(np.array([1e5], np.float32), "stem")
+
+
+def found_in(network: SmallDeployable) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    return {
+        f"layer {index}": (module.conv.weight.detach().numpy(), module.conv.bias.detach().numpy())
+        for index, module in enumerate(network.convolutions().values())
+    }
+
+
+def test_convolutions_are_told_by_their_weights():
+    network = small_deployable()
+    matched = match_convolutions(dict(reversed(found_in(network).items())), network)
+    assert [matched[f"layer {index}"] for index in range(8)] == list(network.convolutions())
+
+
+def test_changed_weights_are_noticed():
+    network = small_deployable()
+    found = found_in(network)
+    weight, bias = found["layer 3"]
+    found["layer 3"] = (weight * np.float32(1.001), bias)
+    with pytest.raises(RtmwEdgeError, match=r"convolution 'layer 3' with weights of shape \(24, 16, 1, 1\) that no"):
+        match_convolutions(found, network)
+
+
+def test_a_lost_convolution_is_noticed():
+    network = small_deployable()
+    found = found_in(network)
+    del found["layer 0"]
+    with pytest.raises(RtmwEdgeError, match=r"lost 1 convolution\(s\), the first of them 'stem'"):
+        match_convolutions(found, network)
+
+
+def test_equal_convolutions_are_refused():
+    network = small_deployable()
+    twin = small_deployable()
+    twin.branch.conv, twin.attention.conv = network.branch.conv, network.branch.conv
+    with pytest.raises(RtmwEdgeError, match="Convolutions 'attention' and 'branch' have the same weights"):
+        match_convolutions(found_in(twin), twin)
+    assert torch.equal(twin.branch.conv.weight, network.branch.conv.weight)
