@@ -140,6 +140,10 @@ class CocoWholeBody(Dataset):
         for image_id, name, people in self._images:
             yield Item(image_id, read_image(self.folder / name), people)
 
+    def labels(self) -> dict[int, People]:
+        """The labelled people by image, without reading any image."""
+        return {image_id: people for image_id, _, people in self._images}
+
 
 def _people(annotations: list[dict[str, Any]]) -> People:
     rows = [[value for name in COCO_FIELDS.values() for value in annotation[name]] for annotation in annotations]

@@ -1,0 +1,128 @@
+"""What data sets and detection files are, and what bad ones are told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from coco_files import document, write_images
+
+from rtmw_edge.errors import BadInputError
+from rtmw_edge.evaluation import open_dataset, read_detections
+from rtmw_edge.evaluation.datasets import SyntheticPeople
+
+
+@pytest.fixture
+def labels(tmp_path: Path) -> Path:
+    (tmp_path / "labels.json").write_text(json.dumps(document(images=3)))
+    write_images(tmp_path, 3)
+    return tmp_path / "labels.json"
+
+
+def test_coco(labels: Path) -> None:
+    dataset = open_dataset(f"coco:{labels}:{labels.parent}")
+    items = list(dataset)
+    assert len(dataset) == 3 and [item.image_id for item in items] == [0, 1, 2]
+    first = json.loads(labels.read_text())["annotations"][0]
+    x, y, width, height = first["bbox"]
+    assert items[0].people.boxes[0] == pytest.approx([x, y, x + width, y + height])
+    assert items[0].people.keypoints[0, 17].tolist() == first["foot_kpts"][:2]
+    assert items[0].people.visible[0, 132] == first["righthand_kpts"][-1]
+    assert items[0].image.shape == (320, 320, 3)
+    assert len(open_dataset(f"coco:{labels}:{labels.parent}", limit=2)) == 2
+
+
+def test_synthetic() -> None:
+    assert len(open_dataset("synthetic:val")) == 500
+    assert len(open_dataset("synthetic:val:100", limit=7)) == 7
+    assert open_dataset("synthetic:val:100").name == "synthetic:val:100"
+
+
+def test_synthetic_people_are_labelled_and_kept() -> None:
+    dataset = SyntheticPeople(2)
+    first, again = list(dataset), list(dataset)
+    assert all(a is b for a, b in zip(first, again, strict=True)), "rendered once"
+    for item in first:
+        assert item.image.dtype == np.uint8 and item.people.keypoints.shape == (1, 133, 2)
+        assert (item.people.visible > 0).sum() > 20 and item.people.areas[0] > 100
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("imagenet", "Unknown data set 'imagenet'. Choose one of: synthetic, coco."),
+        ("synthetic:vaal", "Unknown split of rendered people 'vaal'; did you mean 'val'? Choose one of: val."),
+        ("synthetic:val:0", "Cannot read the data set 'synthetic:val:0': write synthetic:val or synthetic:val:100."),
+        ("synthetic:val:many", "Cannot read the data set 'synthetic:val:many'"),
+        ("coco:labels.json", "Cannot read the data set 'coco:labels.json': write coco:ANNOTATIONS.json:IMAGE_FOLDER."),
+        ("coco:nowhere.json:.", "There are no annotations at nowhere.json: check the path."),
+    ],
+)
+def test_bad_names(text: str, message: str) -> None:
+    with pytest.raises(BadInputError) as raised:
+        open_dataset(text)
+    assert message in str(raised.value)
+
+
+def test_bad_limit() -> None:
+    with pytest.raises(BadInputError, match="A limit of 0 images leaves nothing to evaluate: pass at least 1"):
+        open_dataset("synthetic:val", limit=0)
+
+
+def test_bad_annotations(labels: Path) -> None:
+    folder = labels.parent
+    with pytest.raises(BadInputError, match=r"There is no image folder .*missing: check the last part of --data\."):
+        open_dataset(f"coco:{labels}:{folder / 'missing'}")
+    labels.write_text("{")
+    with pytest.raises(BadInputError, match=r"The annotations .*labels\.json are not JSON"):
+        open_dataset(f"coco:{labels}:{folder}")
+    labels.write_text("[]")
+    with pytest.raises(
+        BadInputError, match="is no COCO annotation file: it needs the lists 'images' and 'annotations'"
+    ):
+        open_dataset(f"coco:{labels}:{folder}")
+    body_only = document(images=1)
+    for annotation in body_only["annotations"]:
+        del annotation["foot_kpts"]
+    labels.write_text(json.dumps(body_only))
+    with pytest.raises(
+        BadInputError, match=r"holds no COCO-WholeBody labels \(KeyError: 'foot_kpts'\): use the whole-"
+    ):
+        open_dataset(f"coco:{labels}:{folder}")
+
+
+def test_missing_image_is_named(labels: Path) -> None:
+    (labels.parent / "1.png").unlink()
+    with pytest.raises(BadInputError, match=r"There is no image .*1\.png"):
+        list(open_dataset(f"coco:{labels}:{labels.parent}"))
+
+
+def test_detections(tmp_path: Path) -> None:
+    path = tmp_path / "boxes.json"
+    rows = [
+        {"image_id": 4, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5},
+        {"image_id": 4, "category_id": 2, "bbox": [9, 9, 9, 9], "score": 0.5},
+        {"image_id": 4, "category_id": 1, "bbox": [9, 9, 9, 9], "score": 0},
+    ]
+    path.write_text(json.dumps(rows))
+    boxes, scores = read_detections(path).of(4)
+    assert boxes.tolist() == [[1, 2, 4, 6]] and scores.tolist() == [0.5]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("7", "holds no detections (TypeError"),
+        ('[{"image_id": 1}]', "holds no detections (KeyError: 'bbox'): it must be a list of"),
+        ('[{"image_id": 1, "category_id": 1, "bbox": [1, 2, NaN, 4], "score": 1}]', "of image 1 is not finite"),
+        ("nothing", "are not JSON"),
+    ],
+)
+def test_bad_detections(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "boxes.json"
+    path.write_text(content)
+    with pytest.raises(BadInputError) as raised:
+        read_detections(path)
+    assert message in str(raised.value)

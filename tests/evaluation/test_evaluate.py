@@ -1,0 +1,97 @@
+"""A whole evaluation with runners that know the answer, on photographs and on noise."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from coco_files import document, write_images
+from numpy.typing import NDArray
+
+from rtmw_edge.evaluation import evaluate, read_detections
+from rtmw_edge.evaluation.datasets import CocoWholeBody, Dataset, Detections, Item
+from rtmw_edge.evaluation.evaluate import clipped_boxes, labelled_people
+from rtmw_edge.evaluation.whole_body_ap import People
+from rtmw_edge.poses import Poses
+
+PARTS = ("body", "foot", "face", "left_hand", "right_hand", "whole")
+
+
+class Oracle:
+    """Answers a labelled person's box with the labels, moved by `offset` (pixels); what has no label scores 0."""
+
+    def __init__(self, dataset: Dataset, offset: float = 0.0) -> None:
+        self._answers: dict[bytes, tuple[NDArray[np.float64], NDArray[np.bool_]]] = {}
+        for item in dataset:
+            chosen = labelled_people(item.people)
+            for box, person in zip(clipped_boxes(item, chosen), chosen, strict=True):
+                answer = item.people.keypoints[person] + offset, item.people.visible[person] > 0
+                self._answers[box.tobytes()] = answer
+
+    def __call__(self, image: NDArray[np.uint8], boxes: NDArray[np.float32], scores: NDArray[np.float32]) -> Poses:
+        keypoints, confidence = zip(*(self._answers[box.tobytes()] for box in boxes), strict=True)
+        return Poses(np.stack(keypoints), np.stack(confidence), boxes, scores)
+
+
+@pytest.fixture
+def noise(tmp_path: Path) -> CocoWholeBody:
+    (tmp_path / "labels.json").write_text(json.dumps(document(images=8)))
+    write_images(tmp_path, 8)
+    return CocoWholeBody(tmp_path / "labels.json", tmp_path)
+
+
+def test_labels_of_real_photographs_score_one(samples_dir: Path) -> None:
+    dataset = CocoWholeBody(samples_dir / "coco" / "test_coco_wholebody.json", samples_dir / "coco")
+    steps: list[tuple[int, int]] = []
+    result = evaluate(Oracle(dataset), dataset, on_progress=lambda done, total: steps.append((done, total)))
+    assert tuple(result.parts) == PARTS
+    assert [result.parts[part].ap for part in PARTS] == pytest.approx([1] * 6)
+    assert [result.parts[part].ar for part in PARTS] == pytest.approx([1] * 6)
+    assert list(result.pck.values()) == [1] * 6
+    assert (result.images, result.people, result.boxes) == (4, 12, "ground truth")
+    assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_an_offset_costs_small_parts_most(noise: CocoWholeBody) -> None:
+    result = evaluate(Oracle(noise, offset=2.0), noise)
+    assert 0 < result.parts["face"].ap < result.parts["left_hand"].ap < result.parts["body"].ap < 1
+    assert evaluate(Oracle(noise, offset=500.0), noise).pck == dict.fromkeys(PARTS, 0.0)
+
+
+def test_detected_boxes(noise: CocoWholeBody) -> None:
+    """Given the labelled boxes as detections the figures are the same; without any, nobody is found."""
+    oracle = Oracle(noise, offset=2.0)
+    boxes = {item.image_id: clipped_boxes(item, labelled_people(item.people)) for item in noise}
+    found = Detections(boxes, {image: np.ones(len(rows), np.float32) for image, rows in boxes.items()})
+    detected, labelled = evaluate(oracle, noise, detections=found), evaluate(oracle, noise)
+    assert detected.parts == labelled.parts and detected.people == labelled.people
+    assert detected.pck == {} and detected.boxes == "detected"
+    nobody = evaluate(oracle, noise, detections=Detections({}, {}))
+    assert nobody.people == 0 and nobody.parts["whole"].ar == 0
+
+
+def test_json_is_plain(noise: CocoWholeBody) -> None:
+    result = json.loads(json.dumps(evaluate(Oracle(noise), noise).to_dict()))
+    assert result["parts"]["whole"]["ap"] == pytest.approx(1) and result["dataset"].startswith("coco:")
+
+
+def test_people_that_are_run() -> None:
+    """Not the crowd, not the one without labels, not the box under a pixel; and no box leaves the image."""
+    visible = np.ones((4, 133))
+    visible[1] = 0
+    boxes = np.array([[0, 0, 50, 50], [0, 0, 50, 50], [9, 9, 9.5, 30], [-5, 20, 90, 150]], np.float64)
+    crowd = np.array([True, False, False, False])
+    people = People(np.zeros((4, 133, 2)), visible, boxes, np.full(4, 100.0), crowd)
+    chosen = labelled_people(people)
+    assert chosen.tolist() == [3]
+    item = Item(0, np.zeros((100, 80, 3), np.uint8), people)
+    assert clipped_boxes(item, chosen).tolist() == [[0, 20, 79, 99]]
+
+
+def test_official_detections_file(samples_dir: Path) -> None:
+    detections = read_detections(samples_dir / "coco" / "test_coco_det_AP_H_56.json")
+    boxes, scores = detections.of(785)
+    assert boxes[0] == pytest.approx([277.118, 45.6997, 502.21, 379.26], abs=0.01) and scores[0] > 0.999
+    assert detections.of(-1)[0].shape == (0, 4)
