@@ -21,6 +21,7 @@ from ..files import atomic_write
 from ..models import build
 from ..models.checkpoints import save_safetensors
 from ..models.variants import variant_named
+from .depthwise import float32_weight_gradients
 from .ema import Ema
 from .loss import SimccLoss, part_weights
 from .recipe import Recipe
@@ -86,6 +87,8 @@ class Trainer:
             load_weights(network, start)
         self.network = network.to(self.device, memory_format=torch.channels_last)
         self.ema = Ema(self.network, recipe.ema_decay, recipe.ema_ramp)
+        if self.device.type == "cpu":
+            float32_weight_gradients(self.network)
         self.loss = SimccLoss(self.variant.input_size, part_weights(recipe.part_weights), beta=recipe.beta)
         self.loss.to(self.device)
         self.optimizer = torch.optim.AdamW(parameter_groups(self.network, recipe.weight_decay), lr=recipe.lr)

@@ -8,6 +8,7 @@ the rounded bin, so t depends on that bin alone: the targets of all bins are com
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +39,22 @@ def part_weights(weights: dict[str, float]) -> Tensor:
     for part, weight in weights.items():
         out[PARTS[part]] = weight
     return out
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """Sum over rows of weight * -(target . log softmax(logits)); the gradient weight * (softmax - target) in one pass."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+        norm = torch.logsumexp(logits, dim=-1, keepdim=True)
+        cross = norm[:, 0] - torch.linalg.vecdot(target, logits)
+        ctx.save_for_backward((logits - norm).exp_().sub_(target), weights)
+        return torch.dot(cross, weights)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        difference, weights = ctx.saved_tensors
+        return difference * (weights * gradients[0])[:, None], None, None
 
 
 class SimccLoss(nn.Module):
@@ -71,10 +88,13 @@ class SimccLoss(nn.Module):
         for axis in range(self.axes):
             inside = inside * ((index[..., axis] >= 0) & (index[..., axis] < logits[axis].shape[-1]))
         weights = weights * self.joint_weights * inside
-        total = logits[0].new_zeros((), dtype=torch.float32)
+        labelled = weights > 0
+        chosen_weights = weights[labelled]
+        total = chosen_weights.new_zeros(())
         for axis in range(self.axes):
             target, entropy = getattr(self, f"target{axis}"), getattr(self, f"entropy{axis}")
-            chosen = index[..., axis].clamp(0, len(target) - 1)
-            cross = (target[chosen] * F.log_softmax(logits[axis].float() * self.beta, dim=-1)).sum(dim=-1)
-            total = total + ((entropy[chosen] - cross) * weights).sum()
+            bins = index[..., axis][labelled]
+            rows = logits[axis][labelled].float() * self.beta
+            total = total + _CrossEntropy.apply(rows, target[bins], chosen_weights)
+            total = total + torch.dot(entropy[bins], chosen_weights)
         return total / weights.sum().clamp(min=1.0)
