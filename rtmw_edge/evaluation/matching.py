@@ -93,14 +93,10 @@ def match(similarity: Float, scores: Float, found_areas: Float, areas: Float, cr
         # The last of equals wins, as in COCOeval's scan.
         ranked = np.where(choice, similarity[detection], -1.0)[..., ::-1]
         person = len(areas) - 1 - ranked.argmax(axis=-1)
-        hit = choice.any(axis=-1)
-        matched[..., detection] = hit
-        ignoring[..., detection] = (
-            hit & np.take_along_axis(np.broadcast_to(skipped, taken.shape), person[..., None], axis=-1)[..., 0]
-        )
-        np.put_along_axis(
-            taken, person[..., None], np.take_along_axis(taken, person[..., None], -1) | hit[..., None], -1
-        )
+        assigned = (np.arange(len(areas)) == person[..., None]) & choice
+        taken |= assigned
+        matched[..., detection] = assigned.any(axis=-1)
+        ignoring[..., detection] = (assigned & skipped).any(axis=-1)
     off_range = (found_areas < AREAS[:, :1]) | (found_areas > AREAS[:, 1:])
     ignoring |= ~matched & off_range[:, None]
     return Matches(scores, matched, ignoring, (~skipped[:, 0]).sum(axis=-1))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +32,7 @@ class People:
     """
 
     keypoints: NDArray[np.floating]
-    visible: NDArray[np.floating]
+    visible: NDArray[Any]
     boxes: NDArray[np.floating]
     areas: NDArray[np.floating]
     crowd: Bool
