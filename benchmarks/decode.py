@@ -1,4 +1,4 @@
-"""How long decoding takes: `python benchmarks/decode.py`; 133 joints of one person are to stay under 100 microseconds."""
+"""How long decoding takes: `python benchmarks/decode.py`; 133 joints of one person stay under 100 microseconds."""
 
 from __future__ import annotations
 
