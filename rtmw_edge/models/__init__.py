@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .variants import MEAN_RGB, STD_RGB, VARIANTS, Variant, variant_named
+from .weights import score_calibration
 
 if TYPE_CHECKING:
     from .rtmw import RTMW, build
 
-__all__ = ["MEAN_RGB", "RTMW", "STD_RGB", "VARIANTS", "Variant", "build", "variant_named"]
+__all__ = ["MEAN_RGB", "RTMW", "STD_RGB", "VARIANTS", "Variant", "build", "score_calibration", "variant_named"]
 
 
 def __getattr__(name: str) -> Any:
