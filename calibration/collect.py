@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import version
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,6 +14,7 @@ from rtmw_edge.quantization.fake import Convolution, weight_arrays
 from rtmw_edge.quantization.grids import RELU6_SCALE
 from torch import Tensor, nn
 
+import rtmw_edge
 from rtmw_edge.errors import BadInputError
 from rtmw_edge.models.variants import MEAN_RGB, STD_RGB, Variant
 
@@ -57,13 +59,14 @@ def collect(
     method: Method | str = Method.PERCENTILE,
     *,
     percentile: float = PERCENTILE,
-    provenance: Mapping[str, Any] | None = None,
+    manifest: Callable[[], Mapping[str, Any]] = dict,
 ) -> Table:
     """The table of the `common` grid for `deployable`, from one pass over `crops`.
 
     `crops` yields uint8 BGR batches (N,H,W,3) of the network's input size; memory does not grow with their number. The
-    same network and crops give the same table on the same machine. `provenance` (the calibration manifest) is stored in
-    the table beside the method. Raises BadInputError when there is no crop or one has another shape.
+    same network and crops give the same table on the same machine. When all have been seen, `manifest` is asked for
+    what they were; the table's provenance holds the answer with the method and the versions. Raises BadInputError when
+    there is no crop or one has another shape.
     """
     method = Method.named(str(method))
     observed = copy.deepcopy(deployable)
@@ -88,8 +91,12 @@ def collect(
         weight, bias = weight_arrays(convolution)
         scale = COMMON.weight_scale(weight, bias, float(entries[f"{name}:input"].scale[0]))
         entries[f"{name}:weight"] = Entry(scale, axis=0, source="weights")
-    manifest = {**(provenance or {}), "method": source, "crops": count}
-    return Table(deployable.variant.name, entries, COMMON.name, manifest)
+    provenance = {**manifest(), "method": source, "crops": count, "versions": _versions()}
+    return Table(deployable.variant.name, entries, COMMON.name, provenance)
+
+
+def _versions() -> dict[str, str]:
+    return {"rtmw-edge": rtmw_edge.__version__, **{name: version(name) for name in ("torch", "numpy")}}
 
 
 def _observe(convolutions: Mapping[str, Convolution]) -> dict[str, Observer]:

@@ -6,7 +6,7 @@ The only module of this package that imports torch.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol, TypeVar, cast
 
 import numpy as np
@@ -16,17 +16,19 @@ from torch import Tensor, nn
 from rtmw_edge.errors import BadInputError
 
 from .grids import GRIDS
-from .table import Entry, Table
+from .table import KINDS, Entry, Table
 
 
 class Convolution(Protocol):
     """A convolution with a place for a quantizer at its input, at its weight, and at its output before SiLU."""
 
     conv: nn.Conv2d
-    activation: str
     quant_in: nn.Module
     quant_w: nn.Module
     quant_out: nn.Module
+
+    @property
+    def activation(self) -> str: ...
 
 
 class Convolutional(Protocol):
@@ -70,17 +72,21 @@ class FakeQuantizeChannels(nn.Module):
         return torch.fake_quantize_per_channel_affine(weight, self.scale, self.zero_point, 0, self.low, self.high)
 
 
-def fake_quantize(network: Network, table: Table) -> Network:
-    """A copy of `network` that quantizes and dequantizes the input, weight and output of every convolution.
+def fake_quantize(network: Network, table: Table, kinds: Sequence[str] = KINDS) -> Network:
+    """A copy of `network` that quantizes and dequantizes the tensors of every convolution.
 
+    `kinds` are those that are quantized, of "input", "weight" and "output": a format may carry fewer than all three.
     Raises BadInputError when the table is not for this network (see `check_table`).
     """
     check_table(network, table)
     quantized = copy.deepcopy(network)
     for name, convolution in quantized.convolutions().items():
-        convolution.quant_in = FakeQuantizeTensor(table.entries[f"{name}:input"])
-        convolution.quant_w = FakeQuantizeChannels(table.entries[f"{name}:weight"])
-        convolution.quant_out = FakeQuantizeTensor(table.entries[f"{name}:output"])
+        if "input" in kinds:
+            convolution.quant_in = FakeQuantizeTensor(table.entries[f"{name}:input"])
+        if "weight" in kinds:
+            convolution.quant_w = FakeQuantizeChannels(table.entries[f"{name}:weight"])
+        if "output" in kinds:
+            convolution.quant_out = FakeQuantizeTensor(table.entries[f"{name}:output"])
     return quantized
 
 

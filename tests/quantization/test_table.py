@@ -75,7 +75,7 @@ def test_a_scale_that_is_no_scale_is_refused_by_name(tmp_path: Path, scale: list
     document["entries"]["backbone.stem.0.conv:input"]["scale"] = scale
     path = tmp_path / "table.json"
     path.write_text(json.dumps(document))
-    with pytest.raises(BadInputError, match="point 'backbone.stem.0.conv:input': A scale is not a positive finite"):
+    with pytest.raises(BadInputError, match=r"point 'backbone\.stem\.0\.conv:input': A scale is not a positive finite"):
         Table.load(path)
 
 

@@ -1,0 +1,198 @@
+"""From weights to a bundle: load, rewrite, calibrate, convert, read the scales back, and pack with golden vectors.
+
+>>> from rtmw_edge.targets.export import export
+>>> export("rtmw-n-256x192", "onnx", "int8", Path("bundle"), calibration="synthetic:200")      # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rtmw_edge.calibration import Method, Source, open_source
+from rtmw_edge.calibration.ranges import PERCENTILE
+from rtmw_edge.quantization import Table
+
+from rtmw_edge import bundle
+from rtmw_edge.errors import BadInputError
+from rtmw_edge.models.variants import Variant, variant_named
+from rtmw_edge.models.weights import embedded, find, score_calibration
+
+from . import TARGETS, target_named
+from .base import Converted, OnStep, Precision, Target, check_scales, installed
+
+if TYPE_CHECKING:
+    from .rewrites import Deployable
+
+CALIBRATION = "synthetic:200"
+"""What int8 is calibrated on when neither images nor a table are given."""
+
+NEEDED = ("torch", "safetensors", "numba")
+"""Distributions that every export imports: the network, its weights, and the renderer of the golden crops."""
+
+GOLDEN_FIRST, GOLDEN_CROPS = 100_000, 2
+"""Rendered people of the validation split whose outputs travel in the bundle; far from the 500 that are evaluated."""
+
+MAX_BATCH = 64
+
+
+def export(
+    variant: str,
+    target: str,
+    precision: str,
+    out: Path,
+    *,
+    weights: Path | None = None,
+    calibration: str | Source | None = None,
+    boxes: Path | None = None,
+    method: str = "percentile",
+    table: Path | Table | None = None,
+    batch: int = 1,
+    on_step: OnStep = lambda _: None,
+) -> Path:
+    """Write the bundle of one variant, target and precision to `out` (a directory, or a .zip); returns `out`.
+
+    `weights` is a .pth or .safetensors file; without it the embedded or fetched ones are used. Int8 takes its scales
+    from `table`, or calibrates on `calibration` ("synthetic:N" or a folder, with `boxes` as in `rtmw-edge run`). The
+    graph takes `batch` crops at once. `on_step` hears one short line before each step.
+
+    Raises BadInputError for an unknown name, an unsupported pair, unusable weights or images; NotAvailableError when a
+    converter is not installed; VerificationError when the written file does not hold the table's scales.
+    """
+    model, writer, kind = _checked(variant, target, precision, batch)
+    tools = installed([*NEEDED, *writer.requirements()])
+    bundle.check_replaceable(Path(out))
+    if kind is not Precision.INT8 and (calibration or table):
+        raise BadInputError(f"{kind} needs no calibration and no table; leave them out, or export int8.")
+    path = find(model, weights)
+    on_step(f"loading {path.name}")
+    network = load_deployable(model, path)
+    scales = None
+    if kind is Precision.INT8:
+        scales = _table(network, calibration, boxes, method, table, on_step)
+    on_step("computing golden outputs")
+    crops, logits = _golden(network, scales, writer)
+    with tempfile.TemporaryDirectory(prefix="rtmw-edge-") as folder:
+        converted = writer.convert(network, scales, kind, Path(folder), batch, on_step)
+        if scales is not None:
+            on_step("comparing the written scales with the table")
+            check_scales(scales, writer.read_scales(converted.files, network), writer)
+        on_step("packing the bundle")
+        fields = {
+            **_described(model, converted, batch),
+            "target": target,
+            "precision": str(kind),
+            "grid": scales.grid if scales is not None else None,
+            "score": _score(model, path),
+            "tools": {**tools, **converted.tools},
+            "weights_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "table_sha256": scales.sha256 if scales is not None else None,
+        }
+        return bundle.write(Path(out), fields, converted.files, crops, logits)
+
+
+def calibrate(
+    network: Deployable,
+    source: str | Source = CALIBRATION,
+    *,
+    boxes: Path | None = None,
+    method: str = "percentile",
+    percentile: float = PERCENTILE,
+    on_step: OnStep = lambda _: None,
+) -> Table:
+    """The quantization table of `network` from one pass over `source`, with the images used in its provenance."""
+    from rtmw_edge.calibration.collect import collect
+    from rtmw_edge.calibration.sources import batches
+
+    images = open_source(source, boxes=boxes) if isinstance(source, str) else source
+
+    def counted() -> Iterator[np.ndarray]:
+        done = 0
+        for batch in batches(images, network.variant.input_size):
+            on_step(f"calibrating, {done} crops seen")
+            yield batch
+            done += len(batch)
+
+    return collect(network, counted(), Method.named(method), percentile=percentile, manifest=images.manifest)
+
+
+def load_deployable(variant: str | Variant, weights: Path) -> Deployable:
+    """The deployable network of `variant` with the weights of a checkpoint."""
+    from rtmw_edge.models import build
+    from rtmw_edge.models.checkpoints import load_weights
+
+    from .rewrites import deployable
+
+    network = build(variant)
+    load_weights(network, weights)
+    return deployable(network)
+
+
+def _checked(variant: str, target: str, precision: str, batch: int) -> tuple[Variant, Target, Precision]:
+    model, writer, kind = variant_named(variant), target_named(target), Precision.named(precision)
+    if kind not in writer.precisions:
+        pairs = "; ".join(f"{name}: {', '.join(target_named(name).precisions)}" for name in TARGETS)
+        raise BadInputError(f"{target} has no {kind}. The pairs that exist are {pairs}.")
+    if not 1 <= batch <= MAX_BATCH:
+        raise BadInputError(f"Batch {batch} is not between 1 and {MAX_BATCH}; choose how many crops the graph takes.")
+    return model, writer, kind
+
+
+def _table(
+    network: Deployable,
+    calibration: str | Source | None,
+    boxes: Path | None,
+    method: str,
+    table: Path | Table | None,
+    on_step: OnStep,
+) -> Table:
+    if table is None:
+        return calibrate(network, calibration or CALIBRATION, boxes=boxes, method=method, on_step=on_step)
+    if calibration is not None:
+        raise BadInputError("Scales come from a table or from calibration, not from both; leave out one of them.")
+    loaded = table if isinstance(table, Table) else Table.load(table)
+    if loaded.variant != network.variant.name:
+        raise BadInputError(
+            f"The quantization table is for {loaded.variant}, not for {network.variant.name}; calibrate again."
+        )
+    return loaded
+
+
+def _golden(network: Deployable, table: Table | None, writer: Target) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Crops uint8 (N,H,W,3), and logits (N,133,bins) per axis of the network that the target's file stands for."""
+    import torch
+    from rtmw_edge.quantization.fake import fake_quantize
+
+    from rtmw_edge.data.synthetic import Renderer
+
+    from .rewrites import FromUint8
+
+    renderer, size = Renderer("val"), network.variant.input_size
+    crops = np.stack([renderer.crop(GOLDEN_FIRST + i, size=size).image for i in range(GOLDEN_CROPS)])
+    reference = network if table is None else fake_quantize(network, table, writer.carried)
+    with torch.inference_mode():
+        return crops, [axis.numpy() for axis in FromUint8(reference)(torch.from_numpy(crops))]
+
+
+def _described(variant: Variant, converted: Converted, batch: int) -> dict[str, object]:
+    """The manifest's fields that follow from the variant and from what was written."""
+    width, height = variant.input_size
+    outputs = {axis: {"name": converted.outputs[axis], "bins": bins} for axis, bins in variant.bins.items()}
+    return {
+        "variant": variant.name,
+        "input": {"width": width, "height": height, "batch": batch, "color": "BGR", **converted.input},
+        "outputs": outputs,
+        "split": variant.split,
+        "z_range": variant.z_range,
+        "convolutions": converted.convolutions,
+    }
+
+
+def _score(variant: Variant, weights: Path) -> dict[str, float] | None:
+    """The calibrated score, which belongs to the embedded weights alone."""
+    score = score_calibration(variant) if weights == embedded(variant) else None
+    return None if score is None else {"a": score[0], "b": score[1]}

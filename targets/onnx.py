@@ -1,0 +1,207 @@
+"""ONNX, opset 18: for ONNX Runtime everywhere, and what TensorRT and OpenVINO read.
+
+Float16 files hold their weights in half precision, cast to float32 inside the graph: every runtime folds the casts
+when it loads, and computes in float32. Int8 files are spelled for ONNX Runtime on x86 (see `onnx_qdq.UINT8`), and their
+float tail is stored in half precision too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rtmw_edge.quantization import Table
+
+from rtmw_edge.errors import VerificationError
+
+from .base import Converted, OnStep, Precision, installed
+
+if TYPE_CHECKING:
+    import onnx
+
+    from .rewrites import Deployable
+
+OPSET = 18
+IR_VERSION = 8
+"""The oldest file version that has opset 18, so that runtimes of 2023 open the file."""
+
+INPUT = "image"
+
+
+class Onnx:
+    """The `onnx` target."""
+
+    name = "onnx"
+    precisions = (Precision.FP32, Precision.FP16, Precision.INT8)
+    carried = ("input", "weight", "output")
+
+    def requirements(self) -> list[str]:
+        return ["torch", "onnx", "onnxscript"]
+
+    def convert(
+        self,
+        deployable: Deployable,
+        table: Table | None,
+        precision: Precision,
+        out_dir: Path,
+        batch: int,
+        on_step: OnStep,
+    ) -> Converted:
+        """Write `model.onnx`; see `Target.convert`."""
+        import onnx
+
+        from . import onnx_qdq
+
+        tools = installed(self.requirements())
+        model = float_model(deployable, batch, on_step)
+        total = sum(1 for _ in onnx_qdq.convolutions(model))
+        if table is not None:
+            on_step("inserting the scales")
+            model = onnx_qdq.quantize(model, table, onnx_qdq.UINT8)
+        if precision is not Precision.FP32:
+            model = with_half_weights(model)
+        on_step("writing model.onnx")
+        onnx.checker.check_model(model, full_check=True)
+        path = out_dir / "model.onnx"
+        onnx.save(model, path)
+        return Converted(
+            files={"model": path},
+            input={"name": INPUT, "dtype": "uint8", "layout": "NHWC"},
+            outputs=output_names(deployable),
+            tools=tools,
+            convolutions={"total": total, "int8": total if table is not None else 0},
+        )
+
+    def spell(self, scale: np.ndarray) -> np.ndarray:
+        return scale
+
+    def read_scales(self, files: Mapping[str, Path], deployable: Deployable) -> dict[str, np.ndarray]:
+        """Scales by point, read from the quantize and dequantize nodes around each convolution."""
+        import onnx
+
+        from . import onnx_qdq
+
+        return onnx_qdq.read_scales(onnx.load(files["model"]))
+
+
+TARGET = Onnx()
+
+
+def output_names(deployable: Deployable) -> dict[str, str]:
+    """Graph outputs by axis, called as in the official exports: simcc_x, simcc_y, simcc_z."""
+    return {axis: f"simcc_{axis}" for axis in deployable.variant.axes}
+
+
+def float_model(deployable: Deployable, batch: int, on_step: OnStep) -> onnx.ModelProto:
+    """The float32 graph, uint8 (batch,H,W,3) in, with every convolution node called as in the network.
+
+    Raises VerificationError when a convolution of the network is not found in the graph, or holds another weight.
+    """
+    import torch
+
+    from .rewrites import FromUint8
+
+    on_step("tracing the network")
+    width, height = deployable.variant.input_size
+    example = torch.zeros((batch, height, width, 3), dtype=torch.uint8)
+    with _quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            FromUint8(deployable).eval(),
+            (example,),
+            None,
+            dynamo=True,
+            external_data=False,
+            opset_version=OPSET,
+            input_names=[INPUT],
+            output_names=list(output_names(deployable).values()),
+            verbose=False,
+        )
+    assert program is not None
+    model: onnx.ModelProto = program.model_proto
+    if {item.version for item in model.opset_import if not item.domain} != {OPSET}:
+        raise VerificationError(f"The exporter did not write opset {OPSET}; install the versions of rtmw-edge[export].")
+    model.ir_version = IR_VERSION
+    _strip_trace(model)
+    _name_convolutions(model, deployable)
+    return model
+
+
+def with_half_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Store every float32 matrix and kernel as float16, followed by a cast back; biases and scales stay float32."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    casts = []
+    for item in model.graph.initializer:
+        values = numpy_helper.to_array(item)
+        if values.dtype != np.float32 or np.count_nonzero(np.array(values.shape) > 1) < 2:
+            continue
+        name = item.name
+        item.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}:half"))
+        casts.append(helper.make_node("Cast", [f"{name}:half"], [name], f"{name}:cast", to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return model
+
+
+def _name_convolutions(model: onnx.ModelProto, deployable: Deployable) -> None:
+    """Call each Conv node by its convolution, told by the weight's path and confirmed by its values."""
+    from onnx import numpy_helper
+
+    from .onnx_qdq import convolutions
+    from .rewrites import ActConv
+
+    by_weight = {
+        f"network.{path}.conv.weight": module
+        for path, module in deployable.named_modules()
+        if isinstance(module, ActConv)
+    }
+    values = {item.name: item for item in model.graph.initializer}
+    missing = dict(by_weight)
+    for node in convolutions(model):
+        module = missing.pop(node.input[1], None)
+        if module is None or len(node.input) != 3:
+            raise VerificationError(
+                f"The exported graph has a convolution of '{node.input[1]}' that is not the network's."
+            )
+        if not np.array_equal(numpy_helper.to_array(values[node.input[1]]), module.conv.weight.detach().numpy()):
+            raise VerificationError(f"The exported graph holds another weight for '{module.name}' than the network.")
+        node.name = module.name
+    if missing:
+        name = next(iter(missing.values())).name
+        raise VerificationError(f"The exported graph lacks the convolution '{name}'; nothing was kept.")
+
+
+def _strip_trace(model: onnx.ModelProto) -> None:
+    """Drop what the exporter writes for debugging, among it stack traces with the paths of this machine."""
+    del model.metadata_props[:]
+    model.doc_string = ""
+    model.producer_name, model.producer_version = "rtmw-edge", ""
+    graph = model.graph
+    del graph.value_info[:]
+    del graph.metadata_props[:]
+    graph.doc_string = ""
+    for item in (*graph.node, *graph.initializer, *graph.input, *graph.output):
+        del item.metadata_props[:]
+        item.doc_string = ""
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's notes about optional packages out of the progress lines."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
