@@ -11,8 +11,9 @@ import numpy as np
 
 from rtmw_edge.crops import box_to_crop, check_boxes, crop, read_image
 from rtmw_edge.errors import BadInputError
+from rtmw_edge.runtime.boxes import BoxFile, PersonBoxes
+from rtmw_edge.runtime.sources import find_images
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 BATCH = 8
 """Crops per forward pass; part of what makes two calibrations equal byte for byte."""
 
@@ -41,6 +42,8 @@ def open_source(text: str, *, boxes: Path | None = None) -> Source:
             raise BadInputError(
                 f"Calibration source '{text}' is not synthetic:N with N of at least 1; try synthetic:200."
             )
+        if boxes is not None:
+            raise BadInputError(f"Boxes go with a folder of images, and {text} knows its own; leave out '{boxes}'.")
         return Synthetic(int(number))
     return Folder(Path(text), boxes)
 
@@ -84,32 +87,33 @@ class Synthetic:
 
 
 class Folder:
-    """The people in a folder's images, in the order of the file names: every box, or the whole image as one person."""
+    """The people in a folder's images, in the order of the file names: every box, or the whole image as one person.
+
+    With `boxes`, an image that the file does not speak of has nobody in it.
+    """
 
     def __init__(self, folder: Path, boxes: Path | None = None) -> None:
         if not folder.is_dir():
             raise BadInputError(
                 f"There is no folder '{folder}' to calibrate on; give one with images, or synthetic:200."
             )
-        names = (path for path in folder.iterdir() if not path.name.startswith("."))
-        self.paths = sorted(path for path in names if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
-        if not self.paths:
-            raise BadInputError(
-                f"The folder '{folder}' holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}) to calibrate on; "
-                "give one with images, or synthetic:200."
-            )
-        self.boxes = None if boxes is None else read_boxes(boxes)
-        self._images: list[dict[str, str]] = []
+        self.paths = find_images([folder])
+        self.boxes = None if boxes is None else BoxFile(boxes)
+        if self.boxes is not None:
+            self.boxes.check_matches(self.paths)
+        self._images: list[dict[str, Any]] = []
 
     def crops(self, input_size: tuple[int, int]) -> Iterator[np.ndarray]:
         self._images = []
         for path in self.paths:
             image = read_image(path)
-            self._images.append({"path": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()})
-            whole = np.array([[0, 0, image.shape[1], image.shape[0]]], np.float32)
-            people = whole if self.boxes is None else check_boxes(self.boxes.get(path.name, whole[:0]), image.shape)
+            height, width = image.shape[:2]
+            listed = None if self.boxes is None else self.boxes.of(path) or PersonBoxes()
+            people = check_boxes([(0, 0, width, height)] if listed is None else listed.boxes, image.shape)
             for center, scale in zip(*box_to_crop(people, input_size), strict=True):
                 yield crop(image, center, scale, input_size)
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            self._images.append({"path": path.name, "sha256": digest, "people": len(people)})
 
     def manifest(self) -> dict[str, Any]:
-        return {"source": "folder", "images": self._images, "boxes": self.boxes is not None}
+        return {"source": "folder", "images": self._images}
