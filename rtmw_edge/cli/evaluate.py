@@ -27,6 +27,7 @@ def evaluate(
 ) -> None:
     """Body, foot, face, hand and whole-body AP and AR by the COCO-WholeBody protocol, and PCK."""
     import json
+    from dataclasses import asdict
 
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -37,25 +38,26 @@ def evaluate(
 
     dataset = open_dataset(data, limit)
     boxes = read_detections(detections) if detections else None
-    runner = _open(model, weights, device, threads)
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    try:
-        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-            task = progress.add_task("evaluating", total=len(dataset))
-            result = run_evaluation(
-                runner,
-                dataset,
-                detections=boxes,
-                flip=flip,
-                on_progress=lambda done, total: progress.update(task, completed=done, total=total),
-            )
-    finally:
-        runner.close()
+    with (
+        _open(model, weights, device, threads) as runner,
+        Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress,
+    ):
+        task = progress.add_task("evaluating", total=len(dataset))
+        result = run_evaluation(
+            runner,
+            dataset,
+            detections=boxes,
+            flip=flip,
+            on_progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+        runs = asdict(runner.describe())
     _print_table(model, result)
     if json_file:
         with atomic_write(json_file) as temporary:
-            temporary.write_text(json.dumps({"model": model, **result.to_dict()}, indent=1) + "\n", encoding="utf-8")
+            document = {"model": model, **result.to_dict(), "runs": runs}
+            temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
 def _open(model: str, weights: Path | None, device: str, threads: int | None) -> Runner:
@@ -72,7 +74,7 @@ def _open(model: str, weights: Path | None, device: str, threads: int | None) ->
         raise BadInputError(f"There is no bundle at {model}: check the path.")
     from ..models.variants import variant_named
 
-    return torch_runner(variant_named(model).name, weights=weights, device=device)
+    return torch_runner(variant_named(model).name, weights=weights, device=device, threads=threads)
 
 
 def _print_table(model: str, result: Evaluation) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import BadInputError
 from ..poses import Poses
 from .datasets import Dataset, Detections, Item
 from .pck import Pck
@@ -79,7 +80,10 @@ def evaluate(
         else:
             boxes, scores = detections.of(item.image_id)
         if len(boxes):
-            poses = runner(item.image, boxes, scores)
+            try:
+                poses = runner(item.image, boxes, scores)
+            except BadInputError as error:
+                raise BadInputError(f"Image {item.image_id}: {error}") from error
             found[item.image_id] = rank(poses)
             people += len(poses)
             if detections is None:

@@ -10,6 +10,8 @@ import pytest
 from coco_files import document, write_images
 from numpy.typing import NDArray
 
+from rtmw_edge.crops import check_boxes
+from rtmw_edge.errors import BadInputError
 from rtmw_edge.evaluation import evaluate, read_detections
 from rtmw_edge.evaluation.datasets import CocoWholeBody, Dataset, Detections, Item
 from rtmw_edge.evaluation.evaluate import clipped_boxes, labelled_people
@@ -95,3 +97,15 @@ def test_official_detections_file(samples_dir: Path) -> None:
     boxes, scores = detections.of(785)
     assert boxes[0] == pytest.approx([277.118, 45.6997, 502.21, 379.26], abs=0.01) and scores[0] > 0.999
     assert detections.of(-1)[0].shape == (0, 4)
+
+
+def test_a_bad_box_is_named_with_its_image(noise: CocoWholeBody) -> None:
+    def strict(image: NDArray[np.uint8], boxes: NDArray[np.float32], scores: NDArray[np.float32]) -> Poses:
+        check_boxes(boxes, image.shape)
+        return Poses.empty()
+
+    far = Detections({3: np.array([[900, 0, 950, 50]], np.float32)}, {3: np.ones(1, np.float32)})
+    with pytest.raises(
+        BadInputError, match=r"Image 3: Box 0 \(900, 0, 950, 50\) lies wholly outside the 320x320 image"
+    ):
+        evaluate(strict, noise, detections=far)
