@@ -85,7 +85,7 @@ class Trainer:
             from ..models.checkpoints import load_weights
 
             load_weights(network, start)
-        self.network = network.to(self.device, memory_format=torch.channels_last)
+        self.network = network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = Ema(self.network, recipe.ema_decay, recipe.ema_ramp)
         if self.device.type == "cpu":
             float32_weight_gradients(self.network)
