@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -167,6 +167,12 @@ class BundleEngine(Engine):
     @abstractmethod
     def load(self, bundle: Bundle) -> None:
         """Load the model; called once, by the constructor."""
+
+    def check_names(self, there: Iterable[str]) -> None:
+        """Raise ValueError when the graph has no tensor of a name that the manifest gives its input or an output."""
+        missing = {self._input, *self._outputs}.difference(there)
+        if missing:
+            raise ValueError(f"it has no tensor '{min(missing)}'")
 
 
 @contextmanager

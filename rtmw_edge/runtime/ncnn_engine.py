@@ -43,9 +43,7 @@ class NcnnEngine(BundleEngine):
         with refusals_of(self.runtime, bundle):
             if self._net.load_param(str(bundle.path("param"))) or self._net.load_model(str(bundle.path("bin"))):
                 raise ValueError("a layer that it does not know, or too few weights")
-            unknown = {self._input, *self._outputs} - {*self._net.input_names(), *self._net.output_names()}
-            if unknown:
-                raise ValueError(f"no blob {', '.join(sorted(unknown))}")
+            self.check_names((*self._net.input_names(), *self._net.output_names()))
 
     def run(self, crops: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:
         height, width = crops.shape[1:3]

@@ -37,7 +37,7 @@ class OnnxEngine(BundleEngine):
 
     def load(self, bundle: Bundle) -> None:
         self._bundle = bundle
-        self._session = self._open_session(_options(self._threads))
+        self._session = self._open_session(session_options(self._threads))
 
     def run(self, crops: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:
         answers: Sequence[NDArray[np.float32]] = self._session.run(self._outputs, {self._input: crops})
@@ -47,7 +47,7 @@ class OnnxEngine(BundleEngine):
         """From ONNX Runtime's own profile of one run: operators after fusion, and the provider that ran each."""
         width, height = self.model.input_size
         with tempfile.TemporaryDirectory(prefix="rtmw-edge-") as folder:
-            options = _options(self._threads)
+            options = session_options(self._threads)
             options.enable_profiling = True
             options.profile_file_prefix = str(Path(folder) / "profile")
             session = self._open_session(options)
@@ -79,6 +79,7 @@ class OnnxEngine(BundleEngine):
             model = self._bundle.path("model").read_bytes()
             # Without enable_fallback=0 a provider that fails is replaced by the CPU, with no more than a warning.
             session = runtime.InferenceSession(model, options, providers=chosen, enable_fallback=0)
+            self.check_names(value.name for value in (*session.get_inputs(), *session.get_outputs()))
         if session.get_providers()[0] != provider:
             raise self._missing(session.get_providers())
         return session
@@ -97,7 +98,8 @@ def _runtime() -> Any:
     return onnxruntime
 
 
-def _options(threads: int | None) -> Any:
+def session_options(threads: int | None = None) -> Any:
+    """Options of a session for the latency of one run; None lets ONNX Runtime take all physical cores."""
     options = _runtime().SessionOptions()
     options.intra_op_num_threads = threads or 0
     options.inter_op_num_threads = 1

@@ -39,8 +39,8 @@ class OpenVinoEngine(BundleEngine):
         with refusals_of(self.runtime, bundle):
             model = core.read_model(bundle.path("xml"), bundle.path("bin"))
             self._compiled = core.compile_model(model, device.upper(), _configuration(device, self._threads))
+            self.check_names(name for port in (*model.inputs, *model.outputs) for name in port.get_names())
             self._ports = [self._compiled.output(name) for name in self._outputs]
-            self._compiled.input(self._input)
         self._request = self._compiled.create_infer_request()
 
     def run(self, crops: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:

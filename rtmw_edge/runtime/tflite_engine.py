@@ -38,6 +38,7 @@ class TFLiteEngine(BundleEngine):
             self._interpreter.allocate_tensors()
             inputs = {entry["name"]: entry["index"] for entry in self._interpreter.get_input_details()}
             outputs = {entry["name"]: entry["index"] for entry in self._interpreter.get_output_details()}
+            self.check_names((*inputs, *outputs))
             self._read = inputs[self._input]
             self._written = [outputs[name] for name in self._outputs]
 

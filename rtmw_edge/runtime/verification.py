@@ -26,6 +26,6 @@ def check(engine: Engine, bundle: Bundle, found: list[Agreement]) -> None:
             raise VerificationError(
                 f"{ran.runtime} {ran.version} on '{ran.device}' computes {bundle.source} wrong: on golden crop {index} "
                 f"the logits are {crop.relative_rms:.3g} off (relative rms, at most {tolerance.relative_rms:g}) and "
-                f"the keypoints {crop.keypoint_px_p99:.3g} px (99th percentile, at most {tolerance.keypoint_px_p99:g}). "
-                "Use another runtime, or another version of this one."
+                f"the keypoints {crop.keypoint_px_p99:.3g} px (99th percentile, at most "
+                f"{tolerance.keypoint_px_p99:g}). Use another runtime or version."
             )

@@ -1,0 +1,70 @@
+"""`rtmw-edge inspect`: what a bundle is, and what runs of it here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from ..bundle import Bundle
+
+
+def inspect(
+    bundle: Annotated[str, typer.Argument(help="A bundle (directory or .zip), or 'builtin'.")] = "builtin",
+    device: Annotated[str, typer.Option(help="cpu, cuda, tensorrt, gpu or npu.")] = "cpu",
+) -> None:
+    """Print what a bundle is, what it was made with, and how many convolutions run in int8 on this machine."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from ..runtime import open_bundle
+
+    with open_bundle(bundle) as opened:
+        table = Table(show_header=False, box=None, pad_edge=False)
+        table.add_column(style="bold", no_wrap=True)
+        table.add_column(overflow="fold")
+        for name, value in (*_facts(opened), ("runs here", _what_runs(opened, device))):
+            table.add_row(name, value)
+        Console(highlight=False, markup=False).print(table)
+
+
+def _facts(bundle: Bundle) -> list[tuple[str, str]]:
+    """The manifest, line by line."""
+    manifest = bundle.manifest
+    model, score = manifest.input, manifest.score
+    outputs = ", ".join(f"{axis} '{output.name}' {output.bins} bins" for axis, output in manifest.outputs.items())
+    files = [f"{file.path}  {file.size / 1e6:.2f} MB  sha256 {file.sha256[:16]}..." for file in manifest.files]
+    return [
+        ("bundle", str(bundle.source)),
+        ("variant", manifest.variant),
+        ("target", manifest.target),
+        ("precision", manifest.precision + (f", grid '{manifest.grid}'" if manifest.grid else "")),
+        (
+            "input",
+            f"'{model.name}' {model.batch} x {model.width} x {model.height} {model.color} {model.dtype} {model.layout}",
+        ),
+        ("outputs", outputs + (f", depth within {manifest.z_range:.3f} m" if manifest.z_range else "")),
+        ("score", f"1 / (1 + exp(-({score.a:g} s + {score.b:g})))" if score else "not calibrated"),
+        ("in the file", f"{manifest.convolutions.int8} of {manifest.convolutions.total} convolutions in int8"),
+        ("files", "\n".join(files)),
+        ("weights", f"sha256 {manifest.weights_sha256[:16]}..."),
+        ("table", f"sha256 {manifest.table_sha256[:16]}..." if manifest.table_sha256 else "none"),
+        ("made by", ", ".join([manifest.created_by, *(f"{name} {v}" for name, v in manifest.tools.items())])),
+    ]
+
+
+def _what_runs(bundle: Bundle, device: str) -> str:
+    """What the runtime itself says of the opened model, or why it cannot be opened here."""
+    from ..errors import NotAvailableError
+    from ..runtime import open_engine
+
+    try:
+        with open_engine(bundle, device) as engine:
+            ran = engine.describe()
+    except NotAvailableError as error:
+        return str(error)
+    kernels = "".join(f"\n{count:5d}  {kernel}" for kernel, count in ran.kernels.items())
+    return (
+        f"{ran.int8} of {ran.convolutions} convolutions in int8, {ran.runtime} {ran.version} on {ran.device}{kernels}"
+    )

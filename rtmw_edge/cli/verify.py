@@ -1,0 +1,46 @@
+"""`rtmw-edge verify`: is what runs on this machine what was exported?"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def verify(
+    bundle: Annotated[str, typer.Argument(help="A bundle (directory or .zip), or 'builtin'.")] = "builtin",
+    device: Annotated[str, typer.Option(help="cpu, cuda, tensorrt, gpu or npu.")] = "cpu",
+    threads: Annotated[int | None, typer.Option(help="Threads; the runtime's own choice when left out.")] = None,
+) -> None:
+    """Check every hash of a bundle and re-run its golden crops; exit code 1 when this machine is off."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from ..runtime import load
+    from ..runtime.verification import check
+    from ..runtime.verification import verify as run_golden_crops
+
+    with load(bundle, device=device, threads=threads, verify=False) as runner:
+        assert runner.bundle is not None
+        manifest, ran = runner.bundle.manifest, runner.describe()
+        found = run_golden_crops(runner.engine, runner.bundle)
+        tolerance = manifest.tolerance
+        title = (
+            f"{manifest.variant} {manifest.target} {manifest.precision} in {ran.runtime} {ran.version} on {ran.device}"
+        )
+        table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
+        table.add_column("golden crop")
+        table.add_column("logits, relative rms", justify="right")
+        table.add_column("keypoints, px (p99)", justify="right")
+        table.add_column("")
+        for index, crop in enumerate(found):
+            verdict = "good" if crop.within(tolerance) else "WRONG"
+            table.add_row(str(index), f"{crop.relative_rms:.2e}", f"{crop.keypoint_px_p99:.2f}", verdict)
+        table.add_row("at most", f"{tolerance.relative_rms:.2e}", f"{tolerance.keypoint_px_p99:.2f}", "", style="dim")
+        Console(soft_wrap=True).print(table)
+        check(runner.engine, runner.bundle, found)
+        files = len(manifest.files)
+        typer.echo(
+            f"Verified: {files} files by size and sha256, {len(found)} golden crops, {ran.int8} of "
+            f"{ran.convolutions} convolutions in int8."
+        )

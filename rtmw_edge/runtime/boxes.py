@@ -1,0 +1,116 @@
+"""Person boxes from a JSON file, by image. Three spellings are read:
+
+1. `{"photo.jpg": [[x1, y1, x2, y2], [x1, y1, x2, y2, score]], "empty.jpg": []}`, corners in pixels;
+2. COCO detections that name the file: `[{"file_name": "photo.jpg", "bbox": [x, y, width, height], "score": 0.9}]`;
+3. COCO annotations: `{"images": [{"id", "file_name"}], "annotations": [{"image_id", "bbox"}]}`.
+
+In 2 and 3 only people (category_id 1, or none) are taken. A file is matched by its path as given, else by its name.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import BadInputError
+
+MAX_BYTES = 512 << 20
+"""Largest file of boxes that is read; COCO val2017 with all detections has 20 MB."""
+
+PERSON = 1
+"""COCO's category of people."""
+
+Row = tuple[float, float, float, float, float]
+
+
+@dataclass(frozen=True)
+class PersonBoxes:
+    """The boxes of one image: corners (x1, y1, x2, y2) in pixels, and a score in 0..1 each."""
+
+    boxes: tuple[tuple[float, float, float, float], ...] = ()
+    scores: tuple[float, ...] = ()
+
+
+class BoxFile:
+    """A file of boxes, read and checked. Raises BadInputError, naming file and entry, for what it cannot mean."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            rows = _rows(_read(path))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            reason = f"no {error}" if isinstance(error, KeyError) else error
+            raise BadInputError(
+                f'The boxes in {path} cannot be read ({reason}): write {{"photo.jpg": [[x1, y1, x2, y2], ...]}}.'
+            ) from error
+        self._rows = rows
+
+    def of(self, image: Path) -> PersonBoxes | None:
+        """The boxes of `image`; None where the file does not speak of it."""
+        rows = self._rows.get(str(image), self._rows.get(image.name))
+        if rows is None:
+            return None
+        return PersonBoxes(tuple(row[:4] for row in rows), tuple(row[4] for row in rows))
+
+    def check_matches(self, images: Sequence[Path]) -> None:
+        """Raise BadInputError when the file speaks of none of `images`: it belongs to others."""
+        if images and all(self.of(image) is None for image in images):
+            example = f"'{next(iter(self._rows))}'" if self._rows else "nothing"
+            raise BadInputError(
+                f"{self.path} has no boxes for any of the images: it speaks of {example}, not of '{images[0].name}'."
+            )
+
+
+def _read(path: Path) -> Any:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise BadInputError(f"The boxes file {path} has more than {MAX_BYTES} bytes: split it.")
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise BadInputError(f"There is no boxes file {path}: check the path.") from None
+    except OSError as error:
+        raise BadInputError(f"Cannot read the boxes file {path}: {error.strerror}.") from error
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _rows(document: Any) -> dict[str, list[Row]]:
+    if isinstance(document, list):
+        return _of_coco(document, {str(entry["file_name"]): str(entry["file_name"]) for entry in document}, "file_name")
+    if isinstance(document, dict) and {"images", "annotations"} <= document.keys():
+        names = {image["id"]: str(image["file_name"]) for image in document["images"]}
+        return _of_coco(document["annotations"], names, "image_id")
+    if not isinstance(document, dict):
+        raise ValueError("it holds neither an object nor a list")
+    return {name: [_corners(values, f"'{name}'") for values in boxes] for name, boxes in document.items()}
+
+
+def _of_coco(entries: list[dict[str, Any]], names: Mapping[Any, str], key: str) -> dict[str, list[Row]]:
+    rows: dict[str, list[Row]] = {name: [] for name in names.values()}
+    for index, entry in enumerate(entries):
+        if entry.get("category_id", PERSON) == PERSON:
+            x, y, width, height = _numbers(entry["bbox"], f"entry {index}")
+            (score,) = _numbers([entry.get("score", 1.0)], f"entry {index}")
+            rows[names[entry[key]]].append((x, y, x + width, y + height, score))
+    return rows
+
+
+def _corners(values: Any, where: str) -> Row:
+    numbers = _numbers(values, where)
+    if len(numbers) not in (4, 5):
+        raise ValueError(f"a box of {where} has {len(numbers)} numbers instead of 4, or 5 with a score")
+    x1, y1, x2, y2, score = (*numbers, 1.0)[:5]
+    return x1, y1, x2, y2, score
+
+
+def _numbers(values: Any, where: str) -> list[float]:
+    if not isinstance(values, list) or not all(type(value) in (int, float) for value in values):
+        raise ValueError(f"a box of {where} is not a list of numbers")
+    numbers = [float(value) for value in values]
+    if not all(math.isfinite(number) for number in numbers):
+        raise ValueError(f"a box of {where} holds a value that is not finite")
+    return numbers

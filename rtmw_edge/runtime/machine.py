@@ -1,0 +1,177 @@
+"""What this machine can run: which engines are installed, and which of their devices open a real (one-node) model."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from ..errors import NotAvailableError
+
+INT8_FLAGS = ("avx2", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm", "sve")
+"""Words in /proc/cpuinfo that say how a processor multiplies int8: x86 first, then ARM."""
+
+ONNX_IDENTITY = base64.b64decode(
+    "CAcSADo3ChAKAWESAWIiCElkZW50aXR5EgFnWg8KAWESCgoICAESBAoCCAFiDwoBYhIKCggIARIECgIIAUIECgAQDQ=="
+)
+"""An ONNX file of one Identity on one float."""
+
+TFLITE_ADD = base64.b64decode(
+    "GAAAAFRGTDMAAA4AFAAQAAwACAAAAAQADgAAABAAAAAYAAAA4AAAAAMAAAABAAAABAAAACj///8BAAAAEAAAAAwAFAAQAAwACAAE"
+    "AAwAAAAQAAAAUAAAAFQAAABYAAAAAQAAABQAAAAAAA4AFAAAABAADAALAAQADgAAABAAAAAAAAALDAAAABAAAACA////AQAAAAEA"
+    "AAACAAAAAAAAAAAAAAABAAAAAQAAAAEAAAAAAAAAAgAAADAAAAAEAAAA5P///wgAAAAMAAAAAQAAAGIAAAABAAAAAQAAAAwADAAI"
+    "AAAAAAAEAAwAAAAIAAAADAAAAAEAAABhAAAAAQAAAAEAAAABAAAACAAAAAQABAAEAAAA"
+)
+"""A TFLite file of one ADD on one float."""
+
+NCNN_INPUT = "7767517\n1 1\nInput in0 0 1 in0\n"
+"""An ncnn .param of one input."""
+
+EXTRAS: dict[str, tuple[str, ...]] = {
+    "export": ("torch", "safetensors", "onnx", "onnxscript", "openvino", "ncnn", "pnnx", "litert-torch"),
+    "train": ("torch", "safetensors", "numba"),
+    "evaluate": ("faster-coco-eval",),
+}
+"""What a board does without: the product's extra, and the distributions that its command imports."""
+
+
+@dataclass(frozen=True)
+class EngineState:
+    """One runtime on this machine: `version` None when it is not installed, `devices` those that opened a model.
+
+    `failed` maps a device that the runtime lists and that did not open to the reason. `install` is the command that
+    brings the runtime.
+    """
+
+    name: str
+    targets: str
+    version: str | None
+    install: str
+    devices: tuple[str, ...] = ()
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def engine_states() -> list[EngineState]:
+    """Every engine, tried in earnest; takes seconds where torch or OpenVINO must be imported."""
+    return [
+        _state("ONNX Runtime", "onnx", ("onnxruntime", "onnxruntime-gpu"), "rtmw-edge", _onnx_devices),
+        _state("OpenVINO", "openvino", ("openvino",), "rtmw-edge[openvino]", _openvino_devices),
+        _state("LiteRT", "tflite", ("ai-edge-litert", "tflite-runtime"), "rtmw-edge[tflite]", _tflite_devices),
+        _state("ncnn", "ncnn", ("ncnn",), "rtmw-edge[ncnn]", _ncnn_devices),
+        _state("PyTorch", "reference", ("torch",), "rtmw-edge[torch]", _torch_devices),
+    ]
+
+
+def installed(*distributions: str) -> dict[str, str | None]:
+    """The version of each distribution, None where it is not installed."""
+    return {name: _version(name) for name in distributions}
+
+
+def int8_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
+    """Those of INT8_FLAGS that the processor has; empty where nothing is known."""
+    try:
+        text = cpuinfo.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    words = {word for line in re.findall(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE) for word in line.split()}
+    return [flag for flag in INT8_FLAGS if flag in words]
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+Try = Callable[[], None]
+
+
+def _state(
+    name: str, targets: str, distributions: tuple[str, ...], extra: str, devices: Callable[[], dict[str, Try]]
+) -> EngineState:
+    found = next((v for v in map(_version, distributions) if v is not None), None)
+    install = f'pip install "{extra}"'
+    if found is None:
+        return EngineState(name, targets, None, install)
+    opened, failed = [], {}
+    try:
+        tries = devices()
+    except Exception as error:  # a broken installation may raise anything
+        return EngineState(name, targets, found, install, (), {"import": _one_line(error)})
+    for device, attempt in tries.items():
+        try:
+            attempt()
+            opened.append(device)
+        except Exception as error:  # and so may a driver
+            failed[device] = _one_line(error)
+    return EngineState(name, targets, found, install, tuple(opened), failed)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def _onnx_devices() -> dict[str, Try]:
+    import onnxruntime
+
+    from .onnx_engine import PROVIDERS, session_options
+
+    def attempt(provider: str) -> None:
+        session = onnxruntime.InferenceSession(
+            ONNX_IDENTITY, session_options(), providers=[provider], enable_fallback=0
+        )
+        if session.get_providers()[0] != provider:
+            raise NotAvailableError(f"{provider} is listed and gives way to {session.get_providers()[0]}")
+
+    there = onnxruntime.get_available_providers()
+    return {
+        device: lambda provider=provider: attempt(provider)  # type: ignore[misc]
+        for device, provider in PROVIDERS.items()
+        if provider in there
+    }
+
+
+def _openvino_devices() -> dict[str, Try]:
+    import openvino
+
+    core = openvino.Core()
+
+    def attempt(name: str) -> None:
+        value = openvino.opset13.parameter([1], openvino.Type.f32)
+        core.compile_model(openvino.Model([openvino.opset13.relu(value)], [value]), name)
+
+    return {name.lower(): lambda name=name: attempt(name) for name in core.available_devices}  # type: ignore[misc]
+
+
+def _tflite_devices() -> dict[str, Try]:
+    from .tflite_engine import find_interpreter
+
+    _, _, interpreter = find_interpreter()
+    return {"cpu": lambda: _invoke(interpreter(model_content=TFLITE_ADD))}
+
+
+def _invoke(interpreter: Any) -> None:
+    interpreter.allocate_tensors()
+    interpreter.invoke()
+
+
+def _ncnn_devices() -> dict[str, Try]:
+    import ncnn
+
+    def attempt() -> None:
+        if ncnn.Net().load_param_mem(NCNN_INPUT):
+            raise NotAvailableError("it does not read a network of one layer")
+
+    return {"cpu": attempt}
+
+
+def _torch_devices() -> dict[str, Try]:
+    import torch
+
+    names = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    return {name: lambda name=name: torch.ones(1, device=name).add_(1).item() for name in names}  # type: ignore[misc]

@@ -1,0 +1,145 @@
+"""Every engine on the tiny network: numpy says what is right, and the runtime itself says what it ran."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny_formats
+import tiny_models
+
+from rtmw_edge import bundle
+from rtmw_edge.errors import BadInputError, VerificationError
+from rtmw_edge.runtime import Engine, open_engine
+
+MODULES = {"onnx": "onnx", "openvino": "openvino", "tflite": "ai_edge_litert", "ncnn": "ncnn"}
+
+
+@dataclass(frozen=True)
+class Case:
+    target: str
+    batch: int
+    int8: bool
+
+    def write(self, folder: Path) -> Path:
+        """A bundle of the tiny network."""
+        if importlib.util.find_spec(MODULES[self.target]) is None:
+            pytest.skip(f"{MODULES[self.target]} is not installed")
+        options: dict[str, Any] = {"int8": self.int8} | ({"batch": self.batch} if self.target != "ncnn" else {})
+        make: Callable[..., dict[str, Path]] = getattr(tiny_formats, self.target)
+        return tiny_models.write_bundle(
+            folder / "bundle",
+            make(folder, **options),
+            target=self.target,
+            batch=self.batch,
+            precision="int8" if self.int8 else "fp32",
+            convolutions={"total": 1, "int8": int(self.int8)},
+        )
+
+
+CASES = [
+    Case(target, batch, int8)
+    for target in MODULES
+    for batch, int8 in ((1, False), (1, True), (2, False))
+    if target != "ncnn" or batch == 1
+]
+
+
+@pytest.fixture(params=CASES, ids=lambda case: f"{case.target}-batch{case.batch}-{'int8' if case.int8 else 'fp32'}")
+def case(request: pytest.FixtureRequest) -> Case:
+    return request.param
+
+
+@pytest.fixture()
+def engine(case: Case, tmp_path: Path) -> Iterator[Engine]:
+    with bundle.read(case.write(tmp_path)) as opened, open_engine(opened, "cpu", threads=1) as engine:
+        yield engine
+
+
+@pytest.mark.parametrize("count", [1, 3, 4])
+def test_logits_are_the_networks(engine: Engine, case: Case, count: int) -> None:
+    images = tiny_models.crops(count)
+    for answer, right in zip(engine.infer(images), tiny_models.logits(images), strict=True):
+        assert answer.dtype == np.float32 and answer.shape == right.shape
+        assert np.linalg.norm(answer - right) / np.linalg.norm(right) < (0.03 if case.int8 else 1e-5)
+
+
+def test_no_crops_give_no_logits(engine: Engine) -> None:
+    x, y = engine.infer(np.zeros((0, 64, 48, 3), np.uint8))
+    assert x.shape == (0, 133, 96) and y.shape == (0, 133, 128)
+
+
+def test_answers_do_not_change_when_the_next_crops_come(engine: Engine) -> None:
+    images = tiny_models.crops(2)
+    x, _ = engine.infer(images[:1])
+    before = x.copy()
+    engine.infer(images[1:])
+    assert np.array_equal(x, before)
+
+
+def test_crops_need_not_be_contiguous(engine: Engine) -> None:
+    images = tiny_models.crops(2)
+    mirrored = images[:, :, ::-1]
+    assert np.array_equal(engine.infer(mirrored)[0], engine.infer(mirrored.copy())[0])
+
+
+def test_the_runtime_says_what_it_ran(engine: Engine, case: Case) -> None:
+    ran = engine.describe()
+    assert (ran.device, ran.threads, ran.convolutions, ran.int8) == ("cpu", 1, 1, int(case.int8))
+    names = {"onnx": "ONNX Runtime", "openvino": "OpenVINO", "tflite": "LiteRT", "ncnn": "ncnn"}
+    assert ran.runtime == names[case.target] and ran.version[0].isdigit()
+
+
+@pytest.mark.parametrize(
+    ("images", "text"),
+    [
+        (np.zeros((1, 48, 64, 3), np.uint8), r"of shape \(1, 48, 64, 3\); tiny takes uint8 BGR \(N, 64, 48, 3\)"),
+        (np.zeros((64, 48, 3), np.uint8), r"of shape \(64, 48, 3\)"),
+        (np.zeros((1, 64, 48, 3), np.float32), "The crops are float32"),
+    ],
+)
+def test_crops_of_another_shape_or_type_are_refused(tmp_path: Path, images: np.ndarray, text: str) -> None:
+    engine = open_engine(bundle.read(Case("onnx", 1, False).write(tmp_path)))
+    with pytest.raises(BadInputError, match=text):
+        engine.infer(images)
+
+
+@pytest.mark.parametrize("target", MODULES)
+def test_a_file_that_the_runtime_refuses_is_one_sentence(tmp_path: Path, target: str) -> None:
+    files = {role: tmp_path / f"model.{role}" for role in bundle.ROLES[target]}
+    for path in files.values():
+        path.write_bytes(b"not a model at all " * 20)
+    written = tiny_models.write_bundle(tmp_path / "bundle", files, target=target)
+    with (
+        bundle.read(written) as opened,
+        pytest.raises(BadInputError, match=r"cannot run the model in .*bundle") as caught,
+    ):
+        open_engine(opened)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("target", MODULES)
+def test_a_name_that_the_graph_does_not_have(tmp_path: Path, target: str) -> None:
+    case = Case(target, 1, False)
+    files = bundle.read(case.write(tmp_path))
+    outputs = {"x": {"name": "heatmap", "bins": 96}, "y": {"name": "y", "bins": 128}}
+    paths = {role: files.path(role) for role in bundle.ROLES[target]}
+    written = tiny_models.write_bundle(tmp_path / "renamed", paths, target=target, outputs=outputs)
+    with (
+        bundle.read(written) as opened,
+        pytest.raises(BadInputError, match=r"cannot run the model in .*\(it has no tensor 'heatmap'\)"),
+    ):
+        open_engine(opened).infer(tiny_models.crops(1))
+
+
+def test_an_answer_of_another_shape_than_the_manifest_says(tmp_path: Path) -> None:
+    files = tiny_formats.onnx(tmp_path)
+    swapped = {"x": {"name": "y", "bins": 96}, "y": {"name": "x", "bins": 128}}
+    engine = open_engine(bundle.read(tiny_models.write_bundle(tmp_path / "bundle", files, outputs=swapped)))
+    with pytest.raises(VerificationError, match=r"\(1, 133, 128\), \(1, 133, 96\) where the manifest of tiny says"):
+        engine.infer(tiny_models.crops(1))
