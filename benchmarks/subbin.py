@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from rtmw_edge import runtime
 from rtmw_edge.crops import box_to_crop, crop, to_image, warp_matrix
 from rtmw_edge.evaluation.datasets import SyntheticPeople
 from rtmw_edge.evaluation.whole_body_ap import rank, whole_body_ap
+from rtmw_edge.models.variants import VARIANTS
 from rtmw_edge.poses import Poses
 
 Array = NDArray[np.float32]
@@ -73,10 +75,13 @@ def logits_of(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", default="builtin", help="a bundle, or a variant run by PyTorch")
+    parser.add_argument("--weights", type=Path, help="weights of the variant")
     parser.add_argument("--people", type=int, default=500)
     options = parser.parse_args()
-    is_variant = options.model.startswith("rtmw")
-    runner = runtime.torch_runner(options.model) if is_variant else runtime.load(options.model)
+    if options.model in VARIANTS:
+        runner = runtime.torch_runner(options.model, options.weights)
+    else:
+        runner = runtime.load(options.model)
     people = SyntheticPeople(options.people)
     truth = {item.image_id: item.people for item in people}
     answers = list(logits_of(runner, people))
