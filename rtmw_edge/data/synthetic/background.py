@@ -2,66 +2,158 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ...errors import BadInputError
 from .body import FloatArray
-from .colour import draw_colour
+from .colour import draw_scenery_colour as draw_colour
+from .leaves import paint_leaves
+from .scenery import draw_scenery
 from .texture import noise
 
 HEIGHT, WIDTH = 480, 640
+_PHOTOGRAPHS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 
-def _leaves(rng: np.random.Generator) -> FloatArray:
-    """Dead leaves: overlapping shapes whose sizes follow a power law, which gives the statistics of photographs."""
-    image = np.empty((HEIGHT, WIDTH, 3), np.float32)
-    image[:] = draw_colour(rng)
-    palette = [draw_colour(rng) for _ in range(int(rng.integers(3, 9)))]
-    smallest, largest = rng.uniform(3, 10), rng.uniform(80, 320)
-    count = int(rng.integers(120, 420))
-    radii = 1 / np.sqrt(rng.uniform(1 / largest**2, 1 / smallest**2, count))
-    for radius in radii:
-        colour = palette[rng.integers(len(palette))] * np.float32(rng.uniform(0.6, 1.3)) + rng.normal(0, 8, 3)
-        x, y = rng.uniform(-20, WIDTH + 20), rng.uniform(-20, HEIGHT + 20)
-        _shape(rng, image, (x, y), float(radius), tuple(map(float, np.clip(colour, 0, 255))))
+def _cluttered(rng: np.random.Generator) -> FloatArray:
+    """Things of all sizes over each other."""
+    image = _open_land(rng) if rng.random() < 0.5 else np.tile(draw_colour(rng), (HEIGHT, WIDTH, 1))
+    paint_leaves(rng, image, int(np.exp(rng.uniform(np.log(60), np.log(1500)))))
     return image
 
 
-def _shape(
-    rng: np.random.Generator, image: FloatArray, at: tuple[float, float], radius: float, colour: tuple[float, ...]
-) -> None:
-    x, y = at
-    kind = rng.integers(4)
-    if kind == 0:
-        axes = (max(1, int(radius)), max(1, int(radius * rng.uniform(0.15, 1))))
-        cv2.ellipse(image, (int(x), int(y)), axes, float(rng.uniform(0, 180)), 0, 360, colour, -1, cv2.LINE_AA)
-        return
-    if kind == 1:
-        angles = np.sort(rng.uniform(0, 2 * np.pi, int(rng.integers(3, 8))))
-        corners = np.stack([np.cos(angles), np.sin(angles)], 1) * radius * rng.uniform(0.6, 1.2, (len(angles), 1))
-    else:
-        turn = rng.uniform(0, np.pi) if kind == 2 else rng.normal(0, 0.05)
-        half = np.array([radius, radius * rng.uniform(0.05, 1)])
-        corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * half
-        corners = corners @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
-    points = (corners + (x, y)).astype(np.int32)
-    cv2.fillPoly(image, [points], colour, cv2.LINE_AA)
+def _foliage(rng: np.random.Generator) -> FloatArray:
+    """Leaves, grass and undergrowth, darker in its depth."""
+    image = _open_land(rng)
+    for _ in range(int(rng.integers(1, 4))):
+        image *= np.float32(rng.uniform(0.5, 1))
+        paint_leaves(rng, image, int(rng.integers(800, 3500)), foliage=True)
+    return image
 
 
-def _fields(rng: np.random.Generator) -> FloatArray:
-    """Ground, horizon and sky with noise."""
-    horizon = int(HEIGHT * rng.uniform(0.1, 0.8))
+def _open_land(rng: np.random.Generator) -> FloatArray:
+    """Sky, a far ridge and ground: snow, sand, water, grass, a pitch, a road."""
     image = np.empty((HEIGHT, WIDTH, 3), np.float32)
-    image[:horizon] = draw_colour(rng, 60)
-    image[horizon:] = draw_colour(rng, 30, 230)
-    return image * (0.6 + 0.8 * noise(rng, HEIGHT, WIDTH, 7, int(rng.integers(2, 9))))[..., None]
+    horizon = int(HEIGHT * rng.uniform(-0.1, 0.9))
+    rows = np.arange(HEIGHT, dtype=np.float32)[:, None]
+    zenith, low = draw_colour(rng, 70), draw_colour(rng, 130)
+    image[:] = (low + (zenith - low) * np.clip(1 - rows / max(horizon, 1), 0, 1))[:, None]
+    if rng.random() < 0.5:
+        clouds = np.clip(noise(rng, HEIGHT, WIDTH, 7, int(rng.integers(2, 5))) * 3 - rng.uniform(1, 2), 0, 1)[..., None]
+        image += clouds * (draw_colour(rng, 180) - image)
+    for depth in range(int(rng.integers(0, 4))):  # ridges, woods or roofs, each nearer and darker
+        ridge = noise(rng, 1, WIDTH, int(rng.integers(2, 8)), int(rng.integers(2, 8)))[0]
+        top = horizon - (ridge * HEIGHT * rng.uniform(0.03, 0.35)).astype(int)
+        below = rows >= top
+        colour = (low * 0.6 + draw_colour(rng, 20, 160) * 0.4) * np.float32(0.9 - 0.2 * depth)
+        rough = (0.7 + 0.6 * noise(rng, HEIGHT, WIDTH, 6, 12, 0.8))[..., None]
+        image = np.where(below[..., None], colour * rough, image)
+    ground = draw_colour(rng, 40, 245)
+    if horizon < HEIGHT - 8:
+        # Noise on the ground plane: rows near the horizon show more of it.
+        plain = noise(rng, 512, 512, 8, 4, rng.uniform(0.5, 0.85))
+        start = max(horizon, 0)
+        depth = 40.0 / (np.arange(start, HEIGHT) - horizon + 4.0)
+        x = (np.arange(WIDTH) - WIDTH / 2)[None] * depth[:, None] * rng.uniform(0.3, 2) + 256
+        y = np.repeat(depth[:, None] * 500, WIDTH, 1)
+        sampled = cv2.remap(plain, x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR, None, cv2.BORDER_WRAP)
+        if rng.random() < 0.3:  # mown stripes, lanes, tiles
+            sampled = sampled + rng.uniform(0.1, 0.6) * (np.sin(x * rng.uniform(0.02, 0.3)) > rng.uniform(-0.5, 0.95))
+        image[start:] = ground * (0.65 + rng.uniform(0.2, 0.9) * (sampled - 0.3))[..., None]
+    return np.clip(image, 0, 255).astype(np.float32)
+
+
+def _smooth(rng: np.random.Generator) -> FloatArray:
+    """A wall, a studio, fog: colours that flow into each other."""
+    mix = noise(rng, HEIGHT, WIDTH, int(rng.integers(1, 8)), 2, rng.uniform(0.3, 0.7))[..., None]
+    return (draw_colour(rng) * mix + draw_colour(rng) * (1 - mix)).astype(np.float32)
+
+
+def _built(rng: np.random.Generator) -> FloatArray:
+    """A room or a street, sometimes with things or plants strewn over it."""
+    image = draw_scenery(rng, HEIGHT, WIDTH)
+    if rng.random() < 0.4:
+        paint_leaves(rng, image, int(rng.integers(10, 120)), foliage=rng.random() < 0.5)
+    return image
+
+
+def _fence(rng: np.random.Generator, image: FloatArray) -> None:
+    """Wires, bars, a net or railings across the picture."""
+    colour = draw_colour(rng).tolist()
+    step, slope = rng.uniform(8, 60), rng.normal(0, 0.1) if rng.random() < 0.5 else 1.0
+    thickness = int(rng.integers(1, 5))
+    for x in np.arange(-HEIGHT, WIDTH + HEIGHT, step):
+        cv2.line(image, (int(x), 0), (int(x + slope * HEIGHT), HEIGHT), colour, thickness, cv2.LINE_AA)
+        if slope == 1.0:
+            cv2.line(image, (int(x), HEIGHT), (int(x + slope * HEIGHT), 0), colour, thickness, cv2.LINE_AA)
+
+
+def _light_up(rng: np.random.Generator, image: FloatArray) -> FloatArray:
+    """Uneven light: soft large shadows and hard ones."""
+    image = image * (1 + rng.uniform(0, 0.7) * (noise(rng, HEIGHT, WIDTH, 3, 2) - 0.5))[..., None]
+    if rng.random() < 0.3:
+        shade = np.ones((HEIGHT, WIDTH), np.float32)
+        for _ in range(int(rng.integers(1, 4))):
+            corners = rng.uniform(-0.3, 1.3, (int(rng.integers(3, 6)), 2)) * (WIDTH, HEIGHT)
+            cv2.fillPoly(shade, [corners.astype(np.int32)], float(rng.uniform(0.35, 0.8)), cv2.LINE_AA)
+        image = image * cv2.GaussianBlur(shade, (0, 0), float(rng.uniform(1, 12)))[..., None]
+    return image
+
+
+def _lamps(rng: np.random.Generator, image: FloatArray, blur: float) -> None:
+    """Bright discs, which is what lamps and glints become out of focus."""
+    for _ in range(int(rng.integers(3, 40))):
+        at = (int(rng.integers(WIDTH)), int(rng.integers(HEIGHT)))
+        cv2.circle(image, at, int(blur * rng.uniform(1, 3)), draw_colour(rng, 180).tolist(), -1, cv2.LINE_AA)
+
+
+_KINDS: dict[Callable[[np.random.Generator], FloatArray], float] = {
+    _cluttered: 0.27,
+    _built: 0.36,
+    _open_land: 0.17,
+    _foliage: 0.14,
+    _smooth: 0.06,
+}
 
 
 def draw_background(rng: np.random.Generator) -> NDArray[np.uint8]:
     """A background (480,640,3) uint8 BGR."""
-    image = _leaves(rng) if rng.random() < 0.6 else _fields(rng)
-    image = image * (0.75 + 0.5 * noise(rng, HEIGHT, WIDTH, 7, 4, 0.7))[..., None]
-    if rng.random() < 0.5:
-        image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.5, 4)))
+    kinds = list(_KINDS)
+    image = np.ascontiguousarray(kinds[rng.choice(len(kinds), p=list(_KINDS.values()))](rng), np.float32)
+    if rng.random() < 0.12:
+        _fence(rng, image)
+    image = _light_up(rng, image)
+    if rng.random() < 0.55:  # out of focus
+        blur = float(np.exp(rng.uniform(np.log(0.6), np.log(6))))
+        if blur > 2.5 and rng.random() < 0.3:
+            _lamps(rng, image, blur)
+        image = cv2.GaussianBlur(image, (0, 0), blur)
+    image *= (1 + rng.uniform(0.05, 0.35) * (noise(rng, HEIGHT, WIDTH, 8, 8, 0.9) - 0.5))[..., None]
     return np.clip(image, 0, 255).astype(np.uint8)
+
+
+class Photographs:
+    """Anyone's photographs as backgrounds: all pictures below a folder, in the order of their names.
+
+    Raises BadInputError when the folder holds none, or one that cannot be read.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._paths = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in _PHOTOGRAPHS)
+        if not self._paths:
+            raise BadInputError(f"No photographs in '{folder}'; give --backgrounds a folder with .jpg or .png files.")
+
+    def __call__(self, rng: np.random.Generator) -> NDArray[np.uint8]:
+        """One photograph, reduced so that its shorter side has 480 pixels."""
+        path = self._paths[int(rng.integers(len(self._paths)))]
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        if image is None:
+            raise BadInputError(f"Cannot read the photograph '{path}'; remove it from the folder of --backgrounds.")
+        scale = HEIGHT / min(image.shape[:2])
+        size = (max(8, round(image.shape[1] * scale)), max(8, round(image.shape[0] * scale)))
+        return cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)

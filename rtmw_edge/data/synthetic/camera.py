@@ -29,14 +29,14 @@ class Camera:
 
     def to_camera(self, points: FloatArray) -> FloatArray:
         """World points (N,3) in camera axes (N,3), metres."""
-        return ((points - self.position) @ self.rotation.T).astype(np.float32)
+        return (points - self.position.astype(np.float32)) @ self.rotation.T.astype(np.float32)
 
     def project(self, points: FloatArray) -> FloatArray:
         """World points (N,3) to (N,3): x and y in pixels, depth in metres."""
-        seen = self.to_camera(points)
-        depth = np.maximum(seen[:, 2:], np.float32(_CLOSEST))
-        pixels = seen[:, :2] / depth * np.float32(self.focal) + np.array(self.centre, np.float32)
-        return np.concatenate([pixels, seen[:, 2:]], 1)
+        out = self.to_camera(points)
+        out[:, :2] *= np.float32(self.focal) / np.maximum(out[:, 2:], np.float32(_CLOSEST))
+        out[:, :2] += np.array(self.centre, np.float32)
+        return out
 
     def zoomed(self, factor: int) -> Camera:
         """The same view with `factor` samples per pixel in each direction."""

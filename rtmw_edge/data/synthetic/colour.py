@@ -30,6 +30,21 @@ def draw_colour(rng: np.random.Generator, low: float = 8, high: float = 255) -> 
     return from_hsv(rng.uniform(0, 6), saturation, rng.uniform(low, high) / 255)
 
 
+def draw_scenery_colour(rng: np.random.Generator, low: float = 8, high: float = 255) -> FloatArray:
+    """A colour (3,) of things that are no person: mostly grey, wood, earth, skin-like beige, green and blue."""
+    value = rng.uniform(low, high) / 255
+    kind = rng.choice(5, p=(0.33, 0.28, 0.15, 0.1, 0.14))
+    if kind == 0:
+        return from_hsv(rng.uniform(0, 6), rng.beta(1, 8), value)
+    if kind == 1:
+        return from_hsv(rng.uniform(0.1, 1.0), rng.uniform(0.1, 0.65), value)
+    if kind == 2:
+        return from_hsv(rng.uniform(1.1, 2.3), rng.uniform(0.1, 0.6), value * 0.8)
+    if kind == 3:
+        return from_hsv(rng.uniform(3.0, 3.8), rng.uniform(0.1, 0.6), value)
+    return draw_colour(rng, low, high)
+
+
 def draw_skin(rng: np.random.Generator, darkness: float) -> FloatArray:
     """A skin colour (3,) between pale (0) and dark (1)."""
     pale, dark = np.array([150, 175, 225], np.float32), np.array([35, 50, 80], np.float32)

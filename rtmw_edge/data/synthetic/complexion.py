@@ -38,7 +38,8 @@ def draw_complexion(
     masks = body.masks
 
     def blend(amount: FloatArray, colour: FloatArray) -> None:
-        colours[:] += amount[:, None] * (colour - colours)
+        where = np.flatnonzero(amount)
+        colours[where] += amount[where, None] * (colour - colours[where])
 
     lips = skin * np.array([0.72, 0.66, 0.92], np.float32) * np.float32(rng.uniform(0.85, 1.05))
     if identity.female and rng.random() < 0.4:

@@ -13,8 +13,11 @@ from .body import FloatArray
 
 
 @numba.njit(fastmath=True, cache=True)
-def _curve(image, gain, offset, gamma, grey, noise, speckle, out):  # type: ignore[no-untyped-def]
-    """Gamma, contrast and colour balance, desaturation and noise in one pass over (H,W,3) float32."""
+def _curve(image, gain, offset, curve, grey, noise, speckle, out):  # type: ignore[no-untyped-def]
+    """Desaturation, tone curve, colour balance and noise in one pass over (H,W,3) float32.
+
+    curve (1024,) maps brightness, in quarters of a grey level, to 0..255.
+    """
     count = speckle.shape[0]
     at = 0
     for y in range(image.shape[0]):
@@ -24,10 +27,8 @@ def _curve(image, gain, offset, gamma, grey, noise, speckle, out):  # type: igno
             mean = np.float32(0.114) * blue + np.float32(0.587) * green + np.float32(0.299) * red
             for k in range(3):
                 value = image[y, x, k]
-                value = max(np.float32(0), value + grey * (mean - value)) * np.float32(1 / 255)
-                if gamma != 1:
-                    value = value**gamma
-                value = value * np.float32(255) * gain[k] + offset[k] + noise * speckle[at + 3 * x + k]
+                value = max(np.float32(0), value + grey * (mean - value)) * np.float32(4)
+                value = curve[min(1023, int(value))] * gain[k] + offset[k] + noise * speckle[at + 3 * x + k]
                 out[y, x, k] = np.uint8(min(np.float32(255), max(np.float32(0), value)))
 
 
@@ -49,7 +50,7 @@ def degrade(image: FloatArray, rng: np.random.Generator) -> NDArray[np.uint8]:
     # Small people, enlarged: the body is 30 to 150 pixels high in the picture it came from.
     small = 1.0
     if rng.random() < 0.3:
-        small = math.exp(rng.uniform(math.log(0.18), math.log(0.7)))
+        small = math.exp(rng.uniform(math.log(0.24), math.log(0.75)))
         image = cv2.resize(image, (max(8, int(width * small)), max(8, int(height * small))), interpolation=cv2.INTER_AREA)
     out = _expose(image, rng)
     if rng.random() < 0.45:
@@ -66,22 +67,23 @@ _SPECKLE = np.random.default_rng(0).standard_normal(400_000, dtype=np.float32)
 
 def _expose(image: FloatArray, rng: np.random.Generator) -> NDArray[np.uint8]:
     mean = float(image[::4, ::4].mean())
-    exposure = min(3.0, max(1.0, rng.uniform(45, 80) / max(mean, 1.0)))  # nobody keeps a black picture
-    contrast = rng.uniform(0.6, 1.25)
+    exposure = min(3.0, max(1.0, rng.uniform(55, 90) / max(mean, 1.0)))  # nobody keeps a black picture
+    contrast = rng.uniform(0.65, 1.25)
     gain = np.full(3, contrast)
     if rng.random() < 0.4:
         gain *= rng.uniform(0.8, 1.2, 3)
     offset = np.full(3, 128 * (1 - contrast) + rng.normal(0, 14))
     gamma = rng.uniform(0.6, 1.5) if rng.random() < 0.5 else 1.0
     grey = 1.0 if rng.random() < 0.06 else rng.uniform(-0.4, 0.7) if rng.random() < 0.5 else 0.0
-    noise = rng.uniform(0, 12) if rng.random() < 0.6 else 0.0
+    noise = 12 * rng.random() ** 2 if rng.random() < 0.6 else 0.0
+    curve = (255 * (np.arange(1024) * (exposure / 1020)) ** gamma).astype(np.float32)
     out = np.empty(image.shape, np.uint8)
     shift = int(rng.integers(len(_SPECKLE) // 2))
     _curve(
         image,
-        (gain * exposure).astype(np.float32),
+        gain.astype(np.float32),
         offset.astype(np.float32),
-        np.float32(gamma),
+        curve,
         np.float32(grey),
         np.float32(noise),
         _SPECKLE[shift:],

@@ -6,11 +6,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from .accessories import draw_accessories
 from .body import FloatArray
 from .clothing import Outfit, draw_outfit
 from .colour import draw_iris, draw_skin
 from .complexion import Complexion, draw_complexion
 from .expression import draw_expression
+from .headwear import draw_headwear
 from .identity import Identity
 from .layout import GARMENT, HAIR, SKIN_PARTS, SKIRT, Figure
 from .limbs import Skeleton
@@ -54,6 +56,7 @@ def draw_actor(figure: Figure, identity: Identity, rng: np.random.Generator) -> 
     skin = draw_skin(rng, identity.darkness)
     look = draw_complexion(body, layout, identity, skin, rng)
     outfit = draw_outfit(layout, identity, pose, skin, rng)
+    hat = draw_headwear(layout, rng)
 
     rest = body.with_expression(identity.vertices, draw_expression(body.facial_names, rng)) + outfit.rest_offset
     root = np.zeros((3, 4))
@@ -70,7 +73,8 @@ def draw_actor(figure: Figure, identity: Identity, rng: np.random.Generator) -> 
         keep = keep.copy()
         keep[layout.hair] = look.long_hair
     normals = vertex_normals(vertices, triangles)
-    vertices = vertices + normals * (outfit.offset + look.offset)[:, None]
+    offset = outfit.offset + (look.offset if hat is None else np.where(hat.covers > 0, hat.offset, look.offset))
+    vertices = vertices + normals * offset[:, None]
     normals = vertex_normals(vertices, triangles)
     keypoints = figure.keypoints(vertices, heads, outfit.shod)
 
@@ -78,14 +82,22 @@ def draw_actor(figure: Figure, identity: Identity, rng: np.random.Generator) -> 
     shown = np.concatenate([layout.skin[::6], worn[keep[worn] > 0][::3]])
     ground = np.array([0, 0, vertices[shown, 2].min()], np.float32)
     scale = float(np.linalg.norm(identity.heads[body.bone["head"]] - identity.heads[body.bone["foot.L"]]) / figure.height)
+    colours = _dress_skin(figure, look, outfit)
+    if hat is not None:
+        colours = colours + hat.covers[:, None] * (hat.colour - colours)
+    upper_spine = body.bone["spine01"]
+    spine = np.concatenate([transforms[upper_spine, :, :3], heads[upper_spine][:, None]], 1)
+    solids = draw_accessories(pose, keypoints, spine, scale, rng)
+    if hat is not None:
+        solids += hat.brim(keypoints, scale, rng)
     surface = Surface(
-        vertices=vertices - ground,
+        vertices=vertices,
         normals=normals,
         triangles=triangles,
         kinds=kinds,
         keep=keep,
         canonical=layout.canonical,
-        colours=_dress_skin(figure, look, outfit),
+        colours=colours,
         upper=outfit.upper,
         materials=outfit.materials,
         patterns=outfit.patterns,
@@ -97,7 +109,8 @@ def draw_actor(figure: Figure, identity: Identity, rng: np.random.Generator) -> 
         gloss=np.float32(rng.uniform(0.02, 0.22)),
         cloth_lead=np.float32(0.012 * scale),
     )
-    return Actor(surface, keypoints - ground, surface.vertices[shown], scale, pose.kind)
+    actor = Actor(surface.with_solids(solids), keypoints, vertices[shown], scale, pose.kind)
+    return actor.moved(np.eye(3), -ground)
 
 
 def _select(figure: Figure, outfit: Outfit, look: Complexion) -> tuple[np.ndarray, np.ndarray]:

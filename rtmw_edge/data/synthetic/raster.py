@@ -8,6 +8,7 @@ import numpy as np
 from .surface import CLOTH, PAINTED
 
 _F0, _F1 = np.float32(0), np.float32(1)
+_EDGE = np.float32(1e-5)  # samples on a shared edge belong to one of its triangles at least
 _NEAREST = np.float32(0.05)  # metres before the camera
 
 
@@ -40,18 +41,19 @@ def rasterize(screen, surface, inverse_depth, ids, first):  # type: ignore[no-un
         inverse = _F1 / area
         near_a, near_b, near_c = _F1 / (za - lead), _F1 / (zb - lead), _F1 / (zc - lead)
         cut = keep_a < 0 or keep_b < 0 or keep_c < 0
+        # Barycentric weights are linear in x and y: step them along the row.
+        step_a, step_b = (yb - yc) * inverse, (yc - ya) * inverse
+        px = np.float32(x0)
         for y in range(y0, y1 + 1):
             py = np.float32(y)
+            wa = ((xb - px) * (yc - py) - (yb - py) * (xc - px)) * inverse
+            wb = ((xc - px) * (ya - py) - (yc - py) * (xa - px)) * inverse
             for x in range(x0, x1 + 1):
-                px = np.float32(x)
-                wa = ((xb - px) * (yc - py) - (yb - py) * (xc - px)) * inverse
-                wb = ((xc - px) * (ya - py) - (yc - py) * (xa - px)) * inverse
                 wc = _F1 - wa - wb
-                if wa < -1e-6 or wb < -1e-6 or wc < -1e-6:
-                    continue
-                if cut and wa * keep_a + wb * keep_b + wc * keep_c < 0:
-                    continue
-                near = wa * near_a + wb * near_b + wc * near_c
-                if near > inverse_depth[y, x]:
-                    inverse_depth[y, x] = near
-                    ids[y, x] = first + t
+                if wa >= -_EDGE and wb >= -_EDGE and wc >= -_EDGE:
+                    near = wa * near_a + wb * near_b + wc * near_c
+                    if near > inverse_depth[y, x] and not (cut and wa * keep_a + wb * keep_b + wc * keep_c < 0):
+                        inverse_depth[y, x] = near
+                        ids[y, x] = first + t
+                wa += step_a
+                wb += step_b

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .body import FloatArray
+from .mesh import vertex_normals
+from .solids import Solid
 
 SKIN, LEFT_EYE, RIGHT_EYE, PAINTED, CLOTH, DRAPERY = range(6)
 """Kinds of triangle: skin (with brows), eyeballs, plain vertex colours (hair, teeth, things), garment, skirt or coat."""
@@ -33,6 +36,27 @@ class Surface(NamedTuple):
     brow_width: np.float32  # metres
     gloss: np.float32  # strength of highlights on skin, 0..1
     cloth_lead: np.float32  # metres that cloth is drawn nearer, so that it wins against the skin that it touches
+
+    def with_solids(self, solids: Sequence[Solid]) -> Surface:
+        """The same person with what they wear and hold."""
+        if not solids:
+            return self
+        vertices = np.concatenate([solid.vertices for solid in solids])
+        starts = np.cumsum([0, *[len(solid.vertices) for solid in solids[:-1]]])
+        triangles = np.concatenate([solid.triangles + s for solid, s in zip(solids, starts, strict=True)])
+        colours = np.concatenate([np.repeat(s.colour[None], len(s.vertices), 0) for s in solids])
+        count = len(vertices)
+        added = len(self.vertices)
+        return self._replace(
+            vertices=np.concatenate([self.vertices, vertices]),
+            normals=np.concatenate([self.normals, vertex_normals(vertices, triangles)]),
+            triangles=np.concatenate([self.triangles, (triangles + added).astype(np.int32)]),
+            kinds=np.concatenate([self.kinds, np.full(len(triangles), PAINTED, np.uint8)]),
+            keep=np.concatenate([self.keep, np.ones(count, np.float32)]),
+            canonical=np.concatenate([self.canonical, np.zeros((count, 3), np.float32)]),
+            colours=np.concatenate([self.colours, colours.astype(np.float32)]),
+            upper=np.concatenate([self.upper, np.zeros(count, np.float32)]),
+        )
 
     def moved(self, rotation: FloatArray, offset: FloatArray) -> Surface:
         """The same person turned by `rotation` (3,3) and shifted by `offset` (3,)."""

@@ -1,0 +1,96 @@
+"""Shadows: the person as the sun sees it, a depth map that tells which points of body and ground the sun reaches."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numba
+import numpy as np
+
+from .body import FloatArray
+from .camera import Camera
+from .raster import rasterize
+from .rotations import cross, unit
+from .surface import Surface
+
+F = np.float32
+_SIDE = 144  # of the depth map
+_BIAS = F(0.03)  # metres that a surface may lie behind itself
+
+
+class Shadow(NamedTuple):
+    """A depth map seen along the sun's rays."""
+
+    nearest: FloatArray  # (S,S) 1/(metres behind the first point that the sun reaches, plus 1); 0 where it reaches all
+    rotation: FloatArray  # (3,3) world to map: across, down, along the rays
+    origin: FloatArray  # (3,) of the map, in its own axes
+    scale: np.float32  # texels per metre
+    strength: np.float32  # share of the sun that a shadow takes, 0..1
+
+
+def cast_shadow(surface: Surface, direction: FloatArray, strength: float) -> Shadow:
+    """The shadow of one person in the light of a sun towards `direction` (3,)."""
+    along = -direction.astype(np.float64)
+    across = unit(cross(along, np.array([0.13, 0.99, 0.05])))
+    rotation = np.stack([across, cross(along, across), along]).astype(np.float32)
+    seen = surface.vertices @ rotation.T
+    low, high = seen.min(0), seen.max(0)
+    scale = F((_SIDE - 4) / max(high[0] - low[0], high[1] - low[1], 1e-3))
+    origin = low - np.array([2 / scale, 2 / scale, 1], np.float32)
+    seen -= origin
+    seen[:, :2] *= scale
+    nearest, ids = np.zeros((_SIDE, _SIDE), np.float32), np.empty((_SIDE, _SIDE), np.int32)
+    rasterize(np.ascontiguousarray(seen), surface, nearest, ids, 0)
+    return Shadow(nearest, rotation, origin.astype(np.float32), scale, F(strength))
+
+
+@numba.njit(fastmath=True, cache=True)
+def sunlit(shadow, x, y, z):  # type: ignore[no-untyped-def]
+    """Share of the sun that reaches a point of the world, from 1 - strength to 1, softened over 2x2 texels."""
+    r, o = shadow.rotation, shadow.origin
+    u = (r[0, 0] * x + r[0, 1] * y + r[0, 2] * z - o[0]) * shadow.scale
+    v = (r[1, 0] * x + r[1, 1] * y + r[1, 2] * z - o[1]) * shadow.scale
+    depth = r[2, 0] * x + r[2, 1] * y + r[2, 2] * z - o[2]
+    column, row = int(u), int(v)
+    if column < 0 or row < 0 or column >= _SIDE - 1 or row >= _SIDE - 1:
+        return F(1)
+    limit = F(1) / max(F(1e-3), depth - _BIAS)
+    fu, fv = u - F(column), v - F(row)
+    dark = F(0)
+    if shadow.nearest[row, column] > limit:
+        dark += (F(1) - fu) * (F(1) - fv)
+    if shadow.nearest[row, column + 1] > limit:
+        dark += fu * (F(1) - fv)
+    if shadow.nearest[row + 1, column] > limit:
+        dark += (F(1) - fu) * fv
+    if shadow.nearest[row + 1, column + 1] > limit:
+        dark += fu * fv
+    return F(1) - shadow.strength * dark
+
+
+@numba.njit(fastmath=True, cache=True)
+def _darken(image, shadow, rotation, eye, focal, cx, cy):  # type: ignore[no-untyped-def]
+    for y in range(image.shape[0]):
+        down = (F(y) - cy) / focal
+        for x in range(image.shape[1]):
+            across = (F(x) - cx) / focal
+            dz = rotation[0, 2] * across + rotation[1, 2] * down + rotation[2, 2]
+            if dz > F(-0.02):
+                continue
+            t = -eye[2] / dz
+            if t > 30 or t < 0:
+                continue
+            px = eye[0] + t * (rotation[0, 0] * across + rotation[1, 0] * down + rotation[2, 0])
+            py = eye[1] + t * (rotation[0, 1] * across + rotation[1, 1] * down + rotation[2, 1])
+            lit = sunlit(shadow, px, py, F(0))
+            if lit < 1:
+                for k in range(3):
+                    image[y, x, k] *= lit
+
+
+def shade_ground(image: FloatArray, shadow: Shadow, camera: Camera) -> None:
+    """Darken the picture (H,W,3) where the ground z = 0 lies in the shadow."""
+    rotation, eye = camera.rotation.astype(np.float32), camera.position.astype(np.float32)
+    _darken(image, shadow, rotation, eye, F(camera.focal), F(camera.centre[0]), F(camera.centre[1]))
+
+
