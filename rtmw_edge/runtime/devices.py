@@ -57,11 +57,9 @@ def check_threads(threads: int | None) -> None:
         raise BadInputError(f"Cannot run on {threads} threads: pass 1 to 1024, or none for the runtime's own choice.")
 
 
-def missing_runtime(runtime: str, extra: str) -> NotAvailableError:
-    """The error for a runtime that is not installed; `extra` is the product's extra that brings it."""
-    return NotAvailableError(
-        f'This bundle needs {runtime}, which is not installed. Run: pip install "rtmw-edge[{extra}]".'
-    )
+def missing_runtime(runtime: str, distribution: str) -> NotAvailableError:
+    """The error for a runtime that is not installed; `distribution` is what brings it."""
+    return NotAvailableError(f'This bundle needs {runtime}, which is not installed. Run: pip install "{distribution}".')
 
 
 def missing_device(device: str, runtime: str, there: list[str], install: str) -> NotAvailableError:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundle import Bundle, Manifest
-from ..errors import BadInputError, RtmwEdgeError, VerificationError
+from ..errors import BadInputError, NotAvailableError, RtmwEdgeError, VerificationError
 from ..keypoints import NUM_KEYPOINTS
 
 Logits = tuple[NDArray[np.float32], ...]
@@ -87,10 +87,11 @@ class Engine(ABC):
     devices: ClassVar[tuple[str, ...]]
     """The devices that this runtime can have; opening says whether one is there."""
 
-    def __init__(self, model: Model, batch: int, *, fixed: bool) -> None:
+    def __init__(self, model: Model, device: str, threads: int | None, *, batch: int, fixed: bool) -> None:
         """An engine that runs up to `batch` crops at once, or always exactly so many when the batch is `fixed`."""
         self.model = model
-        self._batch, self._fixed = batch, fixed
+        self.device = device
+        self._threads, self._batch, self._fixed = threads, batch, fixed
 
     @abstractmethod
     def run(self, crops: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:
@@ -149,8 +150,7 @@ class BundleEngine(Engine):
     """An engine for exported bundles. A runtime's file overrides `load`, `run` and `describe`."""
 
     def __init__(self, bundle: Bundle, device: str, threads: int | None) -> None:
-        super().__init__(Model.of(bundle.manifest), bundle.manifest.input.batch, fixed=True)
-        self._device, self._threads = device, threads
+        super().__init__(Model.of(bundle.manifest), device, threads, batch=bundle.manifest.input.batch, fixed=True)
         self._input = bundle.manifest.input.name
         self._outputs = [output.name for output in bundle.manifest.outputs.values()]
         self.load(bundle)
@@ -176,15 +176,19 @@ class BundleEngine(Engine):
 
 
 @contextmanager
-def refusals_of(runtime: str, bundle: Bundle) -> Iterator[None]:
-    """Turn whatever a runtime raises while it loads or first runs a model into one sentence."""
+def refusals_of(runtime: str, bundle: Bundle, device: str) -> Iterator[None]:
+    """Turn whatever a runtime raises while it loads or first runs a model into one sentence.
+
+    On the CPU the file is to blame (BadInputError), elsewhere the driver may as well be (NotAvailableError).
+    """
     try:
         yield
     except RtmwEdgeError:
         raise
     except Exception as error:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise BadInputError(
-            f"{runtime} cannot run the model in {bundle.source} ({reason}); "
+        where, kind = ("", BadInputError) if device == "cpu" else (f" on '{device}'", NotAvailableError)
+        raise kind(
+            f"{runtime} cannot run the model in {bundle.source}{where} ({reason}); "
             "update the runtime, or export the bundle again with the installed version."
         ) from error

@@ -40,7 +40,7 @@ class NcnnEngine(BundleEngine):
         options.use_int8_inference = True
         if self._threads is not None:
             options.num_threads = self._threads
-        with refusals_of(self.runtime, bundle):
+        with refusals_of(self.runtime, bundle, self.device):
             if self._net.load_param(str(bundle.path("param"))) or self._net.load_model(str(bundle.path("bin"))):
                 raise ValueError("a layer that it does not know, or too few weights")
             self.check_names((*self._net.input_names(), *self._net.output_names()))
@@ -74,5 +74,5 @@ def _runtime() -> Any:
     try:
         import ncnn
     except ImportError:
-        raise missing_runtime("ncnn", "ncnn") from None
+        raise missing_runtime("ncnn", "rtmw-edge[ncnn]") from None
     return ncnn

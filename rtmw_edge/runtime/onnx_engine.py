@@ -61,7 +61,7 @@ class OnnxEngine(BundleEngine):
         return Description(
             runtime=self.runtime,
             version=_runtime().__version__,
-            device=self._device,
+            device=self.device,
             threads=self._threads,
             kernels={f"{operator} ({provider})": count for (operator, provider), count in sorted(ran.items())},
             int8=sum(count for (operator, _), count in ran.items() if operator in INTEGER),
@@ -69,12 +69,14 @@ class OnnxEngine(BundleEngine):
 
     def _open_session(self, options: Any) -> Any:
         runtime = _runtime()
-        provider = PROVIDERS[self._device]
+        provider = PROVIDERS[self.device]
         there = runtime.get_available_providers()
         if provider not in there:
             raise self._missing(there)
-        chosen = [(provider, OPTIONS.get(provider, {}))]
-        with refusals_of(self.runtime, self._bundle):
+        # TensorRT leaves what it does not know to the next provider: better CUDA than the CPU.
+        rest = [PROVIDERS["cuda"]] if self.device == "tensorrt" and PROVIDERS["cuda"] in there else []
+        chosen = [(name, OPTIONS.get(name, {})) for name in (provider, *rest)]
+        with refusals_of(self.runtime, self._bundle, self.device):
             # From bytes: a file could point at external data elsewhere on the disk.
             model = self._bundle.path("model").read_bytes()
             # Without enable_fallback=0 a provider that fails is replaced by the CPU, with no more than a warning.
@@ -87,14 +89,14 @@ class OnnxEngine(BundleEngine):
     def _missing(self, providers: list[str]) -> Exception:
         names = {provider: device for device, provider in PROVIDERS.items()}
         there = [names[provider] for provider in providers if provider in names]
-        return missing_device(self._device, self.runtime, there, INSTALL[self._device])
+        return missing_device(self.device, self.runtime, there, INSTALL[self.device])
 
 
 def _runtime() -> Any:
     try:
         import onnxruntime
     except ImportError:
-        raise missing_runtime("ONNX Runtime", "onnx") from None
+        raise missing_runtime("ONNX Runtime", "onnxruntime") from None
     return onnxruntime
 
 

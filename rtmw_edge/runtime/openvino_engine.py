@@ -33,10 +33,10 @@ class OpenVinoEngine(BundleEngine):
         self._version = str(openvino.__version__).partition("-")[0]
         core = openvino.Core()
         there = sorted({name.partition(".")[0].lower() for name in core.available_devices})
-        device = self._device
+        device = self.device
         if device not in there:
             raise missing_device(device, self.runtime, there, INSTALL[device])
-        with refusals_of(self.runtime, bundle):
+        with refusals_of(self.runtime, bundle, self.device):
             model = core.read_model(bundle.path("xml"), bundle.path("bin"))
             self._compiled = core.compile_model(model, device.upper(), _configuration(device, self._threads))
             self.check_names(name for port in (*model.inputs, *model.outputs) for name in port.get_names())
@@ -57,7 +57,7 @@ class OpenVinoEngine(BundleEngine):
                 kernels[facts["primitiveType"].astype(str)] += 1
                 integer += facts["runtimePrecision"].astype(str) in INTEGER
         return Description(
-            self.runtime, self._version, self._device, self._threads, dict(sorted(kernels.items())), integer
+            self.runtime, self._version, self.device, self._threads, dict(sorted(kernels.items())), integer
         )
 
     def close(self) -> None:
@@ -68,7 +68,7 @@ def _runtime() -> Any:
     try:
         import openvino
     except ImportError:
-        raise missing_runtime("OpenVINO", "openvino") from None
+        raise missing_runtime("OpenVINO", "rtmw-edge[openvino]") from None
     return openvino
 
 

@@ -33,7 +33,7 @@ class TFLiteEngine(BundleEngine):
 
     def load(self, bundle: Bundle) -> None:
         self.runtime, self._version, interpreter = find_interpreter()
-        with refusals_of(self.runtime, bundle):
+        with refusals_of(self.runtime, bundle, self.device):
             self._interpreter = interpreter(model_path=str(bundle.path("model")), num_threads=self._threads)
             self._interpreter.allocate_tensors()
             inputs = {entry["name"]: entry["index"] for entry in self._interpreter.get_input_details()}
@@ -67,4 +67,4 @@ def find_interpreter() -> tuple[str, str, Any]:
             return name, version(distribution), import_module(module).Interpreter
         except ImportError:
             continue
-    raise missing_runtime("LiteRT", "tflite")
+    raise missing_runtime("LiteRT", "rtmw-edge[tflite]")

@@ -58,10 +58,9 @@ class TorchEngine(Engine):
             z_range=variant.z_range,
             score=score,
         )
-        super().__init__(model, MAX_BATCH, fixed=False)
+        super().__init__(model, device, threads, batch=MAX_BATCH, fixed=False)
         if threads is not None:
             torch.set_num_threads(threads)
-        self._device, self._threads = device, threads
         self._network = network.to(device).eval()
         self._mean = torch.tensor(MEAN_RGB, device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(STD_RGB, device=device).view(1, 3, 1, 1)
@@ -69,14 +68,14 @@ class TorchEngine(Engine):
     def run(self, crops: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:
         # TF32, torch's default for convolutions on a GPU, has 10 bits of mantissa: no reference.
         with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            bgr = torch.from_numpy(crops).to(self._device).permute(0, 3, 1, 2)
+            bgr = torch.from_numpy(crops).to(self.device).permute(0, 3, 1, 2)
             rgb = (bgr.flip(1).float() - self._mean) / self._std
             return [line.float().cpu().numpy() for line in self._network(rgb)]
 
     def describe(self) -> Description:
         """torch runs every convolution in float32."""
         count = sum(isinstance(module, torch.nn.Conv2d) for module in self._network.modules())
-        return Description(self.runtime, torch.__version__, self._device, self._threads, {"Conv2d float32": count}, 0)
+        return Description(self.runtime, torch.__version__, self.device, self._threads, {"Conv2d float32": count}, 0)
 
 
 def open_torch(variant: str, weights: Path | None, device: str, threads: int | None) -> TorchEngine:

@@ -12,7 +12,7 @@ def verify(engine: Engine, bundle: Bundle, crops: int | None = None) -> list[Agr
     golden = bundle.golden()
     if crops is not None:
         golden = golden.first(crops)
-    with refusals_of(engine.runtime, bundle):
+    with refusals_of(engine.runtime, bundle, engine.device):
         answers = engine.infer(golden.crops)
     return agreement(golden, answers)
 

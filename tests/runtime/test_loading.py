@@ -1,0 +1,181 @@
+"""Opening a bundle: never another device, never a runtime that computes wrong, and a sentence for everything else."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import onnxruntime
+import pytest
+import tiny_formats
+import tiny_models
+
+import rtmw_edge
+from rtmw_edge import bundle
+from rtmw_edge.errors import BadInputError, NotAvailableError, VerificationError
+from rtmw_edge.runtime import builtin_path, load, open_engine, torch_runner, verify
+
+
+@pytest.mark.parametrize(
+    ("device", "text"),
+    [
+        ("cdua", r"Unknown device 'cdua'; did you mean 'cuda'\? Choose one of: cpu, cuda, tensorrt, gpu, npu\."),
+        ("CPU:1", "Unknown device 'CPU:1'.* Choose one of: cpu, cuda"),
+    ],
+)
+def test_an_unknown_device(tiny_bundle: Path, device: str, text: str) -> None:
+    with pytest.raises(BadInputError, match=text) as caught:
+        load(tiny_bundle, device=device)
+    assert caught.value.exit_code == 2
+
+
+def test_a_device_of_another_engine(tiny_bundle: Path) -> None:
+    text = (
+        "ONNX Runtime has no device 'npu': a onnx bundle runs on cpu, cuda, tensorrt. For 'npu', export for openvino."
+    )
+    with pytest.raises(NotAvailableError, match=text) as caught:
+        load(tiny_bundle, device="npu")
+    assert caught.value.exit_code == 3
+
+
+@pytest.mark.skipif("CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="CUDA is there")
+@pytest.mark.parametrize("device", ["cuda", "tensorrt"])
+def test_a_device_that_is_not_there(tiny_bundle: Path, device: str) -> None:
+    text = rf"There is no device '{device}' for ONNX Runtime here \(it has cpu\); .*run: pip install onnxruntime-gpu"
+    with pytest.raises(NotAvailableError, match=text):
+        load(tiny_bundle, device=device)
+
+
+def test_a_provider_that_gives_way_to_the_cpu(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CUDA build without a driver lists CUDA, warns, and runs on the CPU; the engine must not."""
+    real = onnxruntime.InferenceSession
+
+    def giving_way(model: bytes, options: object, **_: object) -> onnxruntime.InferenceSession:
+        return real(model, options, providers=["CPUExecutionProvider"])
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", giving_way)
+    with pytest.raises(NotAvailableError, match=r"There is no device 'cuda' for ONNX Runtime here \(it has cpu\)"):
+        load(tiny_bundle, device="cuda")
+
+
+def test_a_provider_that_fails(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object, **options: object) -> None:
+        assert options["enable_fallback"] == 0
+        raise RuntimeError("CUDA failure 35:\n driver version is insufficient")
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", failing)
+    text = r"cannot run the model in .* on 'cuda' \(CUDA failure 35: driver version is insufficient\)"
+    with pytest.raises(NotAvailableError, match=text):
+        load(tiny_bundle, device="cuda")
+
+
+@pytest.mark.parametrize("device", ["gpu", "npu"])
+def test_an_intel_device_that_is_not_there(tmp_path: Path, device: str) -> None:
+    openvino = pytest.importorskip("openvino")
+    if any(name.lower().startswith(device) for name in openvino.Core().available_devices):
+        pytest.skip(f"{device} is there")
+    written = tiny_models.write_bundle(tmp_path / "bundle", tiny_formats.openvino(tmp_path), target="openvino")
+    with pytest.raises(
+        NotAvailableError, match=rf"There is no device '{device}' for OpenVINO here \(it has cpu\); instal"
+    ):
+        load(written, device=device)
+
+
+@pytest.mark.parametrize(
+    ("target", "modules", "text"),
+    [
+        ("onnx", ["onnxruntime"], r'This bundle needs ONNX Runtime, .* Run: pip install "onnxruntime"\.'),
+        (
+            "openvino",
+            ["openvino"],
+            r'needs OpenVINO, which is not installed\. Run: pip install "rtmw-edge\[openvino\]"',
+        ),
+        (
+            "tflite",
+            ["ai_edge_litert.interpreter", "tflite_runtime.interpreter"],
+            r'needs LiteRT, .*"rtmw-edge\[tflite\]"',
+        ),
+        ("ncnn", ["ncnn"], r'needs ncnn, which is not installed\. Run: pip install "rtmw-edge\[ncnn\]"'),
+    ],
+)
+def test_a_runtime_that_is_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, modules: list[str], text: str
+) -> None:
+    files = {role: tmp_path / f"model.{role}" for role in bundle.ROLES[target]}
+    for path in files.values():
+        path.write_bytes(b"7767517\n0 0\n")
+    written = tiny_models.write_bundle(tmp_path / "bundle", files, target=target)
+    for module in modules:
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(NotAvailableError, match=text) as caught:
+        load(written)
+    assert caught.value.exit_code == 3
+
+
+def test_the_reference_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "rtmw_edge.runtime.torch_engine", raising=False)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(
+        NotAvailableError, match=r'needs PyTorch, which is not installed\. Run: pip install "rtmw-edge\[torch'
+    ):
+        torch_runner("rtmw-n-256x192")
+
+
+@pytest.mark.parametrize("threads", [0, -1, 5000])
+def test_threads_that_no_machine_has(tiny_bundle: Path, threads: int) -> None:
+    with pytest.raises(BadInputError, match=f"Cannot run on {threads} threads: pass 1 to 1024"):
+        load(tiny_bundle, threads=threads)
+
+
+def test_a_runtime_that_computes_wrong_is_caught_at_load(tmp_path: Path) -> None:
+    """As tflite-runtime 2.14 does with some files: no error, wrong numbers."""
+    wrong = tiny_models.write_bundle(tmp_path / "wrong", tiny_formats.onnx(tmp_path, gain=1.5))
+    text = (
+        rf"ONNX Runtime {onnxruntime.__version__} on 'cpu' computes .*wrong wrong: on golden crop 0 "
+        r"the logits are 0\.5 off \(relative rms, at most 0\.002\) and the keypoints 0 px .* Use another runtime"
+    )
+    with pytest.raises(VerificationError, match=text) as caught:
+        load(wrong)
+    assert caught.value.exit_code == 1
+    load(wrong, verify=False).close()
+
+
+def test_golden_crops_of_the_right_network_agree(tiny_bundle: Path) -> None:
+    with bundle.read(tiny_bundle) as opened, open_engine(opened) as engine:
+        found = verify(engine, opened)
+        assert len(found) == 3 and all(crop.relative_rms < 5e-4 and crop.keypoint_px_p99 == 0 for crop in found)
+        assert len(verify(engine, opened, crops=1)) == 1
+
+
+def test_a_zip_is_unpacked_and_removed_also_when_it_cannot_be_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "unpacked"
+    place.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    files = tiny_formats.onnx(tmp_path)
+    good = tiny_models.write_bundle(tmp_path / "good.zip", files)
+    with load(good, threads=1) as runner:
+        assert len(runner.crops(tiny_models.crops(2))) == 2
+    wrong = tiny_models.write_bundle(tmp_path / "wrong.zip", tiny_formats.onnx(tmp_path, gain=1.5))
+    with pytest.raises(VerificationError):
+        load(wrong)
+    with pytest.raises(NotAvailableError):
+        load(good, device="gpu")
+    assert list(place.iterdir()) == []
+
+
+def test_builtin(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rtmw_edge.runtime.loading.BUILTIN_DIRECTORY", tmp_path / "builtin")
+    with pytest.raises(
+        BadInputError, match="This installation has no builtin bundle; install rtmw-edge from a release"
+    ):
+        load()
+    shutil.copytree(tiny_bundle, tmp_path / "builtin" / "rtmw-tiny")
+    assert builtin_path().name == "rtmw-tiny"
+    with rtmw_edge.load() as runner:
+        assert runner.model.variant == "tiny"

@@ -1,0 +1,152 @@
+"""The runner: from image and boxes to poses, whatever the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_models
+from numpy.typing import NDArray
+
+from rtmw_edge.bundle import Bundle
+from rtmw_edge.errors import BadInputError
+from rtmw_edge.poses import Poses
+from rtmw_edge.runtime import Description, Engine, Model, Runner, load
+
+
+class DepthEngine(Engine):
+    """Answers fixed bins on three axes: x 20, y 40 and z 0, 48 or 95 of 96."""
+
+    runtime = "fixed answers"
+    devices = ("cpu",)
+
+    def __init__(self, score: tuple[float, float] | None = None) -> None:
+        model = Model("tiny3d", "none", "fp32", (48, 64), (96, 128, 96), 2.0, score)
+        super().__init__(model, "cpu", None, batch=2, fixed=True)
+
+    def run(self, crops: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:
+        x, y, z = (np.zeros((2, 133, bins), np.float32) for bins in self.model.bins)
+        x[:, :, 20], y[:, :, 40] = 0.5, 0.25
+        z[:, 0, 0], z[:, 1, 48], z[:, 2:, 95] = 1, 1, 1
+        return x, y, z
+
+    def describe(self) -> Description:
+        return Description(self.runtime, "1", "cpu", None, {}, 0)
+
+
+def picture(x: int, y: int) -> NDArray[np.uint8]:
+    """A dark 300x400 image with a bright cross that all keypoints find."""
+    image = np.full((400, 300, 3), 20, np.uint8)
+    image[y - 2 : y + 3] = 200
+    image[:, x - 2 : x + 3] = 200
+    return image
+
+
+def test_crops_give_their_own_pixels(runner: Runner) -> None:
+    poses = runner.crops(tiny_models.crops(3))
+    assert np.array_equal(poses.keypoints, np.repeat(tiny_models.centers(3)[:, None], 133, axis=1))
+    assert poses.boxes.tolist() == [[0, 0, 48, 64]] * 3 and poses.box_scores.tolist() == [1, 1, 1]
+
+
+def test_image_and_box_give_image_pixels(runner: Runner) -> None:
+    box = [60, 80, 180, 280]
+    poses = runner(picture(110, 190), [box], [0.75])
+    # The box is padded to 250 pixels of height over 64 of the crop: half a bin is two pixels of the image.
+    assert np.abs(poses.keypoints - [110, 190]).max() <= 0.5 * 250 / 64
+    assert poses.boxes.tolist() == [box] and poses.box_scores.tolist() == [0.75]
+    assert poses.keypoints.dtype == np.float32 and poses.scores.shape == (1, 133)
+
+
+def test_without_boxes_the_whole_image_is_one_person(runner: Runner) -> None:
+    image = picture(110, 190)
+    whole, boxed = runner(image), runner(image, [[0, 0, 300, 400]])
+    assert np.array_equal(whole.keypoints, boxed.keypoints) and whole.boxes.tolist() == [[0, 0, 300, 400]]
+
+
+def test_people_do_not_touch_each_other(runner: Runner) -> None:
+    image = picture(110, 190)
+    boxes = [[60, 80, 180, 280], [90, 150, 200, 330], [-40, -40, 300, 300]]
+    together = runner(image, boxes)
+    for index, box in enumerate(boxes):
+        assert np.array_equal(together.keypoints[index], runner(image, [box]).keypoints[0])
+
+
+@pytest.mark.parametrize("boxes", [[], np.zeros((0, 4))])
+def test_zero_boxes_are_no_poses(runner: Runner, boxes: object) -> None:
+    poses = runner(picture(110, 190), boxes)  # type: ignore[arg-type]
+    assert len(poses) == 0 and poses.keypoints.shape == (0, 133, 2)
+    assert runner.confidence(poses).shape == (0, 133)
+    assert len(runner.crops(np.zeros((0, 64, 48, 3), np.uint8))) == 0
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 50), (50, 1)])
+def test_a_tiny_image_has_a_pose(runner: Runner, size: tuple[int, int]) -> None:
+    poses = runner(np.full((*size, 3), 128, np.uint8))
+    assert len(poses) == 1 and np.isfinite(poses.keypoints).all()
+
+
+@pytest.mark.parametrize(
+    ("image", "boxes", "text"),
+    [
+        (np.zeros((40, 40), np.uint8), None, r"The image is uint8 of shape \(40, 40\), not uint8 BGR"),
+        (np.zeros((40, 40, 4), np.uint8), None, r"of shape \(40, 40, 4\), not uint8 BGR"),
+        (np.zeros((40, 40, 3), np.uint16), None, "The image is uint16 of shape"),
+        (np.zeros((0, 40, 3), np.uint8), None, "is empty: pass one of at least 1x1 pixel"),
+        ("photo.jpg", None, "The image is a str, not an array"),
+        (
+            picture(9, 9),
+            [[float("nan"), 0, 10, 10]],
+            r"Box 0 \(nan, 0, 10, 10\) holds a value that is not finite: drop it",
+        ),
+        (picture(9, 9), [[0, 0, 9, 9], [9, 9, 9, 20]], r"Box 1 \(9, 9, 9, 20\) is empty or inverted"),
+        (picture(9, 9), [[500, 0, 600, 90]], "lies wholly outside the 300x400 image: drop it or check its coordinates"),
+        (picture(9, 9), [[1, 2, 3]], r"The boxes have shape \(1, 3\), not \(N,4\)"),
+    ],
+)
+def test_bad_input_is_one_sentence(runner: Runner, image: NDArray, boxes: object, text: str) -> None:
+    with pytest.raises(BadInputError, match=text):
+        runner(image, boxes)  # type: ignore[arg-type]
+
+
+def test_box_scores_must_match(runner: Runner) -> None:
+    with pytest.raises(BadInputError, match=r"There are 1 boxes and box scores of shape \(2,\): pass one score a box"):
+        runner(picture(9, 9), [[0, 0, 20, 20]], [1, 1])
+
+
+def test_depth_comes_in_metres() -> None:
+    runner = Runner(DepthEngine())
+    poses = runner(np.zeros((64, 48, 3), np.uint8), [[0, 0, 48, 64]] * 3)
+    assert poses.keypoints.shape == (3, 133, 3)
+    # 96 bins are 48 pixels; pixel 24 is the hip middle, and the ends are 2 m away.
+    assert poses.keypoints[2, :3, 2].tolist() == pytest.approx([-2, 0, 2 * (47.5 / 24 - 1)])
+    assert runner(np.zeros((64, 48, 3), np.uint8), []).keypoints.shape == (0, 133, 3)
+
+
+def test_confidence_is_calibrated(runner: Runner) -> None:
+    poses = runner.crops(tiny_models.crops(1))
+    assert runner.confidence(poses) == pytest.approx(1 / (1 + np.exp(-(2 * poses.scores - 1))), abs=1e-6)
+
+
+def test_confidence_without_calibration_is_the_share_of_a_sure_logit() -> None:
+    arrays = (np.zeros((1, 133, 2)), np.full((1, 133), 0.4), np.zeros((1, 4)), np.ones(1))
+    runner = Runner(DepthEngine())
+    assert runner.confidence(Poses(*arrays))[0, 0] == pytest.approx(0.4)
+    runner.engine.model = Model("tiny", "none", "fp32", (48, 64), (96, 128), None, None)
+    assert runner.confidence(Poses(*arrays))[0, 0] == pytest.approx(0.04)
+
+
+def test_subbin_refines_between_half_pixels(tiny_bundle: Path) -> None:
+    images = tiny_models.crops(2)
+    with load(tiny_bundle, subbin=True) as fine, load(tiny_bundle) as coarse:
+        refined, plain = fine.crops(images).keypoints, coarse.crops(images).keypoints
+    assert np.abs(refined - plain).max() <= 0.5
+    assert not np.array_equal(refined, plain) and np.array_equal(plain, np.round(plain * 2) / 2)
+
+
+def test_close_also_closes_the_bundle(tiny_bundle: Path) -> None:
+    runner = load(tiny_bundle)
+    assert isinstance(runner.bundle, Bundle)
+    runner.close()
+    assert tiny_bundle.is_dir()

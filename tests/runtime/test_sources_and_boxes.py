@@ -1,0 +1,128 @@
+"""What `run` is given: images, folders, patterns, and the file of boxes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rtmw_edge.errors import BadInputError
+from rtmw_edge.runtime.boxes import MAX_BYTES, BoxFile, PersonBoxes
+from rtmw_edge.runtime.sources import find_images
+
+
+@pytest.fixture()
+def folder(tmp_path: Path) -> Path:
+    for name in ("b.JPG", "a.png", "notes.txt", "c.jpeg"):
+        (tmp_path / name).touch()
+    (tmp_path / "deeper").mkdir()
+    (tmp_path / "deeper" / "d.jpg").touch()
+    return tmp_path
+
+
+def test_a_folder_is_its_images_by_name(folder: Path) -> None:
+    assert [path.name for path in find_images([folder])] == ["a.png", "b.JPG", "c.jpeg"]
+
+
+def test_sources_keep_their_order_and_are_taken_once(folder: Path) -> None:
+    found = find_images([folder / "c.jpeg", folder, folder / "missing.jpg"])
+    assert [path.name for path in found] == ["c.jpeg", "a.png", "b.JPG", "missing.jpg"]
+
+
+def test_a_named_file_is_taken_whatever_its_suffix(folder: Path) -> None:
+    assert find_images([folder / "notes.txt"]) == [folder / "notes.txt"]
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        (None, "There is nothing to run on: name at least one image or folder"),
+        ("*.gif", r"No file matches '.*\*\.gif': check the pattern and the folder"),
+        ("photo?.jpg", r"No file matches '.*photo\?\.jpg'"),
+        ("deeper/none", r"There is no image in the folder '.*none': it needs .bmp, .jp2, .jpeg"),
+    ],
+)
+def test_what_gives_no_image(folder: Path, source: str | None, text: str) -> None:
+    (folder / "deeper" / "none").mkdir()
+    with pytest.raises(BadInputError, match=text):
+        find_images([] if source is None else [folder / source])
+
+
+def read(tmp_path: Path, document: object) -> BoxFile:
+    path = tmp_path / "boxes.json"
+    path.write_text(document if isinstance(document, str) else json.dumps(document))
+    return BoxFile(path)
+
+
+def test_corners_by_file(tmp_path: Path) -> None:
+    boxes = read(
+        tmp_path, {"a.jpg": [[1, 2, 30, 40], [5, 6, 70, 80, 0.5]], "folder/b.jpg": [], "b.jpg": [[0, 0, 1, 1]]}
+    )
+    assert boxes.of(Path("somewhere/a.jpg")) == PersonBoxes(((1, 2, 30, 40), (5, 6, 70, 80)), (1, 0.5))
+    assert boxes.of(Path("folder/b.jpg")) == PersonBoxes() and boxes.of(Path("b.jpg")) == PersonBoxes(
+        ((0, 0, 1, 1),), (1,)
+    )
+    assert boxes.of(Path("c.jpg")) is None
+
+
+def test_coco_detections_that_name_the_file(tmp_path: Path) -> None:
+    entries = [
+        {"file_name": "a.jpg", "bbox": [10, 20, 30, 40], "score": 0.9, "category_id": 1},
+        {"file_name": "a.jpg", "bbox": [1, 1, 1, 1], "score": 0.8, "category_id": 18},
+        {"file_name": "b.jpg", "bbox": [0, 0, 5, 5]},
+    ]
+    boxes = read(tmp_path, entries)
+    assert boxes.of(Path("a.jpg")) == PersonBoxes(((10, 20, 40, 60),), (0.9,))
+    assert boxes.of(Path("b.jpg")) == PersonBoxes(((0, 0, 5, 5),), (1,))
+
+
+def test_coco_annotations(tmp_path: Path) -> None:
+    images = [{"id": 7, "file_name": "a.jpg"}, {"id": 8, "file_name": "empty.jpg"}]
+    boxes = read(tmp_path, {"images": images, "annotations": [{"image_id": 7, "bbox": [1, 2, 3, 4], "category_id": 1}]})
+    assert boxes.of(Path("a.jpg")) == PersonBoxes(((1, 2, 4, 6),), (1,))
+    assert boxes.of(Path("empty.jpg")) == PersonBoxes()
+
+
+@pytest.mark.parametrize(
+    ("document", "text"),
+    [
+        ("{", r"The boxes in .*boxes\.json cannot be read \(Expecting property name"),
+        ("[" * 100_000, r"cannot be read \(nested too deeply\): write"),
+        ("7", r"\(it holds neither an object nor a list\): write \{\"photo.jpg\": \[\[x1, y1, x2, y2\], ...\]\}"),
+        ('{"a.jpg": [[NaN, 0, 1, 1]]}', r"\(a box of 'a\.jpg' holds a value that is not finite\)"),
+        ({"a.jpg": [[1, 2, 3]]}, r"\(a box of 'a\.jpg' has 3 numbers instead of 4, or 5 with a score\)"),
+        ({"a.jpg": [["1", "2", "3", "4"]]}, r"\(a box of 'a\.jpg' is not a list of numbers\)"),
+        ({"a.jpg": [1, 2, 3, 4]}, r"\(a box of 'a\.jpg' is not a list of numbers\)"),
+        ({"a.jpg": 3}, "cannot be read"),
+        ([{"image_id": 3, "bbox": [1, 2, 3, 4]}], r"\(no 'file_name'\)"),
+        ([{"file_name": "a.jpg"}], r"\(no 'bbox'\)"),
+        ([{"file_name": "a.jpg", "bbox": [1, 2, 3]}], "cannot be read"),
+        ([3], "cannot be read"),
+        ({"images": [], "annotations": [{"image_id": 9, "bbox": [0, 0, 1, 1]}]}, r"\(no 9\)"),
+    ],
+)
+def test_what_is_no_box(tmp_path: Path, document: object, text: str) -> None:
+    with pytest.raises(BadInputError, match=text):
+        read(tmp_path, document)
+
+
+def test_no_boxes_file_and_one_that_is_too_large(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match=r"There is no boxes file .*none\.json: check the path"):
+        BoxFile(tmp_path / "none.json")
+    with pytest.raises(BadInputError, match=r"Cannot read the boxes file .*: Is a directory"):
+        BoxFile(tmp_path)
+    huge = tmp_path / "huge.json"
+    with huge.open("wb") as file:
+        file.truncate(MAX_BYTES + 1)
+    with pytest.raises(BadInputError, match=r"has more than 536870912 bytes: split it"):
+        BoxFile(huge)
+
+
+def test_boxes_of_other_images(tmp_path: Path) -> None:
+    boxes = read(tmp_path, {"a.png": []})
+    with pytest.raises(
+        BadInputError, match=r"has no boxes for any of the images: it speaks of 'a\.png', not of 'a\.jpg'"
+    ):
+        boxes.check_matches([Path("a.jpg")])
+    boxes.check_matches([Path("a.jpg"), Path("a.png")])

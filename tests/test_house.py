@@ -1,0 +1,154 @@
+"""Who may import whom: the rules of the design, held by reading every import statement of the product."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "rtmw_edge"
+TOP_LEVEL = ("quantization", "calibration", "targets")
+"""Folders at the top level that are installed as rtmw_edge.NAME."""
+
+LEAVES = {"errors", "files"}
+CORE = {"keypoints", "simcc", "crops", "poses"}
+BOARD = LEAVES | CORE | {"bundle", "runtime"}
+MODELS = BOARD | {"models"}
+DATA = MODELS | {"data"}
+
+MAY_IMPORT: dict[str, set[str]] = {
+    "errors": set(),
+    "files": {"errors"},
+    **{name: LEAVES | CORE for name in CORE},
+    "bundle": LEAVES | CORE,
+    "runtime": LEAVES | CORE | {"bundle"},
+    "models": LEAVES,
+    "data": LEAVES | CORE | {"models"},
+    "evaluation": BOARD | {"data", "models"},
+    "training": DATA | {"evaluation"},
+    "quantization": MODELS | {"targets.rewrites"},
+    "calibration": DATA | {"quantization", "targets.rewrites"},
+    "targets": DATA | {"quantization", "calibration"},
+    "sweep": DATA | {"evaluation", "quantization", "calibration", "targets"},
+}
+"""What each part may import of ours; `cli` may import everything."""
+
+TORCH_ENGINE = "runtime/torch_engine.py"
+"""The one file below `runtime` that may import torch and the networks; it is itself imported on demand only."""
+
+ON_A_BOARD = ("bundle", "runtime", *CORE, *LEAVES)
+HEAVY = {"torch", "onnx", "nncf", "numba", "safetensors", "rich", "typer"}
+RUNTIMES = {"onnxruntime", "openvino", "ncnn", "ai_edge_litert", "tflite_runtime"}
+
+
+def modules() -> Iterator[tuple[str, Path, ast.Module]]:
+    """Part, path and syntax tree of every module of the product."""
+    for folder in (PACKAGE, *(ROOT / name for name in TOP_LEVEL)):
+        for path in sorted(folder.rglob("*.py")):
+            place = path.relative_to(PACKAGE if folder == PACKAGE else ROOT)
+            yield place.parts[0].removesuffix(".py"), path, ast.parse(path.read_text(), str(path))
+
+
+def imports(path: Path, tree: ast.Module) -> Iterator[tuple[str, bool]]:
+    """Absolute name of every import, and whether it is made at the top of the file (outside TYPE_CHECKING)."""
+    top = set(map(id, tree.body))
+    for branch in tree.body:
+        if isinstance(branch, ast.Try):
+            top |= set(map(id, branch.body))
+    inside = path.relative_to(PACKAGE).parts if path.is_relative_to(PACKAGE) else path.relative_to(ROOT).parts
+    package = ["rtmw_edge", *inside[:-1]]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, id(node) in top) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            name = ".".join([*base, *([node.module] if node.module else [])])
+            yield from ((f"{name}.{alias.name}", id(node) in top) for alias in node.names)
+
+
+def ours(name: str) -> str | None:
+    """The part of ours that an import names: "crops", "targets.rewrites"; None for another distribution."""
+    words = name.split(".")
+    if words[0] != "rtmw_edge" or len(words) < 2:
+        return None
+    if words[1:3] == ["targets", "rewrites"]:
+        return "targets.rewrites"
+    return words[1]
+
+
+ALL = list(modules())
+PARTS = {part for part, _, _ in ALL} - {"__init__", "__main__", "cli"}
+
+
+def test_every_part_has_a_rule() -> None:
+    assert sorted(PARTS - MAY_IMPORT.keys()) == []
+
+
+@pytest.mark.parametrize("part", sorted(PARTS & MAY_IMPORT.keys()))
+def test_a_part_imports_only_what_it_may(part: str) -> None:
+    wrong = []
+    for owner, path, tree in ALL:
+        if owner != part or str(path).endswith(TORCH_ENGINE):
+            continue
+        for name, _ in imports(path, tree):
+            target = ours(name)
+            allowed = MAY_IMPORT[part] | {part, "__version__"}
+            if target is not None and target not in allowed and target.partition(".")[0] not in allowed:
+                wrong.append(f"{path.relative_to(ROOT)} imports {name}")
+    assert wrong == []
+
+
+def test_a_board_needs_no_torch() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for part, path, tree in ALL
+        if part in ON_A_BOARD and not str(path).endswith(TORCH_ENGINE)
+        for name, top in imports(path, tree)
+        if name.partition(".")[0] in HEAVY and (top or part != "runtime")
+    ]
+    assert wrong == []
+
+
+def test_runtimes_are_imported_on_demand() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {name} at the top"
+        for part, path, tree in ALL
+        if part == "runtime"
+        for name, top in imports(path, tree)
+        if top and name.partition(".")[0] in RUNTIMES
+    ]
+    assert wrong == []
+
+
+def test_commands_are_light_at_the_top() -> None:
+    allowed = {"__future__", "collections", "errno", "logging", "pathlib", "sys", "typer", "typing", "rtmw_edge"}
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {name} at the top"
+        for part, path, tree in ALL
+        if part == "cli"
+        for name, top in imports(path, tree)
+        if top and (name.partition(".")[0] not in allowed or (ours(name) or "cli") not in ("cli", "errors"))
+    ]
+    assert wrong == []
+
+
+def run_python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    return done.stdout.strip()
+
+
+def test_a_board_loads_no_runtime_before_it_opens_one() -> None:
+    loaded = run_python(
+        "import sys, rtmw_edge; rtmw_edge.load; print(*sorted({m.partition('.')[0] for m in sys.modules}))"
+    )
+    assert set(loaded.split()) & (HEAVY | RUNTIMES) == set()
+
+
+def test_importing_takes_less_than_0_3_seconds() -> None:
+    code = "import time; t = time.perf_counter(); import rtmw_edge; rtmw_edge.Poses; print(time.perf_counter() - t)"
+    assert min(float(run_python(code)) for _ in range(3)) < 0.3
