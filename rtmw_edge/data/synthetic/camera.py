@@ -5,13 +5,24 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from .body import FloatArray
+from .mesh import moved
 from .rotations import axis_angle, cross
 
-_CLOSEST = 0.02  # metres; anything nearer is projected as if it were there
+_CLOSEST = np.float32(0.02)  # metres; anything nearer is projected as if it were there
+
+
+@numba.njit(fastmath=True, cache=True)
+def _projected(points, focal, cx, cy):  # type: ignore[no-untyped-def]
+    for i in range(points.shape[0]):
+        scale = focal / max(points[i, 2], _CLOSEST)
+        points[i, 0] = points[i, 0] * scale + cx
+        points[i, 1] = points[i, 1] * scale + cy
+    return points
 
 
 @dataclass(frozen=True)
@@ -29,14 +40,12 @@ class Camera:
 
     def to_camera(self, points: FloatArray) -> FloatArray:
         """World points (N,3) in camera axes (N,3), metres."""
-        return (points - self.position.astype(np.float32)) @ self.rotation.T.astype(np.float32)
+        return moved(points, self.rotation.astype(np.float32), (-self.rotation @ self.position).astype(np.float32))
 
     def project(self, points: FloatArray) -> FloatArray:
         """World points (N,3) to (N,3): x and y in pixels, depth in metres."""
-        out = self.to_camera(points)
-        out[:, :2] *= np.float32(self.focal) / np.maximum(out[:, 2:], np.float32(_CLOSEST))
-        out[:, :2] += np.array(self.centre, np.float32)
-        return out
+        x, y = self.centre
+        return _projected(self.to_camera(points), np.float32(self.focal), np.float32(x), np.float32(y))
 
     def zoomed(self, factor: int) -> Camera:
         """The same view with `factor` samples per pixel in each direction."""

@@ -55,10 +55,9 @@ def draw_complexion(
         ("helper-tongue", (90, 90, 170)),
     ):
         colours[body.part_vertices(part)] = colour
-    # Blood shows at the joints, the ears and the nose; tan and dirt in large soft patches.
-    x, y, z = layout.canonical.T
-    patches = np.sin(x * 23 + rng.uniform(0, 6)) * np.sin(z * 17 + rng.uniform(0, 6)) * np.sin(y * 29)
-    colours *= (1 + 0.03 * speckle + rng.uniform(0, 0.08) * patches)[:, None]
+    # Tan, blood and dirt: large soft patches, which differ in strength and sign from person to person.
+    patches = layout.patches @ rng.normal(0, 0.035, 3).astype(np.float32)
+    colours *= (1 + 0.03 * speckle + patches)[:, None]
 
     hair = draw_hair(rng)
     style = pick(rng, _STYLES["woman" if identity.female else "man"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -39,6 +40,8 @@ class Layout:
     """Positive where a beard grows."""
     head: FloatArray
     """Weight of head and neck bones."""
+    patches: FloatArray
+    """Three smooth fields (V,3) in -1..1."""
     garment: NDArray[np.int64]
     skirt: NDArray[np.int64]
     hair: NDArray[np.int64]
@@ -48,6 +51,8 @@ class Layout:
     neck_height: float
     waist_height: float
     eye_height: float
+    wrinkles: FloatArray
+    """Slopes (S,S,2) of folded cloth, a tiling texture."""
     brow: FloatArray
     """The five points (5,3) of the left brow."""
     eyes: FloatArray
@@ -102,6 +107,7 @@ def _measure(body: Body, rest: RestBodies, table: KeypointTable) -> Layout:
         scalp=scalp.astype(np.float32),
         beard=np.where(jaw, beard_line - relative[:, 2], -1).astype(np.float32),
         head=head.astype(np.float32),
+        patches=np.sin(v @ np.array([[23, 7, -31], [29, -13, 11], [5, 17, 37]], np.float32)),
         garment=garment,
         skirt=body.part_vertices(SKIRT),
         hair=body.part_vertices(HAIR),
@@ -110,6 +116,7 @@ def _measure(body: Body, rest: RestBodies, table: KeypointTable) -> Layout:
         neck_height=float(head_of["neck01"][2]),
         waist_height=float(head_of["spine03"][2] + head_of["spine04"][2]) / 2,
         eye_height=eye_height,
+        wrinkles=_wrinkles(),
         brow=table(v, heads)[FACE + 22 : FACE + 27],
         eyes=np.stack(eyes).astype(np.float32),
     )
@@ -143,3 +150,16 @@ def _nearest(
         near = distance[np.arange(len(chunk)), best] < within**2
         out[start : start + 2048] = np.where(near, ids[best], -1)
     return out
+
+
+def _wrinkles(side: int = 256) -> FloatArray:
+    """Slopes of a height map of folds: ridges of noise, in three sizes, that tile."""
+    rng = np.random.default_rng(0)
+    height = np.zeros((side, side), np.float32)
+    for cells, amplitude in ((5, 1.0), (11, 0.5), (26, 0.22)):
+        grid = rng.random((cells, cells), dtype=np.float32)
+        smooth = cv2.resize(np.tile(grid, (3, 3)), (3 * side, 3 * side), interpolation=cv2.INTER_CUBIC)
+        smooth = smooth[side : 2 * side, side : 2 * side]
+        height += np.float32(amplitude / cells) * (1 - 2 * np.abs(smooth - np.float32(0.5)))
+    slopes = [(np.roll(height, -1, axis) - np.roll(height, 1, axis)) * (side / 2) for axis in (1, 0)]
+    return np.stack(slopes, -1).astype(np.float32)

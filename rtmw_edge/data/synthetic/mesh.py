@@ -1,9 +1,20 @@
-"""Compiled kernels on meshes: bone transforms, linear blend skinning, vertex normals."""
+"""Compiled kernels on meshes: rigid motion, bone transforms, linear blend skinning, vertex normals."""
 
 from __future__ import annotations
 
 import numba
 import numpy as np
+
+
+@numba.njit(fastmath=True, cache=True)
+def moved(points, rotation, offset):  # type: ignore[no-untyped-def]
+    """Points (N,3) turned by `rotation` (3,3), then shifted by `offset` (3,)."""
+    out = np.empty_like(points)
+    for i in range(points.shape[0]):
+        x, y, z = points[i, 0], points[i, 1], points[i, 2]
+        for k in range(3):
+            out[i, k] = rotation[k, 0] * x + rotation[k, 1] * y + rotation[k, 2] * z + offset[k]
+    return out
 
 
 @numba.njit(fastmath=True, cache=True)
@@ -69,4 +80,13 @@ def vertex_normals(vertices, triangles):  # type: ignore[no-untyped-def]
         n = np.sqrt(out[i, 0] ** 2 + out[i, 1] ** 2 + out[i, 2] ** 2) + np.float32(1e-12)
         for k in range(3):
             out[i, k] /= n
+    return out
+
+
+@numba.njit(cache=True)
+def shown_triangles(triangles, keep):  # type: ignore[no-untyped-def]
+    """Whether each triangle (T,3) has a vertex where `keep` (V,) is not negative: (T,) bool."""
+    out = np.empty(triangles.shape[0], np.bool_)
+    for t in range(triangles.shape[0]):
+        out[t] = keep[triangles[t, 0]] >= 0 or keep[triangles[t, 1]] >= 0 or keep[triangles[t, 2]] >= 0
     return out

@@ -16,7 +16,7 @@ from .headwear import draw_headwear
 from .identity import Identity
 from .layout import GARMENT, HAIR, SKIN_PARTS, SKIRT, Figure
 from .limbs import Skeleton
-from .mesh import vertex_normals
+from .mesh import moved, shown_triangles, vertex_normals
 from .pose import Pose, draw_pose
 from .rotations import Matrix
 from .surface import CLOTH, DRAPERY, LEFT_EYE, PAINTED, RIGHT_EYE, SKIN, Surface
@@ -43,8 +43,8 @@ class Actor:
         return replace(
             self,
             surface=self.surface.moved(turn, offset),
-            keypoints=self.keypoints @ turn.T + offset,
-            outline=self.outline @ turn.T + offset,
+            keypoints=moved(self.keypoints, turn, offset),
+            outline=moved(self.outline, turn, offset),
         )
 
 
@@ -67,11 +67,10 @@ def draw_actor(figure: Figure, identity: Identity, rng: np.random.Generator) -> 
     vertices = body.skinned(rest, transforms)
     heads = (np.einsum("bij,bj->bi", transforms[:, :, :3], identity.heads) + transforms[:, :, 3]).astype(np.float32)
 
-    triangles, kinds = _select(figure, outfit, look)
     keep = outfit.keep
     if look.long_hair is not None:
-        keep = keep.copy()
         keep[layout.hair] = look.long_hair
+    triangles, kinds = _select(figure, outfit.draped, look.long_hair is not None, keep)
     normals = vertex_normals(vertices, triangles)
     offset = outfit.offset + (look.offset if hat is None else np.where(hat.covers > 0, hat.offset, look.offset))
     vertices = vertices + normals * offset[:, None]
@@ -79,7 +78,7 @@ def draw_actor(figure: Figure, identity: Identity, rng: np.random.Generator) -> 
     keypoints = figure.keypoints(vertices, heads, outfit.shod)
 
     worn = np.concatenate([layout.garment, *([layout.hair] if look.long_hair is not None else [])])
-    shown = np.concatenate([layout.skin[::6], worn[keep[worn] > 0][::3]])
+    shown = np.concatenate([layout.skin[::11], worn[keep[worn] > 0][::5]])
     ground = np.array([0, 0, vertices[shown, 2].min()], np.float32)
     scale = float(np.linalg.norm(identity.heads[body.bone["head"]] - identity.heads[body.bone["foot.L"]]) / figure.height)
     colours = _dress_skin(figure, look, outfit)
@@ -101,28 +100,32 @@ def draw_actor(figure: Figure, identity: Identity, rng: np.random.Generator) -> 
         upper=outfit.upper,
         materials=outfit.materials,
         patterns=outfit.patterns,
+        wrinkles=layout.wrinkles,
         brow=layout.brow,
         eyes=layout.eyes,
         brow_colour=look.brow.astype(np.float32),
         iris=draw_iris(rng),
         brow_width=np.float32(rng.uniform(0.0022, 0.0045)),
         gloss=np.float32(rng.uniform(0.02, 0.22)),
+        fold=np.float32(rng.uniform(0.1, 0.45)),
         cloth_lead=np.float32(0.012 * scale),
     )
     actor = Actor(surface.with_solids(solids), keypoints, vertices[shown], scale, pose.kind)
     return actor.moved(np.eye(3), -ground)
 
 
-def _select(figure: Figure, outfit: Outfit, look: Complexion) -> tuple[np.ndarray, np.ndarray]:
-    """The triangles that this person has, and their kinds."""
+def _select(figure: Figure, draped: bool, long_hair: bool, keep: FloatArray) -> tuple[np.ndarray, np.ndarray]:
+    """The triangles of one person of which something is shown, and their kinds."""
     part = figure.body.part
     chosen = [(part[name], kind) for name, kind in _KINDS.items()] + [(part[GARMENT], CLOTH)]
-    if outfit.draped:
+    if draped:
         chosen.append((part[SKIRT], DRAPERY))
-    if look.long_hair is not None:
+    if long_hair:
         chosen.append((part[HAIR], PAINTED))
     triangles = np.concatenate([triangles for triangles, _ in chosen])
-    return triangles, np.repeat([kind for _, kind in chosen], [len(t) for t, _ in chosen]).astype(np.uint8)
+    kinds = np.repeat([kind for _, kind in chosen], [len(t) for t, _ in chosen]).astype(np.uint8)
+    shown = shown_triangles(triangles, keep)
+    return triangles[shown], kinds[shown]
 
 
 def _dress_skin(figure: Figure, look: Complexion, outfit: Outfit) -> FloatArray:

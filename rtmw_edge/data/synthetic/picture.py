@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,10 +18,12 @@ from .person import Actor
 from .raster import rasterize
 from .sample import Person
 from .shade import shade
-from .shadow import cast_shadow, shade_ground
+from .shadow import NO_SHADOW, cast_shadow, shade_ground
 
 _ZOOM = 2  # samples per pixel in each direction
 _FRONT = np.float32(50.0)  # inverse depth of what lies before everybody
+
+_SMALL = 0.3  # share of the picture's height below which nobody would miss a shadow
 
 DrawBackground = Callable[[np.random.Generator, tuple[int, int]], NDArray[np.uint8]]
 
@@ -57,7 +60,7 @@ def draw_picture(
     shape = (height * _ZOOM, width * _ZOOM)
     samples = Samples(np.zeros(shape, np.float32), np.full(shape, -1, np.int32), _ZOOM)
     dense = camera.zoomed(_ZOOM)
-    screens = [np.ascontiguousarray(dense.project(actor.surface.vertices)) for actor in actors]
+    screens = [dense.project(actor.surface.vertices) for actor in actors]
     starts = np.cumsum([0, *[len(actor.surface.triangles) for actor in actors]]).tolist()
     owned = tuple(zip(starts[:-1], starts[1:], strict=True))
     for actor, screen, own in zip(actors, screens, owned, strict=True):
@@ -69,12 +72,12 @@ def draw_picture(
     on_ground = rng.random() < 0.6
     painted = np.zeros((height, width, 4), np.float32)
     for actor, screen, own in zip(actors, screens, owned, strict=True):
-        shadow = cast_shadow(actor.surface, light.direction, strength)
+        tall = np.ptp(screen[::97, 1]) / shape[0]
+        shadow = cast_shadow(actor.surface, light.direction, strength) if tall > _SMALL else NO_SHADOW
         if on_ground:
             shade_ground(image, shadow._replace(strength=np.float32(strength * 0.7)), camera)
         shade(screen, actor.surface, light, shadow, samples.ids, own[0], _ZOOM, painted)
-    image *= 1 - painted[..., 3:]
-    image += painted[..., :3]
+    _lay_over(image, painted)
 
     if rng.random() < 0.25:
         _occlude(rng, image, samples, background)
@@ -83,6 +86,16 @@ def draw_picture(
     if outside is not None:
         samples.cover(outside, OUTSIDE, _FRONT)
     return Picture(image, samples, camera, owned, limits.astype(np.float32), outside)
+
+
+@numba.njit(fastmath=True, cache=True)
+def _lay_over(image, painted):  # type: ignore[no-untyped-def]
+    """Premultiplied `painted` (H,W,4) over `image` (H,W,3), in place."""
+    for y in range(image.shape[0]):
+        for x in range(image.shape[1]):
+            rest = np.float32(1) - painted[y, x, 3]
+            for k in range(3):
+                image[y, x, k] = image[y, x, k] * rest + painted[y, x, k]
 
 
 def _occlude(rng: np.random.Generator, image: FloatArray, samples: Samples, background: DrawBackground) -> None:

@@ -23,19 +23,17 @@ def rasterize(screen, surface, inverse_depth, ids, first):  # type: ignore[no-un
     triangles, keep, kinds = surface.triangles, surface.keep, surface.kinds
     for t in range(triangles.shape[0]):
         a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-        keep_a, keep_b, keep_c = keep[a], keep[b], keep[c]
-        if keep_a < 0 and keep_b < 0 and keep_c < 0:
-            continue
         xa, ya, xb, yb, xc, yc = screen[a, 0], screen[a, 1], screen[b, 0], screen[b, 1], screen[c, 0], screen[c, 1]
         area = (xb - xa) * (yc - ya) - (yb - ya) * (xc - xa)
         if area > -1e-9 and (kinds[t] < PAINTED or area < 1e-9):
             continue
-        za, zb, zc = screen[a, 2], screen[b, 2], screen[c, 2]
-        if za < _NEAREST or zb < _NEAREST or zc < _NEAREST:
-            continue
         x0, x1 = max(0, int(np.ceil(min(xa, xb, xc)))), min(width - 1, int(np.floor(max(xa, xb, xc))))
         y0, y1 = max(0, int(np.ceil(min(ya, yb, yc)))), min(height - 1, int(np.floor(max(ya, yb, yc))))
         if x0 > x1 or y0 > y1:
+            continue
+        za, zb, zc = screen[a, 2], screen[b, 2], screen[c, 2]
+        keep_a, keep_b, keep_c = keep[a], keep[b], keep[c]
+        if za < _NEAREST or zb < _NEAREST or zc < _NEAREST or (keep_a < 0 and keep_b < 0 and keep_c < 0):
             continue
         lead = surface.cloth_lead if kinds[t] >= CLOTH else _F0
         inverse = _F1 / area

@@ -88,7 +88,7 @@ def shade(screen, surface, light, shadow, ids, first, scale, out):  # type: igno
     """
     height, width = ids.shape
     triangles, normals, canonical, colours = surface.triangles, surface.normals, surface.canonical, surface.colours
-    count = triangles.shape[0]
+    count, wrinkles = triangles.shape[0], surface.wrinkles
     share = F(1) / F(scale * scale)
     inside = _covered(ids, first, count, scale)
     half = light.direction + light.eye
@@ -155,11 +155,11 @@ def shade(screen, surface, light, shadow, ids, first, scale, out):  # type: igno
                 blue = colour[0, 0] + m * (colour[1, 0] - colour[0, 0])
                 green = colour[0, 1] + m * (colour[1, 1] - colour[0, 1])
                 red = colour[0, 2] + m * (colour[1, 2] - colour[0, 2])
-                # Wrinkles: waves that bend the normal.
-                u = np.sin(cz * F(17) + cx * F(31) + surface.patterns[row, 3])
-                v = np.sin(cx * F(47) - cz * F(11) + cy * F(29) + F(2) * u)
-                wave = F(0.2) * u * v * np.sin(cz * F(53) + F(3) * v + cy * F(37))
-                nx, ny, nz = nx + wave * F(0.8), ny + wave * F(0.5) * u, nz + wave
+                # Wrinkles bend the normal.
+                column = int((cx + cy * F(0.7)) * F(330) + surface.patterns[row, 3] * F(40) + F(4096)) % wrinkles.shape[1]
+                line = int(cz * F(210) + surface.patterns[row, 3] * F(70) + F(4096)) % wrinkles.shape[0]
+                fold = surface.fold * wrinkles[line, column, 0]
+                nx, ny, nz = nx + fold, ny + F(0.5) * fold, nz + surface.fold * wrinkles[line, column, 1]
             length = F(1) / (np.sqrt(nx * nx + ny * ny + nz * nz) + F(1e-9))
             nx, ny, nz = nx * length, ny * length, nz * length
             dim = F(1)

@@ -9,6 +9,7 @@ import numpy as np
 
 from .body import FloatArray
 from .camera import Camera
+from .mesh import moved
 from .raster import rasterize
 from .rotations import cross, unit
 from .surface import Surface
@@ -28,19 +29,32 @@ class Shadow(NamedTuple):
     strength: np.float32  # share of the sun that a shadow takes, 0..1
 
 
+@numba.njit(fastmath=True, cache=True)
+def _to_map(points, origin, scale):  # type: ignore[no-untyped-def]
+    """Points (N,3) along the rays, in place: to texels and metres behind the origin."""
+    for i in range(points.shape[0]):
+        points[i, 0] = (points[i, 0] - origin[0]) * scale
+        points[i, 1] = (points[i, 1] - origin[1]) * scale
+        points[i, 2] -= origin[2]
+
+
+NO_SHADOW = Shadow(np.zeros((2, 2), np.float32), np.eye(3, dtype=np.float32), np.full(3, 1e6, np.float32), F(1), F(0))
+"""The shadow of nobody: the sun reaches everything."""
+
+
 def cast_shadow(surface: Surface, direction: FloatArray, strength: float) -> Shadow:
     """The shadow of one person in the light of a sun towards `direction` (3,)."""
     along = -direction.astype(np.float64)
     across = unit(cross(along, np.array([0.13, 0.99, 0.05])))
     rotation = np.stack([across, cross(along, across), along]).astype(np.float32)
-    seen = surface.vertices @ rotation.T
-    low, high = seen.min(0), seen.max(0)
+    seen = moved(surface.vertices, rotation, np.zeros(3, np.float32))
+    some = seen[::11]
+    low, high = some.min(0) - F(0.03), some.max(0) + F(0.03)
     scale = F((_SIDE - 4) / max(high[0] - low[0], high[1] - low[1], 1e-3))
     origin = low - np.array([2 / scale, 2 / scale, 1], np.float32)
-    seen -= origin
-    seen[:, :2] *= scale
+    _to_map(seen, origin, scale)
     nearest, ids = np.zeros((_SIDE, _SIDE), np.float32), np.empty((_SIDE, _SIDE), np.int32)
-    rasterize(np.ascontiguousarray(seen), surface, nearest, ids, 0)
+    rasterize(seen, surface, nearest, ids, 0)
     return Shadow(nearest, rotation, origin.astype(np.float32), scale, F(strength))
 
 

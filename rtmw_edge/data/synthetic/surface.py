@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .body import FloatArray
-from .mesh import vertex_normals
+from .mesh import moved, vertex_normals
 from .solids import Solid
 
 SKIN, LEFT_EYE, RIGHT_EYE, PAINTED, CLOTH, DRAPERY = range(6)
@@ -29,12 +29,14 @@ class Surface(NamedTuple):
     upper: FloatArray  # (V,) positive on the upper garment
     materials: FloatArray  # (4,2,3) see clothing.Outfit
     patterns: FloatArray  # (4,4)
+    wrinkles: FloatArray  # (S,S,2) slopes of folded cloth, tiling
     brow: FloatArray  # (5,3) canonical points of the left brow
     eyes: FloatArray  # (2,3) canonical centres of the eyeballs
     brow_colour: FloatArray  # (3,)
     iris: FloatArray  # (3,)
     brow_width: np.float32  # metres
     gloss: np.float32  # strength of highlights on skin, 0..1
+    fold: np.float32  # depth of the wrinkles
     cloth_lead: np.float32  # metres that cloth is drawn nearer, so that it wins against the skin that it touches
 
     def with_solids(self, solids: Sequence[Solid]) -> Surface:
@@ -61,5 +63,6 @@ class Surface(NamedTuple):
     def moved(self, rotation: FloatArray, offset: FloatArray) -> Surface:
         """The same person turned by `rotation` (3,3) and shifted by `offset` (3,)."""
         return self._replace(
-            vertices=self.vertices @ rotation.T + offset, normals=np.ascontiguousarray(self.normals @ rotation.T)
+            vertices=moved(self.vertices, rotation, offset),
+            normals=moved(self.normals, rotation, np.zeros(3, np.float32)),
         )
