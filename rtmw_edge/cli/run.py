@@ -47,9 +47,9 @@ def run(
                 failures.append(result)
                 typer.echo(f"error: {result.reason}", err=True)
                 continue
-            people = len(result.poses)
+            people = "1 person" if len(result.poses) == 1 else f"{len(result.poses)} people"
             note = "" if result.boxed else f"  (not in {boxes})"
-            typer.echo(f"{result.path}  {people} {'person' if people == 1 else 'people'}  {result.ms:.1f} ms{note}")
+            typer.echo(f"{result.path}  {people}  {result.ms:.1f} ms{note}")
             times.append(result.ms)
             if pictures:
                 pictures.write(result, threshold)
@@ -58,7 +58,8 @@ def run(
         if json_file:
             write_document(json_file, runner.model, runner.engine.runtime, entries, failures)
     if times:
-        typer.echo(f"{len(times)} images, {median(times):.1f} ms each (median) on {runner.engine.runtime}, {device}")
+        count = "1 image" if len(times) == 1 else f"{len(times)} images"
+        typer.echo(f"{count}, {median(times):.1f} ms each (median) on {runner.engine.runtime}, {device}")
     if pictures and times:
         typer.echo(f"pictures: {save}")
     if json_file:
@@ -66,7 +67,6 @@ def run(
     if not (save or json_file):
         typer.echo("Nothing was kept: add --save DIR for pictures, --json FILE for the poses.")
     if failures:
-        raise BadInputError(
-            f"{len(failures)} of {len(images)} images could not be used: "
-            f"{', '.join(failure.path.name for failure in failures[:10])}; the others are done."
-        )
+        names = ", ".join(failure.path.name for failure in failures[:10]) + (", ..." if len(failures) > 10 else "")
+        others = "; the others are done" if times else ""
+        raise BadInputError(f"{len(failures)} of {len(images)} images could not be used: {names}{others}.")

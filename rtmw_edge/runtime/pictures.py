@@ -36,7 +36,8 @@ class PictureFolder:
         path = self.folder / self.names[result.path]
         shown = dataclasses.replace(result.poses, scores=result.confidence)
         picture = draw(result.image, shown, threshold=threshold)
-        _, encoded = cv2.imencode(path.suffix, picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+        quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if path.suffix.lower() in JPEG_SUFFIXES else []
+        _, encoded = cv2.imencode(path.suffix, picture, quality)
         if path.name not in self._own:
             self._own.append(path.name)
             with atomic_write(self._marker) as temporary:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -23,3 +24,28 @@ def runner(tiny_bundle: Path) -> Iterator[Runner]:
     """A runner of the tiny network on one thread."""
     with load(tiny_bundle, threads=1) as opened:
         yield opened
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A command that has ended: its exit code and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture()
+def cli(capfd: pytest.CaptureFixture[str]) -> Callable[..., Finished]:
+    """Run `rtmw-edge ARGUMENTS` in this process."""
+
+    def command(*arguments: object) -> Finished:
+        from rtmw_edge.cli import main
+
+        with pytest.raises(SystemExit) as left:
+            main([str(argument) for argument in arguments])
+        out, err = capfd.readouterr()
+        code = left.value.code
+        return Finished(code if isinstance(code, int) else int(code is not None), out, err)
+
+    return command
