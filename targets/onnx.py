@@ -21,6 +21,7 @@ from rtmw_edge.quantization import Table
 from rtmw_edge.errors import VerificationError
 
 from .base import Converted, OnStep, Precision, installed
+from .weight_matching import match_convolutions
 
 if TYPE_CHECKING:
     import onnx
@@ -101,7 +102,7 @@ def output_names(deployable: Deployable) -> dict[str, str]:
 def float_model(deployable: Deployable, batch: int, on_step: OnStep) -> onnx.ModelProto:
     """The float32 graph, uint8 (batch,H,W,3) in, with every convolution node called as in the network.
 
-    Raises VerificationError when a convolution of the network is not found in the graph, or holds another weight.
+    Raises RtmwEdgeError when a convolution of the network is not found in the graph with the same weights.
     """
     import torch
 
@@ -152,31 +153,19 @@ def with_half_weights(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _name_convolutions(model: onnx.ModelProto, deployable: Deployable) -> None:
-    """Call each Conv node by its convolution, told by the weight's path and confirmed by its values."""
+    """Call each Conv node by the network's convolution that has its weights."""
     from onnx import numpy_helper
 
     from .onnx_qdq import convolutions
-    from .rewrites import ActConv
 
-    by_weight = {
-        f"network.{path}.conv.weight": module
-        for path, module in deployable.named_modules()
-        if isinstance(module, ActConv)
-    }
     values = {item.name: item for item in model.graph.initializer}
-    missing = dict(by_weight)
-    for node in convolutions(model):
-        module = missing.pop(node.input[1], None)
-        if module is None or len(node.input) != 3:
-            raise VerificationError(
-                f"The exported graph has a convolution of '{node.input[1]}' that is not the network's."
-            )
-        if not np.array_equal(numpy_helper.to_array(values[node.input[1]]), module.conv.weight.detach().numpy()):
-            raise VerificationError(f"The exported graph holds another weight for '{module.name}' than the network.")
-        node.name = module.name
-    if missing:
-        name = next(iter(missing.values())).name
-        raise VerificationError(f"The exported graph lacks the convolution '{name}'; nothing was kept.")
+    nodes = {node.name: node for node in convolutions(model)}
+    found = {}
+    for key, node in nodes.items():
+        weight, bias = (numpy_helper.to_array(values[name]) for name in node.input[1:3])
+        found[key] = (weight, bias)
+    for key, name in match_convolutions(found, deployable).items():
+        nodes[key].name = name
 
 
 def _strip_trace(model: onnx.ModelProto) -> None:

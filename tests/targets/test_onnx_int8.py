@@ -1,0 +1,194 @@
+"""Int8 ONNX: every convolution against torch, integer kernels in ONNX Runtime, scales bit for bit and back."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rtmw_edge.quantization import COMMON, Entry, Table
+from rtmw_edge.quantization.fake import fake_quantize
+from small_deployable import SmallDeployable, absmax_table, float_logits, relative_rms, small_deployable, smooth_crops
+
+from rtmw_edge.errors import VerificationError
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxscript")
+ort = pytest.importorskip("onnxruntime")
+
+from onnx import numpy_helper  # noqa: E402
+from rtmw_edge.targets import onnx_qdq  # noqa: E402
+from rtmw_edge.targets.base import check_scales  # noqa: E402
+from rtmw_edge.targets.onnx import TARGET, float_model, with_half_weights  # noqa: E402
+
+CROPS = smooth_crops(6)
+
+
+@pytest.fixture(scope="module")
+def network() -> SmallDeployable:
+    return small_deployable()
+
+
+@pytest.fixture(scope="module")
+def table(network: SmallDeployable) -> Table:
+    return absmax_table(network, CROPS)
+
+
+@pytest.fixture(scope="module")
+def float_graph(network: SmallDeployable) -> onnx.ModelProto:
+    return float_model(network, 1, lambda step: None)
+
+
+@pytest.fixture(scope="module")
+def int8_graph(float_graph: onnx.ModelProto, table: Table) -> onnx.ModelProto:
+    return onnx_qdq.quantize(float_graph, table, onnx_qdq.UINT8)
+
+
+def session(model: onnx.ModelProto, optimized: Path | None = None) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    if optimized is not None:
+        options.optimized_model_filepath = str(optimized)
+    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def run(model: onnx.ModelProto, outputs: list[str] | None = None) -> list[np.ndarray]:
+    opened = session(model)
+    answers = [opened.run(outputs, {"image": crop[None]}) for crop in CROPS]
+    return [np.concatenate(parts) for parts in zip(*answers, strict=True)]
+
+
+def test_the_table_is_in_the_file_bit_for_bit(int8_graph: onnx.ModelProto, table: Table, tmp_path: Path) -> None:
+    onnx.save(int8_graph, tmp_path / "model.onnx")
+    read = TARGET.read_scales({"model": tmp_path / "model.onnx"}, small_deployable())
+    assert read.keys() == table.entries.keys()
+    check_scales(table, read, TARGET)
+    for point, entry in table.entries.items():
+        assert read[point].tobytes() == entry.scale.tobytes(), point
+
+
+@pytest.mark.parametrize("point", ["stem:input", "depthwise:weight", "attention:output"])
+def test_one_bit_of_one_scale_fails_by_name(int8_graph: onnx.ModelProto, table: Table, point: str) -> None:
+    changed = onnx.ModelProto()
+    changed.CopyFrom(int8_graph)
+    for item in changed.graph.initializer:
+        if item.name == f"{point}:scale":
+            values = numpy_helper.to_array(item).copy()
+            values.flat[-1] = np.nextafter(values.flat[-1], np.float32(1e9))
+            item.CopyFrom(numpy_helper.from_array(values, item.name))
+    with pytest.raises(VerificationError, match=f"holds another scale for '{point}' than the table: .* instead of"):
+        check_scales(table, onnx_qdq.read_scales(changed), TARGET)
+
+
+def test_a_convolution_left_in_float_fails_by_name(float_graph: onnx.ModelProto, table: Table) -> None:
+    with pytest.raises(VerificationError, match="file holds no scale for 'attention:input'; nothing was kept"):
+        check_scales(Table("small", dict(sorted(table.entries.items()))), onnx_qdq.read_scales(float_graph), TARGET)
+
+
+def test_a_point_beside_the_table_fails_by_name(int8_graph: onnx.ModelProto, table: Table) -> None:
+    fewer = {point: entry for point, entry in table.entries.items() if not point.startswith("head:")}
+    with pytest.raises(VerificationError, match="quantizes 'head:input', which is not in the table"):
+        check_scales(Table("small", fewer), onnx_qdq.read_scales(int8_graph), TARGET)
+
+
+def test_a_pair_with_two_scales_is_refused(int8_graph: onnx.ModelProto) -> None:
+    changed = onnx.ModelProto()
+    changed.CopyFrom(int8_graph)
+    other = numpy_helper.from_array(np.float32(0.5), "other")
+    changed.graph.initializer.append(other)
+    for node in changed.graph.node:
+        if node.name == "down:output:dequantize":
+            node.input[1] = "other"
+    with pytest.raises(VerificationError, match="quantizes and dequantizes 'down:output' with different scales"):
+        onnx_qdq.read_scales(changed)
+
+
+def test_weights_are_int8_and_biases_int32_in_the_file(int8_graph: onnx.ModelProto, network: SmallDeployable) -> None:
+    values = {item.name: numpy_helper.to_array(item) for item in int8_graph.graph.initializer}
+    for name, module in network.convolutions().items():
+        weight = module.conv.weight.detach().numpy()
+        scale = np.abs(weight).max((1, 2, 3)) / np.float32(127)
+        expected = np.rint(weight / scale[:, None, None, None])
+        assert values[f"{name}:weight:integers"].dtype == np.int8
+        assert np.array_equal(values[f"{name}:weight:integers"], expected), name
+        step = values[f"{name}:bias:scale"]
+        bias = values[f"{name}:bias:integers"]
+        assert bias.dtype == np.int32
+        assert np.abs(bias * step - module.conv.bias.detach().numpy()).max() <= step.max() / 2 * 1.01
+        assert values[f"{name}:input:zero"] == 128 and values[f"{name}:input:zero"].dtype == np.uint8
+    stored = sum(array.nbytes for array in values.values() if array.dtype == np.float32)
+    assert stored < 45_000 * 4, "only the tail is float"
+
+
+def test_every_convolution_becomes_an_integer_kernel(int8_graph: onnx.ModelProto, tmp_path: Path) -> None:
+    session(int8_graph, tmp_path / "optimized.onnx")
+    ran = Counter(node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node)
+    assert ran["QLinearConv"] == 8 and ran["Conv"] == 0 and ran["Sigmoid"] == 0
+
+
+def test_each_convolution_is_the_fake_quantized_one(
+    int8_graph: onnx.ModelProto, network: SmallDeployable, table: Table
+) -> None:
+    """Layer by layer, on what the layer before gave in ONNX Runtime, so that errors cannot hide in one another."""
+    watched = onnx.ModelProto()
+    watched.CopyFrom(int8_graph)
+    producers = {name: node for node in watched.graph.node for name in node.output}
+    points: dict[str, tuple[str, str]] = {}
+    for conv in onnx_qdq.convolutions(watched):
+        source = producers[producers[conv.input[0]].input[0]].input[0]
+        output = next(node.output[0] for node in watched.graph.node if node.name == f"{conv.name}:output:dequantize")
+        points[conv.name] = (source, output)
+    names = sorted({name for pair in points.values() for name in pair})
+    for name in names:
+        watched.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+    seen = dict(zip(names, run(watched, names), strict=True))
+    quantized = fake_quantize(network, table)
+    for name, module in quantized.convolutions().items():
+        source, output = (torch.from_numpy(seen[tensor]) for tensor in points[name])
+        with torch.no_grad():
+            conv = module.conv
+            weight = module.quant_w(conv.weight)
+            expected = torch.nn.functional.conv2d(
+                module.quant_in(source), weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups
+            )
+            expected = module.quant_out(expected)
+        steps = ((output - expected) / float(table.entries[f"{name}:output"].scale[0])).abs()
+        assert steps.max() <= 1.001, name
+        assert (steps < 1e-3).float().mean() > 0.99, name
+
+
+def test_logits_are_those_of_fake_quantization(
+    int8_graph: onnx.ModelProto, network: SmallDeployable, table: Table
+) -> None:
+    expected = float_logits(fake_quantize(network, table), CROPS)
+    plain = float_logits(network, CROPS)
+    for found, wanted, exact in zip(run(with_half_weights(int8_graph)), expected, plain, strict=True):
+        assert relative_rms(found, wanted) < 0.015
+        assert relative_rms(found, wanted) < 0.7 * relative_rms(found, exact)
+
+
+def test_the_int8_spelling_gives_the_same_function(float_graph: onnx.ModelProto, table: Table) -> None:
+    spelled = onnx_qdq.quantize(float_graph, table, onnx_qdq.INT8)
+    operators = {node.op_type for node in spelled.graph.node}
+    assert "QuickGelu" not in operators and {item.domain for item in spelled.opset_import} == {""}
+    check_scales(table, onnx_qdq.read_scales(spelled), TARGET)
+    uint8 = run(onnx_qdq.quantize(float_graph, table, onnx_qdq.UINT8))
+    for found, wanted in zip(run(spelled), uint8, strict=True):
+        assert relative_rms(found, wanted) < 0.015
+
+
+def test_saturated_activations_stay_on_the_grid(float_graph: onnx.ModelProto, table: Table) -> None:
+    """Scales ten times too small: everything clips, nothing wraps around."""
+    entries = {
+        point: entry if entry.axis == 0 or point == "attention:output" else Entry(entry.scale / np.float32(10))
+        for point, entry in table.entries.items()
+    }
+    graph = onnx_qdq.quantize(float_graph, Table("small", entries), onnx_qdq.UINT8)
+    probe = "stem:output:dequantize"
+    tensor = next(node.output[0] for node in graph.graph.node if node.name == probe)
+    graph.graph.output.append(onnx.helper.make_tensor_value_info(tensor, onnx.TensorProto.FLOAT, None))
+    steps = run(graph, [tensor])[0] / entries["stem:output"].scale
+    assert steps.max() == COMMON.high and steps.min() in (COMMON.low, COMMON.low - 1)
