@@ -1,0 +1,113 @@
+"""Make a trained run the embedded model: weights, calibrated score, model card and the ready bundle.
+
+    python tools/release_model.py runs/n --note "two CPU cores (AMX), bf16"
+
+Writes rtmw_edge/models/weights/VARIANT.{safetensors,json,md} and rtmw_edge/builtin/VARIANT-onnx-int8/. Every figure in
+the card is measured here, on the fixed validation set of rendered people.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+from string import Template
+
+from rtmw_edge.calibration import Method
+from rtmw_edge.evaluation import evaluate, open_dataset
+from rtmw_edge.evaluation.score_calibration import collect, fit
+from rtmw_edge.files import atomic_write
+from rtmw_edge.models import build
+from rtmw_edge.models.checkpoints import load_weights, read_metadata, save_safetensors
+from rtmw_edge.models.variants import variant_named
+from rtmw_edge.models.weights import FOLDER
+from rtmw_edge.runtime import load, torch_runner
+from rtmw_edge.runtime.loading import BUILTIN_DIRECTORY
+from rtmw_edge.targets.export import export
+
+PARTS = ("body", "foot", "face", "left_hand", "right_hand", "whole")
+
+CARD = Template("""# $variant: model card
+
+The embedded model of rtmw-edge: small enough to ship, good enough to try every command and to compare int8 with float.
+
+| | |
+|---|---|
+| architecture | RTMW (CSPNeXt depth $depth, width $width; PAFPN; SimCC head), $parameters M parameters, $gmac GMAC, 256x192 |
+| data | rendered people only (`rtmw_edge/data/synthetic`, split `train`); no photograph, no annotation of any data set |
+| training | $steps steps, $samples crops from $recipe, AdamW, EMA, bf16 autocast; $note |
+| file | fp16 safetensors, $megabytes MB; Apache-2.0 |
+| calibrated score | 1 / (1 + exp(-($a * logit + $b))): chance that a keypoint is within its own OKS 0.5 radius of the truth |
+
+Measured by `rtmw-edge evaluate $variant` and `rtmw-edge evaluate builtin` on the $count rendered people of the split `val` with
+their true boxes. AP and AR by the COCO-WholeBody protocol; PCK: within 5 % of the box's height.
+
+| part | AP fp32 (torch) | AR fp32 | PCK fp32 | AP int8 (ONNX Runtime) | PCK int8 |
+|---|---|---|---|---|---|
+$rows
+
+## What it cannot do
+- It has never seen a photograph. On real people it finds large, upright, well-lit figures on quiet ground and often fails on others;
+  use the official weights (`rtmw-edge fetch rtmw-m-256x192`) for work on photographs.
+- Hands are its weakest part: a hand is 10 to 20 pixels in a 256x192 crop. Small and blurred people, heavy occlusion and crowds fail.
+- The rendered people follow what a renderer knows; annotators mark hips, shoulders and jaw lines a little elsewhere.
+- No claim is made about any group of people. Do not use it where an error harms somebody.
+""")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="folder of a training run")
+    parser.add_argument("--count", type=int, default=500)
+    parser.add_argument("--note", required=True, help="the machine, for the card")
+    arguments = parser.parse_args()
+    source = arguments.run / "weights.safetensors"
+    recipe = json.loads((arguments.run / "recipe.json").read_text())
+    metadata = read_metadata(source)
+    variant = variant_named(recipe["variant"])
+    network = build(variant)
+    load_weights(network, source)
+    weights = FOLDER / f"{variant.name}.safetensors"
+    save_safetensors(network, weights, metadata=metadata)
+
+    dataset = open_dataset(f"synthetic:val:{arguments.count}")
+    with torch_runner(variant.name, weights) as runner:
+        exact = evaluate(runner, dataset)
+        a, b = fit(*collect(runner, dataset))
+    with atomic_write(FOLDER / f"{variant.name}.json") as path:
+        path.write_text(json.dumps({"score": {"a": round(a, 5), "b": round(b, 5)}}, indent=1) + "\n")
+    ready = BUILTIN_DIRECTORY / f"{variant.name}-onnx-int8"
+    shutil.rmtree(ready, ignore_errors=True)
+    export(variant.name, "onnx", "int8", ready, method=str(Method.PERCENTILE))
+    with load(ready) as runner:
+        quantized = evaluate(runner, dataset)
+
+    rows = [
+        f"| {part.replace('_', ' ')} | {exact.parts[part].ap:.3f} | {exact.parts[part].ar:.3f} | {exact.pck[part]:.3f} "
+        f"| {quantized.parts[part].ap:.3f} | {quantized.pck[part]:.3f} |"
+        for part in PARTS
+    ]
+    card = CARD.substitute(
+        variant=variant.name,
+        depth=variant.depth,
+        width=variant.width,
+        parameters=f"{variant.parameters / 1e6:.2f}",
+        gmac=variant.gmac,
+        steps=metadata.get("steps", "?"),
+        samples=metadata.get("samples", "?"),
+        recipe=f"images used {recipe['reuse']:g} times each, batch {recipe['batch']}",
+        note=arguments.note,
+        megabytes=f"{weights.stat().st_size / 1e6:.1f}",
+        a=f"{a:.4f}",
+        b=f"{b:.4f}",
+        count=arguments.count,
+        rows="\n".join(rows),
+    )
+    with atomic_write(FOLDER / f"{variant.name}.md") as path:
+        path.write_text(card, encoding="utf-8")
+    print(card)
+
+
+if __name__ == "__main__":
+    main()
