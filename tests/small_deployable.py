@@ -6,16 +6,20 @@ Activations: SiLU, ReLU, ReLU6 and none. Built of the same `ActConv` as the real
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from rtmw_edge.quantization import COMMON, Entry, Table
-from rtmw_edge.targets.rewrites import ActConv, FromUint8
+from rtmw_edge.targets.rewrites import ActConv, Deployable, FromUint8
 from torch import Tensor, nn
 
 from rtmw_edge.models.variants import Variant
 
 WIDTH, HEIGHT = 48, 64
+
+torch.set_num_threads(1)  # several suites share a machine, and waiting threads are slower than none
 
 
 class SmallDeployable(nn.Module):
@@ -66,17 +70,17 @@ def smooth_crops(count: int, size: tuple[int, int] = (WIDTH, HEIGHT), seed: int 
     return np.ascontiguousarray(clouds.permute(0, 2, 3, 1).numpy().astype(np.uint8))
 
 
-def float_logits(network: nn.Module, crops: np.ndarray) -> list[np.ndarray]:
+def float_logits(network: SmallDeployable | Deployable, crops: np.ndarray) -> list[np.ndarray]:
     """What the network answers to uint8 crops, one array an axis."""
     with torch.no_grad():
         return [logits.numpy() for logits in FromUint8(network).eval()(torch.from_numpy(crops))]
 
 
-def absmax_table(network: nn.Module, crops: np.ndarray) -> Table:
+def absmax_table(network: SmallDeployable | Deployable, crops: np.ndarray) -> Table:
     """Scales from the largest magnitudes on `crops`: plain, and independent of the calibration package."""
     largest: dict[str, float] = {}
 
-    def watch(point: str) -> object:
+    def watch(point: str) -> Callable[..., None]:
         def hook(_: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
             value = inputs[0] if point.endswith("input") else output
             largest[point] = max(largest.get(point, 0.0), float(value.abs().max()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +77,9 @@ SHAPES = [
 
 
 @pytest.mark.parametrize(("out", "inp", "kernel", "stride", "padding", "groups", "size"), SHAPES)
-def test_ncnn_computes_the_integer_reference(tmp_path, out, inp, kernel, stride, padding, groups, size):
+def test_ncnn_computes_the_integer_reference(
+    tmp_path: Path, out: int, inp: int, kernel: int, stride: int, padding: int, groups: int, size: tuple[int, int]
+) -> None:
     weight, bias = random_layer(out, inp, kernel, groups, seed=out + kernel)
     x = np.random.default_rng(1).normal(0, 1, (inp, *size)).astype(np.float32)
     scale_in, scale_weight = np.float32(2.5 / 127), absmax_scales(weight)
@@ -94,7 +97,9 @@ def test_ncnn_computes_the_integer_reference(tmp_path, out, inp, kernel, stride,
 
 
 @pytest.mark.parametrize(("activation", "function"), [("1", lambda v: v.clip(0)), ("3", lambda v: v.clip(0, 6))])
-def test_fused_activations_follow_the_integer_sum(tmp_path, activation, function):
+def test_fused_activations_follow_the_integer_sum(
+    tmp_path: Path, activation: str, function: Callable[[np.ndarray], np.ndarray]
+) -> None:
     weight, bias = random_layer(8, 8, 1, 1, seed=3)
     x = np.random.default_rng(2).normal(0, 4, (8, 5, 4)).astype(np.float32)
     scale_in, scale_weight = np.float32(0.1), absmax_scales(weight)
@@ -105,7 +110,7 @@ def test_fused_activations_follow_the_integer_sum(tmp_path, activation, function
     np.testing.assert_allclose(run(model, tmp_path, x), expected, rtol=1e-5, atol=2e-6)
 
 
-def test_halves_round_away_from_zero_and_clamp_at_127(tmp_path):
+def test_halves_round_away_from_zero_and_clamp_at_127(tmp_path: Path) -> None:
     x = np.array([0.5, -0.5, 1.5, 2.5, -2.5, 126.5, 127.4, 500, -500, 0.49], np.float32)
     expected = [1, -1, 2, 3, -3, 127, 127, 127, -127, 0]
     assert ncnn_integer.quantize(x, np.float32(1)).tolist() == expected
@@ -115,7 +120,7 @@ def test_halves_round_away_from_zero_and_clamp_at_127(tmp_path):
     np.testing.assert_array_equal(run(model, tmp_path, x.reshape(1, 1, -1)).ravel() / 127, expected)
 
 
-def test_multipliers_come_back_out_of_the_files_bit_for_bit(tmp_path):
+def test_multipliers_come_back_out_of_the_files_bit_for_bit(tmp_path: Path) -> None:
     weight, bias = random_layer(40, 8, 3, 1, seed=5)
     scales = {"c:input": np.array([0.0371], np.float32), "c:weight": absmax_scales(weight)}
     ncnn_int8.quantized(one_convolution(weight, bias), scales).save(tmp_path / "m.param", tmp_path / "m.bin")
@@ -125,7 +130,7 @@ def test_multipliers_come_back_out_of_the_files_bit_for_bit(tmp_path):
         np.testing.assert_array_equal(found[point], np.float32(1) / scale)
 
 
-def test_a_convolution_without_scales_stays_float(tmp_path):
+def test_a_convolution_without_scales_stays_float(tmp_path: Path) -> None:
     weight, bias = random_layer(4, 4, 1, 1, seed=6)
     model = one_convolution(weight, bias)
     assert ncnn_int8.quantized(model, {}) == model
@@ -133,20 +138,20 @@ def test_a_convolution_without_scales_stays_float(tmp_path):
 
 
 @pytest.mark.parametrize("bad", [[0.0, 1, 1, 1], [1.0], [np.nan, 1, 1, 1], [-1.0, 1, 1, 1]])
-def test_an_unusable_scale_is_refused_by_name(bad):
+def test_an_unusable_scale_is_refused_by_name(bad: list[float]) -> None:
     weight, bias = random_layer(4, 4, 1, 1, seed=7)
     scales = {"c:input": np.ones(1, np.float32), "c:weight": np.array(bad, np.float32)}
     with pytest.raises(BadInputError, match=r"scale for 'c:weight' must be 4 positive number\(s\), but it has"):
         ncnn_int8.quantized(one_convolution(weight, bias), scales)
 
 
-def test_a_missing_input_scale_is_refused_by_name():
+def test_a_missing_input_scale_is_refused_by_name() -> None:
     weight, bias = random_layer(4, 4, 1, 1, seed=8)
     with pytest.raises(BadInputError, match="no scale for 'c:input'; make the table again"):
         ncnn_int8.quantized(one_convolution(weight, bias), {"c:weight": absmax_scales(weight)})
 
 
-def test_the_bytes_are_laid_out_as_ncnn_reads_them(tmp_path):
+def test_the_bytes_are_laid_out_as_ncnn_reads_them(tmp_path: Path) -> None:
     """Tag, 6 int8 weights padded to 8 bytes, 2 biases, 2 weight multipliers, the input multiplier."""
     weight = np.array([1, -2, 3, 127, 5, -127], np.float32).reshape(2, 3, 1, 1)
     model = one_convolution(weight, np.array([0.5, -0.5]))

@@ -70,7 +70,7 @@ def save(model: NcnnModel, folder: Path) -> tuple[Path, Path]:
     return paths
 
 
-def test_a_model_is_read_as_it_was_written(tmp_path):
+def test_a_model_is_read_as_it_was_written(tmp_path: Path) -> None:
     written = example()
     read = NcnnModel.load(*save(written, tmp_path))
     assert len(read.layers) == len(written.layers)
@@ -87,26 +87,26 @@ def test_a_model_is_read_as_it_was_written(tmp_path):
             np.testing.assert_array_equal(mine.data, other.data)
 
 
-def test_the_header_counts_layers_and_blobs(tmp_path):
+def test_the_header_counts_layers_and_blobs(tmp_path: Path) -> None:
     param, _ = save(example(), tmp_path)
     assert param.read_text().split("\n")[:2] == ["7767517", "8 8"]
 
 
-def test_a_cut_bin_names_the_layer(tmp_path):
+def test_a_cut_bin_names_the_layer(tmp_path: Path) -> None:
     param, binary = save(example(), tmp_path)
     binary.write_bytes(binary.read_bytes()[:40])
     with pytest.raises(BadInputError, match="ends at byte 40, inside layer 'a'"):
         NcnnModel.load(param, binary)
 
 
-def test_bytes_that_no_layer_owns_are_refused(tmp_path):
+def test_bytes_that_no_layer_owns_are_refused(tmp_path: Path) -> None:
     param, binary = save(example(), tmp_path)
     binary.write_bytes(binary.read_bytes() + b"\0\0\0\0")
     with pytest.raises(BadInputError, match="the two files do not belong together"):
         NcnnModel.load(param, binary)
 
 
-def test_an_unknown_tag_is_named(tmp_path):
+def test_an_unknown_tag_is_named(tmp_path: Path) -> None:
     param, binary = save(example(), tmp_path)
     data = bytearray(binary.read_bytes())
     data[24:28] = b"\x83\x8b\x34\x01"
@@ -123,7 +123,7 @@ def test_an_unknown_tag_is_named(tmp_path):
         ("0=5 1=1 5=1", "0=5 1=1 five", "has a damaged line 'Convolution a 1 1 1 2"),
     ],
 )
-def test_a_damaged_param_is_refused(tmp_path, old, new, message):
+def test_a_damaged_param_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
     param, binary = save(example(), tmp_path)
     param.write_text(param.read_text().replace(old, new, 1))
     with pytest.raises(BadInputError, match=message):

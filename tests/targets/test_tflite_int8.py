@@ -72,12 +72,12 @@ def run(path: Path, crops: np.ndarray, **options: Any) -> list[np.ndarray]:
     return [np.concatenate([answer[f"simcc_{axis}"] for answer in answers]) for axis in "xy"]
 
 
-def test_float_parity(network, float_file):
+def test_float_parity(network: SmallDeployable, float_file: Path) -> None:
     for found, expected in zip(run(float_file, CROPS), float_logits(network, CROPS), strict=True):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
-def test_scales_come_back_out_of_the_file_bit_for_bit(network, table, int8_file):
+def test_scales_come_back_out_of_the_file_bit_for_bit(network: SmallDeployable, table: Table, int8_file: Path) -> None:
     read = tflite.TARGET.read_scales({"model": int8_file}, network)
     assert len(read) == 24
     for point, scale in read.items():
@@ -86,7 +86,7 @@ def test_scales_come_back_out_of_the_file_bit_for_bit(network, table, int8_file)
     check_scales(table, read, tflite.TARGET)
 
 
-def test_a_changed_scale_is_noticed(network, table, int8_file):
+def test_a_changed_scale_is_noticed(network: SmallDeployable, table: Table, int8_file: Path) -> None:
     read = tflite.TARGET.read_scales({"model": int8_file}, network)
     read["head:weight"] = read["head:weight"].copy()
     read["head:weight"][3] = np.nextafter(read["head:weight"][3], np.float32(1))
@@ -94,7 +94,7 @@ def test_a_changed_scale_is_noticed(network, table, int8_file):
         check_scales(table, read, tflite.TARGET)
 
 
-def test_weights_are_the_grid_integers(network, table, int8_file):
+def test_weights_are_the_grid_integers(network: SmallDeployable, table: Table, int8_file: Path) -> None:
     graph = GraphEditor(int8_file)
     for operator in graph.operators(OPS.CONV_2D, OPS.DEPTHWISE_CONV_2D):
         name = graph.name(int(operator.inputs[1])).rpartition(":")[0]
@@ -105,7 +105,9 @@ def test_weights_are_the_grid_integers(network, table, int8_file):
         assert np.abs(expected.astype(int)).max() == 127
 
 
-def test_every_convolution_computes_the_integer_reference(network, table, int8_file):
+def test_every_convolution_computes_the_integer_reference(
+    network: SmallDeployable, table: Table, int8_file: Path
+) -> None:
     """Output integers from the input integers that the file itself had: at most one step off, where halves round."""
     interpreter = interpreter_module.Interpreter(
         str(int8_file), experimental_op_resolver_type=PLAIN_KERNELS, experimental_preserve_all_tensors=True
@@ -147,7 +149,7 @@ def integer_convolution(source: np.ndarray, module: Any, table: Table, padded: b
     return np.clip(np.rint(np.clip(real, low, high) / scale_out), -128, 127).astype(int)
 
 
-def test_xnnpack_and_fake_quantization_agree(network, table, int8_file):
+def test_xnnpack_and_fake_quantization_agree(network: SmallDeployable, table: Table, int8_file: Path) -> None:
     """End to end on eight convolutions, both kernels stay at the floor that rounding sets."""
     expected = float_logits(fake_quantize(network, table), CROPS)
     for options in ({}, {"experimental_op_resolver_type": PLAIN_KERNELS}):
@@ -157,7 +159,7 @@ def test_xnnpack_and_fake_quantization_agree(network, table, int8_file):
         assert 0.001 < relative_rms(found, reference) < 0.08
 
 
-def test_everything_around_the_convolutions_stays_float(int8_file):
+def test_everything_around_the_convolutions_stays_float(int8_file: Path) -> None:
     graph = GraphEditor(int8_file)
     for operator in graph.operators(OPS.FULLY_CONNECTED, OPS.LOGISTIC, OPS.MUL, OPS.MAX_POOL_2D):
         assert all(
@@ -166,14 +168,14 @@ def test_everything_around_the_convolutions_stays_float(int8_file):
     assert all(graph.dtype(int(operator.inputs[0])) == np.int8 for operator in graph.operators(OPS.PAD))
 
 
-def test_float_weights_do_not_stay_in_the_file(network, float_file, int8_file):
+def test_float_weights_do_not_stay_in_the_file(network: SmallDeployable, float_file: Path, int8_file: Path) -> None:
     weights = sum(module.conv.weight.numel() for module in network.convolutions().values())
     assert float_file.stat().st_size - int8_file.stat().st_size > 2 * weights
     names = {tensor.name for tensor in GraphEditor(int8_file).graph.tensors}
     assert b"head:weight" in names and len(GraphEditor(int8_file).model.buffers) < len(names)
 
 
-def test_buffers_are_aligned(int8_file):
+def test_buffers_are_aligned(int8_file: Path) -> None:
     data = int8_file.read_bytes()
     graph = GraphEditor(int8_file)
     for tensor in range(len(graph.graph.tensors)):
@@ -182,7 +184,7 @@ def test_buffers_are_aligned(int8_file):
             assert data.find(value.tobytes()) % BUFFER_ALIGNMENT == 0
 
 
-def test_half_precision_weights(network, float_file):
+def test_half_precision_weights(network: SmallDeployable, float_file: Path) -> None:
     graph = GraphEditor(float_file)
     halve_weights(graph)
     path = float_file.with_name("half.tflite")
@@ -198,7 +200,7 @@ def test_half_precision_weights(network, float_file):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
-def test_a_weight_beyond_half_precision_is_refused_by_name(float_file):
+def test_a_weight_beyond_half_precision_is_refused_by_name(float_file: Path) -> None:
     graph = GraphEditor(float_file)
     weight = int(next(graph.operators(OPS.CONV_2D)).inputs[1])
     buffer = graph.model.buffers[graph.graph.tensors[weight].buffer]
@@ -218,7 +220,9 @@ def test_a_weight_beyond_half_precision_is_refused_by_name(float_file):
         ),
     ],
 )
-def test_a_table_that_cannot_be_written_is_refused(network, table, float_file, changes, message):
+def test_a_table_that_cannot_be_written_is_refused(
+    network: SmallDeployable, table: Table, float_file: Path, changes: dict[str, Entry | None], message: str
+) -> None:
     entries = {**table.entries, **changes}
     broken = replace(table, entries={point: entry for point, entry in entries.items() if entry is not None})
     graph = GraphEditor(float_file)
@@ -226,14 +230,16 @@ def test_a_table_that_cannot_be_written_is_refused(network, table, float_file, c
         quantize(graph, tflite.convolution_names(graph, network), broken)
 
 
-def test_a_convolution_that_the_table_lacks_stays_float(network, table, float_file):
+def test_a_convolution_that_the_table_lacks_stays_float(
+    network: SmallDeployable, table: Table, float_file: Path
+) -> None:
     entries = {point: entry for point, entry in table.entries.items() if not point.startswith("head:")}
     graph = GraphEditor(float_file)
     assert quantize(graph, tflite.convolution_names(graph, network), replace(table, entries=entries)) == 7
     assert "head:weight" not in scales_of(graph) and "stem:weight" in scales_of(graph)
 
 
-def test_something_else_than_a_tflite_file_is_refused(tmp_path):
+def test_something_else_than_a_tflite_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.tflite"
     path.write_bytes(b"\0" * 100)
     with pytest.raises(BadInputError, match="is not a TFLite model: it lacks the mark TFL3"):

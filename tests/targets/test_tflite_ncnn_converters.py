@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from importlib import metadata
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,30 +19,30 @@ from small_deployable import SmallDeployable, small_deployable
 from rtmw_edge.errors import BadInputError, NotAvailableError, RtmwEdgeError
 
 
-def test_a_failing_converter_is_quoted(tmp_path):
+def test_a_failing_converter_is_quoted(tmp_path: Path) -> None:
     script = "import sys; print('loading'); print('Segmentation fault at aten::foo', file=sys.stderr); sys.exit(7)"
     with pytest.raises(RtmwEdgeError, match=r"pnnx could not convert the network \(exit code 7\).*fault at aten::foo"):
         run_converter("pnnx", [sys.executable, "-c", script], tmp_path)
 
 
-def test_a_crashing_converter_is_told_by_its_signal(tmp_path):
+def test_a_crashing_converter_is_told_by_its_signal(tmp_path: Path) -> None:
     with pytest.raises(RtmwEdgeError, match=r"exit code -6.*Its last words: \(none\)"):
         run_converter("pnnx", [sys.executable, "-c", "import os; os.kill(os.getpid(), 6)"], tmp_path)
 
 
-def test_a_hanging_converter_is_stopped(tmp_path):
+def test_a_hanging_converter_is_stopped(tmp_path: Path) -> None:
     script = "import time; print('step 3', flush=True); time.sleep(60)"
     with pytest.raises(RtmwEdgeError, match=r"still converting after 1 s and was stopped.*last words: step 3"):
         run_converter("pnnx", [sys.executable, "-c", script], tmp_path, timeout_s=1.0)
 
 
-def test_a_working_converter_is_silent(tmp_path, capfd):
+def test_a_working_converter_is_silent(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     run_converter("pnnx", [sys.executable, "-c", "print('pages of chatter')"], tmp_path)
     assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(("target", "package"), [("tflite", "litert-torch"), ("ncnn", "pnnx")])
-def test_a_missing_package_is_named(target, package, tmp_path, monkeypatch):
+def test_a_missing_package_is_named(target: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     versions = metadata.version
 
     def version(name: str) -> str:
@@ -54,7 +55,7 @@ def test_a_missing_package_is_named(target, package, tmp_path, monkeypatch):
         target_named(target).convert(small_deployable(), None, Precision.FP32, tmp_path, 1, lambda step: None)
 
 
-def test_weights_too_large_for_half_precision_are_refused():
+def test_weights_too_large_for_half_precision_are_refused() -> None:
     with pytest.raises(
         BadInputError, match=r"Weight 'stem' reaches 1e\+05, more than float16 holds; export it in fp32"
     ):
@@ -68,13 +69,13 @@ def found_in(network: SmallDeployable) -> dict[str, tuple[np.ndarray, np.ndarray
     }
 
 
-def test_convolutions_are_told_by_their_weights():
+def test_convolutions_are_told_by_their_weights() -> None:
     network = small_deployable()
     matched = match_convolutions(dict(reversed(found_in(network).items())), network)
     assert [matched[f"layer {index}"] for index in range(8)] == list(network.convolutions())
 
 
-def test_changed_weights_are_noticed():
+def test_changed_weights_are_noticed() -> None:
     network = small_deployable()
     found = found_in(network)
     weight, bias = found["layer 3"]
@@ -83,7 +84,7 @@ def test_changed_weights_are_noticed():
         match_convolutions(found, network)
 
 
-def test_a_lost_convolution_is_noticed():
+def test_a_lost_convolution_is_noticed() -> None:
     network = small_deployable()
     found = found_in(network)
     del found["layer 0"]
@@ -91,7 +92,7 @@ def test_a_lost_convolution_is_noticed():
         match_convolutions(found, network)
 
 
-def test_equal_convolutions_are_refused():
+def test_equal_convolutions_are_refused() -> None:
     network = small_deployable()
     twin = small_deployable()
     twin.branch.conv, twin.attention.conv = network.branch.conv, network.branch.conv
