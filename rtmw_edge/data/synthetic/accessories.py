@@ -72,10 +72,11 @@ def _held(hand: FloatArray, size: float, rng: np.random.Generator) -> list[Solid
         return [bag, rod(centre, centre + below * 0.2, (0.008, 0.008), colour)]
     basis = frame(axis, palm)
     if kind == "cup":
-        half_length = rng.uniform(0.04, 0.12)
+        half_length = axis * rng.uniform(0.04, 0.12)
         thick = rng.uniform(0.025, 0.04)
         middle = centre + palm * 0.01
-        return [rod(middle - axis * half_length, middle + axis * half_length, (thick, thick * rng.uniform(0.7, 1.2)), colour, 10)]
+        radii = (thick, thick * rng.uniform(0.7, 1.2))
+        return [rod(middle - half_length, middle + half_length, radii, colour, 10)]
     half = np.array([rng.uniform(0.05, 0.1), 0.006, rng.uniform(0.03, 0.08)])
     return [box(centre + palm * 0.01, half, basis, draw_colour(rng, 8, 200))]
 

@@ -12,9 +12,7 @@ from .rotations import Vector, unit
 _TRIES = 8
 
 
-def draw_wrist_target(
-    skeleton: Skeleton, side: str, mode: str, phase: float, rng: np.random.Generator
-) -> Vector:
+def draw_wrist_target(skeleton: Skeleton, side: str, mode: str, phase: float, rng: np.random.Generator) -> Vector:
     """A wrist position (3,) in rest coordinates for one arm ("L" or "R"); `phase` is that of a walker's arm."""
     for _ in range(_TRIES):
         target = _draw(skeleton, side, mode, phase, rng)
@@ -47,7 +45,9 @@ def _draw(skeleton: Skeleton, side: str, mode: str, phase: float, rng: np.random
     elif mode == "up_bent":
         offset = np.array([out * uniform(-0.1, 0.6), uniform(-0.4, 0), uniform(0.3, 0.8)]) * length * uniform(0.5, 0.9)
     elif mode == "hip":
-        offset = hip - shoulder + np.array([out * uniform(0.07, 0.13), uniform(-0.06, 0.08), uniform(0.06, 0.16)]) * size
+        offset = (
+            hip - shoulder + np.array([out * uniform(0.07, 0.13), uniform(-0.06, 0.08), uniform(0.06, 0.16)]) * size
+        )
     elif mode == "lap":
         place = np.array([out * uniform(-0.12, 0.06), -uniform(0.18, 0.42), uniform(0.07, 0.2)])
         offset = hip - shoulder + place * size

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ...errors import BadInputError
 from .body import FloatArray
 from .colour import draw_scenery_colour as draw_colour
+from .filters import blurred, resized
 from .leaves import paint_leaves
 from .scenery import draw_scenery
 from .texture import noise
@@ -58,9 +59,9 @@ def _open_land(rng: np.random.Generator) -> FloatArray:
         # Noise on the ground plane: rows near the horizon show more of it.
         plain = noise(rng, 512, 512, 8, 4, rng.uniform(0.5, 0.85))
         start = max(horizon, 0)
-        depth = 40.0 / (np.arange(start, HEIGHT) - horizon + 4.0)
-        x = (np.arange(WIDTH) - WIDTH / 2)[None] * depth[:, None] * rng.uniform(0.3, 2) + 256
-        y = np.repeat(depth[:, None] * 500, WIDTH, 1)
+        distance = 40.0 / (np.arange(start, HEIGHT) - horizon + 4.0)
+        x = (np.arange(WIDTH) - WIDTH / 2)[None] * distance[:, None] * rng.uniform(0.3, 2) + 256
+        y = np.repeat(distance[:, None] * 500, WIDTH, 1)
         sampled = cv2.remap(plain, x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR, None, cv2.BORDER_WRAP)
         if rng.random() < 0.3:  # mown stripes, lanes, tiles
             sampled = sampled + rng.uniform(0.1, 0.6) * (np.sin(x * rng.uniform(0.02, 0.3)) > rng.uniform(-0.5, 0.95))
@@ -101,7 +102,7 @@ def _light_up(rng: np.random.Generator, image: FloatArray) -> FloatArray:
         for _ in range(int(rng.integers(1, 4))):
             corners = rng.uniform(-0.3, 1.3, (int(rng.integers(3, 6)), 2)) * (WIDTH, HEIGHT)
             cv2.fillPoly(shade, [corners.astype(np.int32)], float(rng.uniform(0.35, 0.8)), cv2.LINE_AA)
-        image = image * cv2.GaussianBlur(shade, (0, 0), float(rng.uniform(1, 12)))[..., None]
+        image = image * blurred(shade, rng.uniform(1, 12))[..., None]
     return image
 
 
@@ -132,7 +133,7 @@ def draw_background(rng: np.random.Generator) -> NDArray[np.uint8]:
         blur = float(np.exp(rng.uniform(np.log(0.6), np.log(6))))
         if blur > 2.5 and rng.random() < 0.3:
             _lamps(rng, image, blur)
-        image = cv2.GaussianBlur(image, (0, 0), blur)
+        image = blurred(image, blur)
     image *= (1 + rng.uniform(0.05, 0.35) * (noise(rng, HEIGHT, WIDTH, 8, 8, 0.9) - 0.5))[..., None]
     return np.clip(image, 0, 255).astype(np.uint8)
 
@@ -156,4 +157,4 @@ class Photographs:
             raise BadInputError(f"Cannot read the photograph '{path}'; remove it from the folder of --backgrounds.")
         scale = HEIGHT / min(image.shape[:2])
         size = (max(8, round(image.shape[1] * scale)), max(8, round(image.shape[0] * scale)))
-        return cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+        return resized(np.asarray(image, np.uint8), size)

@@ -98,7 +98,9 @@ class Body:
             out[self.facial_ids] += np.tensordot(actions[active].astype(np.float32), self.facial_basis[active], 1)
         return out
 
-    def transforms(self, heads: FloatArray, rotations: NDArray[np.float64], root: NDArray[np.float64]) -> FloatArray:
+    def transforms(
+        self, heads: NDArray[np.float64], rotations: NDArray[np.float64], root: NDArray[np.float64]
+    ) -> FloatArray:
         """World transforms (B,3,4) of the bones for rotations (B,3,3) about their heads (B,3) and a root (3,4)."""
         return bone_transforms(heads, rotations, self.parents, root)
 

@@ -1,4 +1,4 @@
-"""Clothes: the garment mesh cut to a neck line, sleeves, hems and shoes, pushed out from the body and given materials."""
+"""Clothes: the garment mesh cut to a neck line, sleeves, hems and shoes, pushed off the body and given materials."""
 
 from __future__ import annotations
 
@@ -22,6 +22,11 @@ _PATTERN_SHARE = {
     SHOES: (1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0),
     DRAPE: (0.6, 0.08, 0.06, 0.1, 0.12, 0.0, 0.04),
 }
+
+
+# Metres that a garment stands off: tight, regular, loose, baggy; how often for upper and lower garments.
+_LOOSENESS = (0.004, 0.014, 0.032, 0.05)
+_LOOSENESS_SHARE = ((0.25, 0.4, 0.25, 0.1), (0.35, 0.45, 0.17, 0.03))
 
 
 @dataclass(frozen=True)
@@ -61,9 +66,7 @@ class _Cut:
     bare_chest: bool
 
 
-def draw_outfit(
-    layout: Layout, identity: Identity, pose: Pose, skin: FloatArray, rng: np.random.Generator
-) -> Outfit:
+def draw_outfit(layout: Layout, identity: Identity, pose: Pose, skin: FloatArray, rng: np.random.Generator) -> Outfit:
     """Clothes for one person in one pose; skirts and coat tails only where the legs hang down."""
     cut = _draw_cut(layout, identity, pose, rng)
     shod = rng.random() < 0.85
@@ -135,7 +138,7 @@ def _offset(layout: Layout, keep: FloatArray, upper: FloatArray, rng: np.random.
     offset = np.zeros(len(keep), np.float32)
     garment = layout.garment
     x, y, z = layout.canonical[garment].T
-    top, bottom = (float(rng.choice([0.004, 0.014, 0.032, 0.05], p=p)) for p in ((0.25, 0.4, 0.25, 0.1), (0.35, 0.45, 0.17, 0.03)))
+    top, bottom = (float(rng.choice(_LOOSENESS, p=share)) for share in _LOOSENESS_SHARE)
     loose = np.where(upper[garment] > 0, top, bottom) * rng.uniform(0.6, 1.2)
     hem = rng.uniform(0.2, 1)
     loose = loose * (hem + (1 - hem) * np.clip(keep[garment] / 0.05, 0, 1))

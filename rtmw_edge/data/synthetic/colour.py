@@ -12,7 +12,8 @@ _HAIR = np.array(
 _HAIR_SHARE = np.array([0.36, 0.26, 0.15, 0.08, 0.1, 0.05])
 _IRIS = np.array([[40, 60, 90], [120, 100, 60], [60, 110, 90], [25, 35, 50]], np.float32)
 _TROUSERS = np.array(
-    [[90, 55, 40], [40, 40, 42], [60, 80, 95], [120, 140, 150], [25, 25, 25], [110, 75, 50], [150, 150, 150]], np.float32
+    [[90, 55, 40], [40, 40, 42], [60, 80, 95], [120, 140, 150], [25, 25, 25], [110, 75, 50], [150, 150, 150]],
+    np.float32,
 )
 
 
@@ -20,7 +21,9 @@ def from_hsv(hue: float, saturation: float, value: float) -> FloatArray:
     """BGR (3,) of hue 0..6, saturation 0..1 and value 0..1."""
     sector, part = int(hue) % 6, hue - int(hue)
     p, q, t = (value * (1 - saturation * share) for share in (1, part, 1 - part))
-    red, green, blue = ((value, t, p), (q, value, p), (p, value, t), (p, q, value), (t, p, value), (value, p, q))[sector]
+    red, green, blue = ((value, t, p), (q, value, p), (p, value, t), (p, q, value), (t, p, value), (value, p, q))[
+        sector
+    ]
     return np.array([blue, green, red], np.float32) * np.float32(255)
 
 

@@ -41,12 +41,12 @@ def draw_complexion(
         where = np.flatnonzero(amount)
         colours[where] += amount[where, None] * (colour - colours[where])
 
-    lips = skin * np.array([0.72, 0.66, 0.92], np.float32) * np.float32(rng.uniform(0.85, 1.05))
+    lips: FloatArray = skin * np.array([0.72, 0.66, 0.92], np.float32) * np.float32(rng.uniform(0.85, 1.05))
     if identity.female and rng.random() < 0.4:
         lips = np.array([60, 50, rng.uniform(120, 210)], np.float32)
     blend(masks["lips"] * 0.8, lips)
-    nails = draw_colour(rng, 60) if identity.female and rng.random() < 0.25 else skin * 1.15
-    blend(np.maximum(masks["fingernails"], masks["toenails"]) * 0.5, nails)
+    nails = draw_colour(rng, 60) if identity.female and rng.random() < 0.25 else skin * np.float32(1.15)
+    blend((masks["fingernails"] + masks["toenails"]) * 0.5, nails)
     blend(masks["inside_mouth"] * (1 - masks["lips"]) * 0.8, np.array([30, 25, 70], np.float32))
     blend(masks["eyelids"] * 0.25, skin * 0.7)
     for part, colour in (

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .body import FloatArray
+from .filters import blurred, resized
 
 
 @numba.njit(fastmath=True, cache=True)
@@ -32,33 +33,39 @@ def _curve(image, gain, offset, curve, grey, noise, speckle, out):  # type: igno
                 out[y, x, k] = np.uint8(min(np.float32(255), max(np.float32(0), value)))
 
 
-def _motion_kernel(rng: np.random.Generator, length: int) -> FloatArray:
+def _moving(rng: np.random.Generator, image: FloatArray) -> FloatArray:
+    """Blur along a line of three to ten pixels, as of a hand that shakes."""
+    length = int(rng.integers(3, 11))
     line = np.zeros((length, length), np.float32)
     line[length // 2] = 1
     turn = cv2.getRotationMatrix2D((length / 2 - 0.5, length / 2 - 0.5), float(rng.uniform(0, 180)), 1)
-    line = cv2.warpAffine(line, turn, (length, length))
-    return line / max(float(line.sum()), 1e-3)
+    kernel = np.asarray(cv2.warpAffine(line, turn, (length, length)), np.float32)
+    kernel /= np.float32(max(float(kernel.sum()), 1e-3))
+    return np.asarray(cv2.filter2D(image, -1, kernel), np.float32)
+
+
+def _compressed(rng: np.random.Generator, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The picture after a JPEG file of quality 20 to 92."""
+    encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(20, 93))])[1]
+    return np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), np.uint8)
 
 
 def degrade(image: FloatArray, rng: np.random.Generator) -> NDArray[np.uint8]:
     """A picture (H,W,3) float32 BGR, nominally 0..255, as a worse uint8 one of the same size."""
     height, width = image.shape[:2]
     if rng.random() < 0.35:
-        image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.3, 1.5)))
+        image = blurred(image, rng.uniform(0.3, 1.5))
     if rng.random() < 0.1:
-        image = cv2.filter2D(image, -1, _motion_kernel(rng, int(rng.integers(3, 11))))
-    # Small people, enlarged: the body is 30 to 150 pixels high in the picture it came from.
-    small = 1.0
-    if rng.random() < 0.3:
+        image = _moving(rng, image)
+    if rng.random() < 0.3:  # small people, enlarged: the body is 40 to 150 pixels high in the picture it came from
         small = math.exp(rng.uniform(math.log(0.24), math.log(0.75)))
-        image = cv2.resize(image, (max(8, int(width * small)), max(8, int(height * small))), interpolation=cv2.INTER_AREA)
+        image = resized(image, (max(8, int(width * small)), max(8, int(height * small))), cv2.INTER_AREA)
     out = _expose(image, rng)
     if rng.random() < 0.45:
-        quality = int(rng.integers(20, 93))
-        out = cv2.imdecode(cv2.imencode(".jpg", out, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
+        out = _compressed(rng, out)
     if out.shape[:2] != (height, width):
         way = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_NEAREST)[rng.choice(3, p=(0.55, 0.35, 0.1))]
-        out = cv2.resize(out, (width, height), interpolation=way)
+        out = resized(out, (width, height), way)
     return out
 
 

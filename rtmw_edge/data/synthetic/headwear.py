@@ -55,7 +55,7 @@ class Headwear:
         if rng.random() < 0.2:  # worn backwards
             ahead = -ahead
         tilt = unit(ahead - up * rng.uniform(0.1, 0.5))
-        return [plate(centre, across * half, tilt * (depth * 0.75 + 0.07 * size), self.colour, 0.0, 0.02, 0.48)]
+        return [plate(centre, across * half, tilt * (depth * 0.75 + 0.07 * size), self.colour, turn=(0.02, 0.48))]
 
 
 def draw_headwear(layout: Layout, rng: np.random.Generator) -> Headwear | None:

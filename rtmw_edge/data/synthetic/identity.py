@@ -1,4 +1,4 @@
-"""Who a person is: the body at rest and what goes with it (sex, age, skin), made in blocks because one product does many."""
+"""Who a person is: the body at rest with sex, age and skin; made in blocks, because one matrix product does many."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Where the 133 COCO-WholeBody keypoints lie on the body: bone heads, finger tips and averages of mesh vertices.
 
-Vertex ids are those of the MakeHuman base mesh (hm08). Only the person's right half of the face is listed; the left half
-follows from the mesh's mirror. Chosen by eye on neutral, open-mouthed, blinking and puckering faces from several sides.
+Vertex ids are those of the MakeHuman base mesh (hm08). Only the person's right half of the face is listed; the left
+half follows from the mesh's mirror. Chosen by eye on neutral, open-mouthed, blinking and puckering faces.
 """
 
 from __future__ import annotations
@@ -115,8 +115,8 @@ class KeypointTable:
         skin[1] = _mean_of(skin[FACE + i] for i in range(42, 48))
         skin[2] = _mean_of(skin[FACE + i] for i in range(36, 42))
         ears = np.flatnonzero(body.masks["ears"] > 0.5)
-        for keypoint, side in ((3, 1), (4, -1)):
-            skin[keypoint] = _even(ears[vertices[ears, 0] * side > 0])
+        for keypoint, sign in ((3, 1), (4, -1)):
+            skin[keypoint] = _even(ears[vertices[ears, 0] * sign > 0])
         for side, first in (("L", 17), ("R", 20)):
             skin.update(_foot(body, vertices, side, first))
         self._heads: dict[int, int] = {}

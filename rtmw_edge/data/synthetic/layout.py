@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -122,12 +123,12 @@ def _measure(body: Body, rest: RestBodies, table: KeypointTable) -> Layout:
     )
 
 
-def _along(chain: list[FloatArray], points: FloatArray) -> FloatArray:
+def _along(chain: list[FloatArray], points: FloatArray) -> NDArray[np.float64]:
     """Position 0..1 along a chain of joints of the place nearest to each point, (V,)."""
     joints = np.stack(chain)
     length = np.r_[0, np.cumsum(np.linalg.norm(np.diff(joints, axis=0), axis=1))]
     nearest, out = np.full(len(points), np.inf), np.zeros(len(points))
-    for i, (start, end) in enumerate(zip(joints[:-1], joints[1:], strict=True)):
+    for i, (start, end) in enumerate(pairwise(joints)):
         step = end - start
         t = np.clip((points - start) @ step / (step @ step), 0, 1)
         distance = np.linalg.norm(points - start - t[:, None] * step, axis=1)
@@ -137,9 +138,7 @@ def _along(chain: list[FloatArray], points: FloatArray) -> FloatArray:
     return out
 
 
-def _nearest(
-    points: FloatArray, others: FloatArray, within: float, ids: NDArray[np.int64]
-) -> NDArray[np.int64]:
+def _nearest(points: FloatArray, others: FloatArray, within: float, ids: NDArray[np.int64]) -> NDArray[np.int64]:
     """For each point (P,3) the id of the nearest of `others` (Q,3) that is less than `within` away, else -1."""
     out = np.empty(len(points), np.int64)
     squares = (others**2).sum(1)

@@ -62,7 +62,8 @@ def _stamp(image, shapes, kinds, colours, textures, which, contrast):  # type: i
 def paint_leaves(rng: np.random.Generator, image: FloatArray, count: int, foliage: bool = False) -> None:
     """Paint `count` leaves over an image (H,W,3); `foliage` makes them slender, small and of one family of colours."""
     height, width = image.shape[:2]
-    smallest, largest = (rng.uniform(2, 5), rng.uniform(8, 50)) if foliage else (rng.uniform(2, 8), rng.uniform(90, 360))
+    smallest = rng.uniform(2, 5 if foliage else 8)
+    largest = rng.uniform(8, 50) if foliage else rng.uniform(90, 360)
     radii = 1 / np.sqrt(rng.uniform(1 / largest**2, 1 / smallest**2, count))
     large = int(count * 0.04)
     radii[:large] = rng.uniform(0.2, 1, large) * largest  # the power law alone seldom draws a large one

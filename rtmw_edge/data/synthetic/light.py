@@ -11,7 +11,7 @@ from .shade import Light
 
 
 def draw_light(rng: np.random.Generator, view: NDArray[np.float64]) -> Light:
-    """A light for one picture; `view` (3,) points towards the camera. Mostly from the camera's side, seldom from behind."""
+    """A light for one picture, mostly from the camera's side; `view` (3,) points towards the camera."""
     azimuth, height = rng.uniform(0, 2 * math.pi), rng.uniform(0.1, 1.3)
     behind = -1 if rng.random() < 0.2 else 1
     direction = (

@@ -113,9 +113,7 @@ def bend_leg(rotations: NDArray[np.float64], skeleton: Skeleton, side: str, bend
     shin = skeleton[f"foot.{side}"] - skeleton[f"lowerleg01.{side}"]
     rest_spread = math.atan2(thigh[0], -thigh[2])
     rotations[bone[f"upperleg01.{side}"]] = (
-        about_x(-bend.flexion)
-        @ about_y(-(sign * bend.abduction - rest_spread))
-        @ axis_angle(thigh, sign * bend.twist)
+        about_x(-bend.flexion) @ about_y(-(sign * bend.abduction - rest_spread)) @ axis_angle(thigh, sign * bend.twist)
     )
     straighten = (math.atan2(shin[0], -shin[2]) - rest_spread) * 0.8
     rotations[bone[f"lowerleg01.{side}"]] = about_x(bend.knee) @ about_y(straighten)

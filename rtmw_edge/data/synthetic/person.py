@@ -17,8 +17,8 @@ from .identity import Identity
 from .layout import GARMENT, HAIR, SKIN_PARTS, SKIRT, Figure
 from .limbs import Skeleton
 from .mesh import moved, shown_triangles, vertex_normals
-from .pose import Pose, draw_pose
-from .rotations import Matrix
+from .pose import draw_pose
+from .rotations import Matrix, Vector
 from .surface import CLOTH, DRAPERY, LEFT_EYE, PAINTED, RIGHT_EYE, SKIN, Surface
 
 _KINDS = dict(zip(SKIN_PARTS, (SKIN, LEFT_EYE, RIGHT_EYE, PAINTED, PAINTED, PAINTED), strict=True))
@@ -37,14 +37,14 @@ class Actor:
     """Size relative to the average adult."""
     pose: str
 
-    def moved(self, rotation: Matrix, offset: FloatArray) -> Actor:
+    def moved(self, rotation: Matrix, offset: Vector | FloatArray) -> Actor:
         """The same person turned by `rotation` (3,3), then shifted by `offset` (3,)."""
-        turn, offset = rotation.astype(np.float32), offset.astype(np.float32)
+        turn, shift = rotation.astype(np.float32), offset.astype(np.float32)
         return replace(
             self,
-            surface=self.surface.moved(turn, offset),
-            keypoints=moved(self.keypoints, turn, offset),
-            outline=moved(self.outline, turn, offset),
+            surface=self.surface.moved(turn, shift),
+            keypoints=moved(self.keypoints, turn, shift),
+            outline=moved(self.outline, turn, shift),
         )
 
 
@@ -80,7 +80,8 @@ def draw_actor(figure: Figure, identity: Identity, rng: np.random.Generator) -> 
     worn = np.concatenate([layout.garment, *([layout.hair] if look.long_hair is not None else [])])
     shown = np.concatenate([layout.skin[::11], worn[keep[worn] > 0][::5]])
     ground = np.array([0, 0, vertices[shown, 2].min()], np.float32)
-    scale = float(np.linalg.norm(identity.heads[body.bone["head"]] - identity.heads[body.bone["foot.L"]]) / figure.height)
+    height = np.linalg.norm(identity.heads[body.bone["head"]] - identity.heads[body.bone["foot.L"]])
+    scale = float(height / figure.height)
     colours = _dress_skin(figure, look, outfit)
     if hat is not None:
         colours = colours + hat.covers[:, None] * (hat.colour - colours)

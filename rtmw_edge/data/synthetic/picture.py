@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numba
@@ -62,7 +63,7 @@ def draw_picture(
     dense = camera.zoomed(_ZOOM)
     screens = [dense.project(actor.surface.vertices) for actor in actors]
     starts = np.cumsum([0, *[len(actor.surface.triangles) for actor in actors]]).tolist()
-    owned = tuple(zip(starts[:-1], starts[1:], strict=True))
+    owned = tuple(pairwise(starts))
     for actor, screen, own in zip(actors, screens, owned, strict=True):
         rasterize(screen, actor.surface, samples.inverse_depth, samples.ids, own[0])
 

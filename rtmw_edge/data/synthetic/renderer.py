@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from .background import Photographs, draw_background
-from .body import FloatArray
+from .backdrop import Backdrops
 from .camera import draw_camera, draw_distance
-from .colour import draw_colour, draw_skin
 from .degrade import degrade
 from .framing import ASPECT, BOX_PADDING, draw_view, jittered, padded
 from .identity import Identity, draw_identities
 from .layout import load_figure
-from .leaves import paint_limbs
 from .person import Actor, draw_actor
 from .picture import Picture, draw_picture
 from .rotations import about_z
 from .sample import Sample
 from .seeds import Pool, Streams
-from .texture import noise
 
 PERSON_SIZE, CROP_SIZE, SCENE_SIZE = (240, 320), (192, 256), (640, 480)
 _NO_FRAME = np.array([-np.inf, -np.inf, np.inf, np.inf])
@@ -43,9 +38,8 @@ class Renderer:
     def __init__(self, split: str, seed: int = 0, backgrounds: Path | None = None) -> None:
         self._streams = Streams(split, seed)
         self._figure = load_figure()
-        self._photographs = Photographs(backgrounds) if backgrounds is not None else None
+        self._backdrops = Backdrops(self._streams, backgrounds)
         self._identities: Pool[list[Identity]] = Pool(self._make_identities, width=1, pace=256, kept=4)
-        self._backgrounds: Pool[NDArray[np.uint8]] = Pool(self._make_background, width=40, pace=64, kept=64)
         self._bystanders: Pool[Actor] = Pool(self._make_bystander, width=24, pace=64, kept=40)
 
     def person(self, index: int, size: tuple[int, int] = PERSON_SIZE) -> Sample:
@@ -77,7 +71,7 @@ class Renderer:
         around = rng.uniform(0.0, 0.4) * extent.max()
         box = box + np.concatenate([-extent, extent]) * rng.uniform(-0.06, 0.1, 4) + np.array([-1, -1, 1, 1]) * around
         camera = camera.framed(box, np.array([0, 0, size[0] - 1, size[1] - 1], np.float64))
-        picture = draw_picture(rng, camera, size, actors, self._backdrop(index), _NO_FRAME)
+        picture = draw_picture(rng, camera, size, actors, partial(self._backdrops.draw, index), _NO_FRAME)
         return self._finish(rng, picture, actors)
 
     def _one(self, index: int, size: tuple[int, int], share: float) -> Sample:
@@ -92,7 +86,7 @@ class Renderer:
         camera = camera.framed(padded(jittered(rng, view.box)), target)
         frame = view.frame * camera.focal + np.tile(camera.centre, 2)
         others = self._draw_bystanders(index, rng) if rng.random() < 0.35 else []
-        picture = draw_picture(rng, camera, size, [actor, *others], self._backdrop(index), frame)
+        picture = draw_picture(rng, camera, size, [actor, *others], partial(self._backdrops.draw, index), frame)
         return self._finish(rng, picture, [actor])
 
     def _finish(self, rng: np.random.Generator, picture: Picture, actors: list[Actor]) -> Sample:
@@ -127,62 +121,3 @@ class Renderer:
     def _make_bystander(self, entry: int) -> Actor:
         rng = self._streams.generator("bystander", entry)
         return self._draw_actor(entry * 64, rng, facing=0.5)
-
-    def _make_background(self, entry: int) -> NDArray[np.uint8]:
-        rng = self._streams.generator("background", entry)
-        if self._photographs is not None and rng.random() < 0.7:
-            return self._photographs(rng)
-        return draw_background(rng)
-
-    def _backdrop(self, index: int):  # type: ignore[no-untyped-def]
-        """A function that draws backgrounds for the picture at `index`."""
-
-        def draw(rng: np.random.Generator, size: tuple[int, int]) -> NDArray[np.uint8]:
-            image = _piece(rng, self._backgrounds.draw(index, rng), size)
-            if rng.random() < 0.35:  # part of another place: more variety than there are places
-                other = _piece(rng, self._backgrounds.draw(index, rng), size)
-                _blend(rng, image, other)
-            if rng.random() < 0.3:
-                colours = np.stack([draw_skin(rng, rng.random()), draw_skin(rng, rng.random()), *_palette(rng)])
-                limbs = image.astype(np.float32)
-                paint_limbs(rng, limbs, int(rng.integers(1, 8)), colours)
-                image = np.clip(limbs, 0, 255).astype(np.uint8)
-            return image
-
-        return draw
-
-
-def _palette(rng: np.random.Generator) -> list[FloatArray]:
-    return [draw_colour(rng) for _ in range(4)]
-
-
-def _piece(rng: np.random.Generator, source: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """A piece of a background, flipped, enlarged and tinted at random, (size[1], size[0], 3)."""
-    height, width = source.shape[:2]
-    aspect = size[0] / size[1]
-    cut_width = max(8, int(min(width, height * aspect) * rng.uniform(0.3, 1)))
-    cut_height = min(height, max(8, int(cut_width / aspect)))
-    x, y = int(rng.integers(width - cut_width + 1)), int(rng.integers(height - cut_height + 1))
-    cut = source[y : y + cut_height, x : x + cut_width]
-    if rng.random() < 0.5:
-        cut = cut[:, ::-1]
-    shrinks = cut_width > size[0]
-    piece = cv2.resize(np.ascontiguousarray(cut), size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    if rng.random() < 0.5:
-        piece = cv2.multiply(piece, (*rng.uniform(0.7, 1.25, 3), 1.0))
-    return piece
-
-
-def _blend(rng: np.random.Generator, image: NDArray[np.uint8], other: NDArray[np.uint8]) -> None:
-    """Put a part of `other` into `image`: below a line, beside one, or in patches."""
-    height, width = image.shape[:2]
-    kind = rng.integers(3)
-    if kind == 0:
-        cut = int(height * rng.uniform(0.3, 0.85))
-        image[cut:] = other[cut:]
-    elif kind == 1:
-        cut = int(width * rng.uniform(0.2, 0.8))
-        image[:, cut:] = other[:, cut:]
-    else:
-        patches = noise(rng, height, width, 3, int(rng.integers(2, 6))) > rng.uniform(0.4, 0.7)
-        image[patches] = other[patches]

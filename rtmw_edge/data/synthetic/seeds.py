@@ -1,6 +1,6 @@
 """Random streams: every picture, body and background has its own, named by split, seed, purpose and index.
 
-Streams of different names are independent, so the splits share no picture, no body and no background, whatever the seed.
+Streams of different names are independent: the splits share no picture, no body and no background, whatever the seed.
 """
 
 from __future__ import annotations

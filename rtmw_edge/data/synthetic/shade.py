@@ -57,7 +57,7 @@ def _pattern(x, y, z, pattern):  # type: ignore[no-untyped-def]
         b = np.sin(x * frequency - y * frequency * F(0.5) + F(1.5) * np.sin(z * frequency * F(0.6)))
         return F(1) if a * b > threshold else F(0)
     if kind == 5:
-        inside = abs(x) < 0.10 and 0.28 < z < 0.45 and y < 0
+        inside = abs(x) < 0.10 and 0.42 < z < 0.60 and y < 0
         return F(1) if inside and np.sin(z * frequency) * np.sin(x * frequency * F(1.3)) > F(-0.2) else F(0)
     if kind == 6:
         return F(1) if abs(x) > F(0.09) + F(0.05) * threshold else F(0)
@@ -133,7 +133,7 @@ def shade(screen, surface, light, shadow, ids, first, scale, out):  # type: igno
                     blue += m * (surface.brow_colour[0] - blue)
                     green += m * (surface.brow_colour[1] - green)
                     red += m * (surface.brow_colour[2] - red)
-            elif kind == LEFT_EYE or kind == RIGHT_EYE:
+            elif kind in (LEFT_EYE, RIGHT_EYE):
                 centre = surface.eyes[kind - LEFT_EYE]
                 dx, dy, dz = cx - centre[0], cy - centre[1], cz - centre[2]
                 angle = np.sqrt(dx * dx + dz * dz) / max(F(1e-4), -dy) if dy < 0 else F(9)
@@ -156,8 +156,9 @@ def shade(screen, surface, light, shadow, ids, first, scale, out):  # type: igno
                 green = colour[0, 1] + m * (colour[1, 1] - colour[0, 1])
                 red = colour[0, 2] + m * (colour[1, 2] - colour[0, 2])
                 # Wrinkles bend the normal.
-                column = int((cx + cy * F(0.7)) * F(330) + surface.patterns[row, 3] * F(40) + F(4096)) % wrinkles.shape[1]
-                line = int(cz * F(210) + surface.patterns[row, 3] * F(70) + F(4096)) % wrinkles.shape[0]
+                shift = surface.patterns[row, 3]
+                column = int((cx + cy * F(0.7)) * F(330) + shift * F(40) + F(4096)) % wrinkles.shape[1]
+                line = int(cz * F(210) + shift * F(70) + F(4096)) % wrinkles.shape[0]
                 fold = surface.fold * wrinkles[line, column, 0]
                 nx, ny, nz = nx + fold, ny + F(0.5) * fold, nz + surface.fold * wrinkles[line, column, 1]
             length = F(1) / (np.sqrt(nx * nx + ny * ny + nz * nz) + F(1e-9))

@@ -106,5 +106,3 @@ def shade_ground(image: FloatArray, shadow: Shadow, camera: Camera) -> None:
     """Darken the picture (H,W,3) where the ground z = 0 lies in the shadow."""
     rotation, eye = camera.rotation.astype(np.float32), camera.position.astype(np.float32)
     _darken(image, shadow, rotation, eye, F(camera.focal), F(camera.centre[0]), F(camera.centre[1]))
-
-

@@ -64,19 +64,23 @@ def box(centre: Vector, half: Vector, basis: NDArray[np.float64], colour: FloatA
     corners = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], np.float64)
     faces = np.array([[0, 1, 3, 2], [4, 6, 7, 5], [0, 4, 5, 1], [2, 3, 7, 6], [0, 2, 6, 4], [1, 5, 7, 3]])
     vertices = centre + (corners[faces.ravel()] * half) @ basis.T
-    start = np.arange(6)[:, None] * 4
-    triangles = np.concatenate([start + [0, 1, 2], start + [0, 2, 3]]).astype(np.int32)
+    triangles = (np.arange(6)[:, None, None] * 4 + np.array([[0, 1, 2], [0, 2, 3]])).reshape(-1, 3).astype(np.int32)
     return Solid(vertices.astype(np.float32), triangles, colour)
 
 
 def plate(
-    centre: Vector, across: Vector, up: Vector, colour: FloatArray, hole: float = 0.0, start: float = 0.0, end: float = 1.0
+    centre: Vector,
+    across: Vector,
+    up: Vector,
+    colour: FloatArray,
+    hole: float = 0.0,
+    turn: tuple[float, float] = (0, 1),
 ) -> Solid:
-    """A flat ellipse with half axes `across` and `up` (3,); `hole` of it (0..1) is open, `start` to `end` of the turn.
+    """A flat ellipse with half axes `across` and `up` (3,): a lens, a rim, a racket, the brim of a hat.
 
-    A lens, a rim, a racket, the brim of a hat.
+    `hole` of it (0..1) is open; it goes round from `turn[0]` to `turn[1]` of a full turn.
     """
-    angles = np.linspace(start * 2 * np.pi, end * 2 * np.pi, 17)
+    angles = np.linspace(turn[0] * 2 * np.pi, turn[1] * 2 * np.pi, 17)
     rim = np.outer(np.cos(angles), across) + np.outer(np.sin(angles), up)
     vertices = np.concatenate([centre + rim * hole, centre + rim])
     return Solid(vertices.astype(np.float32), _lattice(2, 17, closed=False), colour)

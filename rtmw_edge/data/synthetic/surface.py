@@ -13,7 +13,7 @@ from .mesh import moved, vertex_normals
 from .solids import Solid
 
 SKIN, LEFT_EYE, RIGHT_EYE, PAINTED, CLOTH, DRAPERY = range(6)
-"""Kinds of triangle: skin (with brows), eyeballs, plain vertex colours (hair, teeth, things), garment, skirt or coat."""
+"""Kinds of triangle: skin with brows, eyeballs, plain vertex colours (hair, teeth, things), garment, skirt or coat."""
 
 
 class Surface(NamedTuple):
