@@ -188,10 +188,14 @@ def _foot(body: Body, vertices: NDArray[np.float32], side: str, first: int) -> d
 
 
 def _shoe(body: Body, vertices: NDArray[np.float32], skin: VertexWeights) -> VertexWeights:
-    """The four vertices of the garment mesh nearest to a toe or heel: a shoe is that mesh, pushed out."""
+    """The point of the garment mesh nearest to a toe or heel: a shoe is that mesh, pushed out."""
     point = sum(w * vertices[i] for i, w in skin.items()) / sum(skin.values())
-    garment = body.part_vertices("helper-tights")
-    return _even(garment[np.argsort(np.linalg.norm(vertices[garment] - point, axis=1))[:4]])
+    steps = [(i / 8, j / 8, (8 - i - j) / 8) for i in range(9) for j in range(9 - i)]
+    weights = np.array(steps, np.float32)
+    triangles = body.part["helper-tights"]
+    places = np.einsum("sk,tkd->tsd", weights, vertices[triangles])
+    triangle, step = divmod(int(np.linalg.norm(places - point, axis=2).argmin()), len(steps))
+    return {int(v): float(w) for v, w in zip(triangles[triangle], weights[step], strict=True) if w > 0}
 
 
 def _fingertip(body: Body, canonical: RestBodies, finger: int, side: str) -> VertexWeights:
