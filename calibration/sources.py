@@ -109,7 +109,10 @@ class Folder:
             image = read_image(path)
             height, width = image.shape[:2]
             listed = None if self.boxes is None else self.boxes.of(path) or PersonBoxes()
-            people = check_boxes([(0, 0, width, height)] if listed is None else listed.boxes, image.shape)
+            try:
+                people = check_boxes([(0, 0, width, height)] if listed is None else listed.boxes, image.shape)
+            except BadInputError as error:
+                raise BadInputError(f"{path.name}: {error}") from error
             for center, scale in zip(*box_to_crop(people, input_size), strict=True):
                 yield crop(image, center, scale, input_size)
             digest = hashlib.sha256(path.read_bytes()).hexdigest()

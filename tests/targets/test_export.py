@@ -1,0 +1,202 @@
+"""Export: from weights to a bundle that runs and proves itself; refusals before any work; nothing kept on failure."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from calm_network import calm_network
+from rtmw_edge.quantization import Table
+from rtmw_edge.targets import TARGETS, target_named
+from rtmw_edge.targets.base import Precision
+from rtmw_edge.targets.export import GOLDEN_FIRST, calibrate, export, load_deployable
+from small_deployable import smooth_crops
+
+from rtmw_edge import bundle, runtime
+from rtmw_edge.errors import BadInputError, NotAvailableError, RtmwEdgeError, VerificationError
+from rtmw_edge.models.checkpoints import save_safetensors
+
+pytest.importorskip("onnxscript")
+pytest.importorskip("numba")
+
+NAME = "rtmw-n-256x192"
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)
+    path = tmp_path_factory.mktemp("weights") / "calm.safetensors"
+    save_safetensors(calm_network(NAME), path, torch.float32)
+    return path
+
+
+@pytest.fixture(scope="module")
+def table(weights: Path) -> Table:
+    return calibrate(load_deployable(NAME, weights), "synthetic:4")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("rtmw-q-256x192", "onnx", "int8"), "Unknown variant 'rtmw-q-256x192'; did you mean 'rtmw-"),
+        (
+            (NAME, "onxn", "int8"),
+            "Unknown target 'onxn'; did you mean 'onnx'? Choose one of: onnx, openvino, tflite, ncnn.",
+        ),
+        ((NAME, "onnx", "int4"), "Unknown precision 'int4'; did you mean 'int8'? Choose one of: fp32, fp16, int8."),
+    ],
+)
+def test_an_unknown_name_gets_the_nearest(arguments: tuple[str, str, str], text: str, tmp_path: Path) -> None:
+    with pytest.raises(BadInputError) as caught:
+        export(*arguments, tmp_path / "out")
+    assert str(caught.value).startswith(text)
+
+
+def test_an_unsupported_pair_is_told_what_exists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(target_named("onnx"), "precisions", (Precision.FP32, Precision.INT8))
+    with pytest.raises(BadInputError) as caught:
+        export(NAME, "onnx", "fp16", tmp_path / "out")
+    assert str(caught.value) == (
+        "onnx has no fp16. The pairs that exist are onnx: fp32, int8; openvino: fp32, fp16, int8; "
+        "tflite: fp32, fp16, int8; ncnn: fp32, fp16, int8."
+    )
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_every_target_has_every_precision(name: str) -> None:
+    assert target_named(name).name == name
+    assert set(target_named(name).precisions) == set(Precision)
+
+
+@pytest.mark.parametrize(
+    ("precision", "options", "text"),
+    [
+        ("int8", {"batch": 0}, "Batch 0 is not between 1 and 64"),
+        ("int8", {"batch": 65}, "Batch 65 is not between 1 and 64"),
+        ("fp32", {"calibration": "synthetic:4"}, "fp32 needs no calibration and no table; leave them out"),
+        ("fp16", {"table": Path("table.json")}, "fp16 needs no calibration and no table; leave them out"),
+        ("int8", {"weights": Path("absent.pth")}, "There are no weights at 'absent.pth'"),
+    ],
+)
+def test_a_bad_option_is_refused_before_any_work(
+    precision: str, options: dict[str, object], text: str, tmp_path: Path
+) -> None:
+    steps: list[str] = []
+    with pytest.raises(BadInputError) as caught:
+        export(NAME, "onnx", precision, tmp_path / "out", on_step=steps.append, **options)  # type: ignore[arg-type]
+    assert str(caught.value).startswith(text) and steps == []
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"calibration": "synthetic:4", "table": Path("table.json")}, "Scales come from a table or from calibration"),
+        ({"table": Path("absent.json")}, "Cannot read the quantization table absent.json: No such file or directory."),
+        ({"calibration": "photos"}, "There is no folder 'photos' to calibrate on"),
+        ({"method": "median"}, "Unknown calibration method 'median'"),
+    ],
+)
+def test_a_bad_source_of_scales_is_refused(
+    options: dict[str, object], text: str, weights: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(BadInputError) as caught:
+        export(NAME, "onnx", "int8", tmp_path / "out", weights=weights, **options)  # type: ignore[arg-type]
+    assert str(caught.value).startswith(text)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_table_for_another_variant_or_other_weights_is_refused(weights: Path, table: Table, tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="is for rtmw-m-256x192, not for rtmw-n-256x192; calibrate again"):
+        other = Table("rtmw-m-256x192", table.entries)
+        export(NAME, "onnx", "int8", tmp_path / "out", weights=weights, table=other)
+    save_safetensors(calm_network(NAME, seed=1), tmp_path / "other.safetensors", torch.float32)
+    with pytest.raises(BadInputError, match=r"made for other weights: the scales of 'backbone\.stem\.0\.conv:weight'"):
+        export(NAME, "onnx", "int8", tmp_path / "out", weights=tmp_path / "other.safetensors", table=table)
+
+
+def test_a_folder_of_something_else_is_left_alone(weights: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(BadInputError, match="Refusing to overwrite"):
+        export(NAME, "onnx", "fp32", tmp_path, weights=weights)
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_a_missing_converter_exits_with_three(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(target_named("onnx"), "requirements", lambda: ["torch", "a-converter-of-tomorrow"])
+    with pytest.raises(NotAvailableError, match="needs a-converter-of-tomorrow, which is not installed") as caught:
+        export(NAME, "onnx", "fp32", tmp_path / "out", weights=weights)
+    assert caught.value.exit_code == 3
+
+
+def test_scales_that_changed_on_the_way_fail_and_nothing_is_kept(
+    weights: Path, table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = target_named("onnx")
+    honest = target.read_scales
+
+    def off_by_one_bit(*arguments: object) -> dict[str, np.ndarray]:
+        scales = honest(*arguments)  # type: ignore[arg-type]
+        scales["neck.reduce_layers.0.conv:output"] = np.nextafter(
+            scales["neck.reduce_layers.0.conv:output"], np.float32(9)
+        )
+        return scales
+
+    monkeypatch.setattr(target, "read_scales", off_by_one_bit)
+    with pytest.raises(
+        VerificationError, match=r"another scale for 'neck\.reduce_layers\.0\.conv:output' than the table"
+    ):
+        export(NAME, "onnx", "int8", tmp_path / "out", weights=weights, table=table)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["onnx", "openvino"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_a_bundle_is_what_torch_computes(
+    target: str, precision: str, weights: Path, table: Table, tmp_path: Path
+) -> None:
+    steps: list[str] = []
+    scales = table if precision == "int8" else None
+    out = export(NAME, target, precision, tmp_path / "out.zip", weights=weights, table=scales, on_step=steps.append)
+    assert out == tmp_path / "out.zip" and [path.name for path in tmp_path.iterdir()] == ["out.zip"]
+    assert steps[0] == "loading calm.safetensors" and steps[-1] == "packing the bundle"
+    with bundle.read(out) as opened:
+        manifest = opened.manifest
+        assert (manifest.variant, manifest.target, manifest.precision) == (NAME, target, precision)
+        assert manifest.grid == ("common" if scales else None)
+        assert manifest.table_sha256 == (table.sha256 if scales else None)
+        assert manifest.weights_sha256 == hashlib.sha256(weights.read_bytes()).hexdigest()
+        assert manifest.convolutions.total == 80 and manifest.convolutions.int8 == (80 if scales else 0)
+        assert manifest.score is None, "the calibrated score belongs to the shipped weights"
+        megabytes = sum(file.size for file in manifest.files if file.role != "golden") / 1e6
+        assert megabytes == pytest.approx({"fp32": 23.5, "fp16": 11.9, "int8": 7.1}[precision], abs=0.4)
+        assert len(opened.golden()) == 2 and GOLDEN_FIRST >= 500
+    crops = smooth_crops(4, seed=8, size=(192, 256))
+    with runtime.load(out, threads=1, verify=False) as runner, runtime.torch_runner(NAME, weights, threads=1) as torch_:
+        assert runner.describe().int8 == (80 if scales else 0)
+        limit = {"fp32": 1e-4, "fp16": 5e-3, "int8": 0.25}[precision]
+        for found, wanted in zip(runner.logits(crops), torch_.logits(crops), strict=True):
+            assert np.abs(found - wanted).max() <= limit * np.abs(wanted).max()
+        if precision == "fp32":
+            distance = np.linalg.norm(runner.crops(crops).keypoints - torch_.crops(crops).keypoints, axis=-1)
+            assert np.percentile(distance, 99) == 0.0
+
+
+@pytest.mark.slow
+def test_another_network_in_the_bundle_fails_by_far(weights: Path, tmp_path: Path) -> None:
+    save_safetensors(calm_network(NAME, seed=1), tmp_path / "other.safetensors", torch.float32)
+    right = export(NAME, "onnx", "fp32", tmp_path / "right", weights=weights)
+    wrong = export(NAME, "onnx", "fp32", tmp_path / "wrong", weights=tmp_path / "other.safetensors")
+    with bundle.read(right) as opened:
+        golden, tolerance = opened.golden(), opened.manifest.tolerance
+    with runtime.load(wrong, threads=1) as runner:
+        found = bundle.agreement(golden, runner.logits(golden.crops))
+    assert min(crop.relative_rms for crop in found) > 10 * bundle.TOLERANCES["int8"].relative_rms
+    assert not any(crop.within(tolerance) for crop in found)
+    shutil.copy(wrong / "model.onnx", right / "model.onnx")
+    with pytest.raises(RtmwEdgeError):
+        runtime.load(right, threads=1)
