@@ -7,8 +7,10 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +20,7 @@ from rtmw_edge.calibration.ranges import PERCENTILE
 from rtmw_edge.quantization import Table
 
 from rtmw_edge import bundle
-from rtmw_edge.errors import BadInputError
+from rtmw_edge.errors import BadInputError, RtmwEdgeError
 from rtmw_edge.models.variants import Variant, variant_named
 from rtmw_edge.models.weights import embedded, find, score_calibration
 
@@ -27,6 +29,8 @@ from .base import Converted, OnStep, Precision, Target, check_scales, installed
 
 if TYPE_CHECKING:
     from .rewrites import Deployable
+
+logger = logging.getLogger(__name__)
 
 CALIBRATION = "synthetic:200"
 """What int8 is calibrated on when neither images nor a table are given."""
@@ -51,14 +55,16 @@ def export(
     boxes: Path | None = None,
     method: str = "percentile",
     table: Path | Table | None = None,
+    save_table: Path | None = None,
     batch: int = 1,
     on_step: OnStep = lambda _: None,
 ) -> Path:
     """Write the bundle of one variant, target and precision to `out` (a directory, or a .zip); returns `out`.
 
     `weights` is a .pth or .safetensors file; without it the embedded or fetched ones are used. Int8 takes its scales
-    from `table`, or calibrates on `calibration` ("synthetic:N" or a folder, with `boxes` as in `rtmw-edge run`). The
-    graph takes `batch` crops at once. `on_step` hears one short line before each step.
+    from `table`, or calibrates on `calibration` ("synthetic:N" or a folder, with `boxes` as in `rtmw-edge run`) and
+    writes what it found to `save_table`. The graph takes `batch` crops at once. `on_step` hears one short line before
+    each step.
 
     Raises BadInputError for an unknown name, an unsupported pair, unusable weights or images; NotAvailableError when a
     converter is not installed; VerificationError when the written file does not hold the table's scales.
@@ -66,7 +72,7 @@ def export(
     model, writer, kind = _checked(variant, target, precision, batch)
     tools = installed([*NEEDED, *writer.requirements()])
     bundle.check_replaceable(Path(out))
-    if kind is not Precision.INT8 and (calibration or table):
+    if kind is not Precision.INT8 and (calibration or table or save_table):
         raise BadInputError(f"{kind} needs no calibration and no table; leave them out, or export int8.")
     path = find(model, weights)
     on_step(f"loading {path.name}")
@@ -74,10 +80,13 @@ def export(
     scales = None
     if kind is Precision.INT8:
         scales = _table(network, calibration, boxes, method, table, on_step)
+        if save_table is not None:
+            scales.save(save_table)
     on_step("computing golden outputs")
     crops, logits = _golden(network, scales, writer)
     with tempfile.TemporaryDirectory(prefix="rtmw-edge-") as folder:
-        converted = writer.convert(network, scales, kind, Path(folder), batch, on_step)
+        with _converter_failures(target):
+            converted = writer.convert(network, scales, kind, Path(folder), batch, on_step)
         if scales is not None:
             on_step("comparing the written scales with the table")
             check_scales(scales, writer.read_scales(converted.files, network), writer)
@@ -140,6 +149,22 @@ def _checked(variant: str, target: str, precision: str, batch: int) -> tuple[Var
     if not 1 <= batch <= MAX_BATCH:
         raise BadInputError(f"Batch {batch} is not between 1 and {MAX_BATCH}; choose how many crops the graph takes.")
     return model, writer, kind
+
+
+@contextmanager
+def _converter_failures(target: str) -> Iterator[None]:
+    """Turn whatever a converter raises into one sentence; `--verbose` shows where it came from."""
+    try:
+        yield
+    except (RtmwEdgeError, OSError):
+        raise
+    except Exception as error:
+        logger.info("the %s converter failed", target, exc_info=True)
+        reason = (str(error).strip().splitlines() or ["no reason given"])[0]
+        raise RtmwEdgeError(
+            f"The {target} converter failed with {type(error).__name__} ({reason}); nothing was written. Use the versions "
+            "that rtmw-edge[export] was tested with."
+        ) from error
 
 
 def _table(

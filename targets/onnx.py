@@ -21,6 +21,7 @@ from rtmw_edge.quantization import Table
 from rtmw_edge.errors import VerificationError
 
 from .base import Converted, OnStep, Precision, installed
+from .half_precision import to_half
 from .weight_matching import match_convolutions
 
 if TYPE_CHECKING:
@@ -134,7 +135,10 @@ def float_model(deployable: Deployable, batch: int, on_step: OnStep) -> onnx.Mod
 
 
 def with_half_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Store every float32 matrix and kernel as float16, followed by a cast back; biases and scales stay float32."""
+    """Store every float32 matrix and kernel as float16, followed by a cast back; biases and scales stay float32.
+
+    Raises BadInputError for a weight that float16 cannot hold.
+    """
     import onnx
     from onnx import helper, numpy_helper
 
@@ -144,7 +148,7 @@ def with_half_weights(model: onnx.ModelProto) -> onnx.ModelProto:
         if values.dtype != np.float32 or np.count_nonzero(np.array(values.shape) > 1) < 2:
             continue
         name = item.name
-        item.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}:half"))
+        item.CopyFrom(numpy_helper.from_array(to_half(values, name), f"{name}:half"))
         casts.append(helper.make_node("Cast", [f"{name}:half"], [name], f"{name}:cast", to=onnx.TensorProto.FLOAT))
     nodes = [*casts, *model.graph.node]
     del model.graph.node[:]

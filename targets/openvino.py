@@ -17,6 +17,7 @@ from rtmw_edge.quantization import Table
 from rtmw_edge.errors import VerificationError
 
 from .base import Converted, OnStep, Precision, installed
+from .half_precision import to_half
 from .onnx import INPUT, float_model, output_names
 
 if TYPE_CHECKING:
@@ -124,7 +125,8 @@ def _halve_matrices(model: openvino.Model) -> None:
         for port in node.inputs():
             constant = port.get_source_output().get_node()
             if constant.get_type_name() == "Constant" and constant.get_element_type().to_string() == "f32":
-                half = opset8.constant(constant.data.astype(np.float16), name=f"{constant.get_friendly_name()}:half")
+                name = constant.get_friendly_name()
+                half = opset8.constant(to_half(constant.data, name), name=f"{name}:half")
                 port.replace_source_output(opset8.convert(half, "f32").output(0))
 
 

@@ -22,6 +22,9 @@ def export(
     boxes: Annotated[Path | None, typer.Option(help="Person boxes for a calibration folder, as for 'run'.")] = None,
     method: Annotated[str, typer.Option(help="How ranges are chosen: minmax, percentile or mse.")] = "percentile",
     table: Annotated[Path | None, typer.Option(help="For int8: take the scales from this table instead.")] = None,
+    save_table: Annotated[
+        Path | None, typer.Option(help="Write the scales, and the images they are from, here.")
+    ] = None,
     batch: Annotated[int, typer.Option(help="Crops that the graph takes at once.")] = 1,
 ) -> None:
     """Convert a network to a runtime's format, with the golden outputs that prove it."""
@@ -47,6 +50,7 @@ def export(
             boxes=boxes,
             method=method,
             table=table,
+            save_table=save_table,
             batch=batch,
             on_step=on_step,
         )

@@ -132,6 +132,21 @@ def test_a_missing_converter_exits_with_three(weights: Path, tmp_path: Path, mon
     assert caught.value.exit_code == 3
 
 
+def test_a_converter_that_breaks_is_one_sentence(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("no kernel for aten::foo\nand 40 lines more")
+
+    monkeypatch.setattr(target_named("onnx"), "convert", broken)
+    with pytest.raises(RtmwEdgeError) as caught:
+        export(NAME, "onnx", "fp32", tmp_path / "out", weights=weights)
+    assert str(caught.value) == (
+        "The onnx converter failed with ValueError (no kernel for aten::foo); nothing was written. Use the versions "
+        "that rtmw-edge[export] was tested with."
+    )
+
+
 def test_scales_that_changed_on_the_way_fail_and_nothing_is_kept(
     weights: Path, table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,8 +164,10 @@ def test_scales_that_changed_on_the_way_fail_and_nothing_is_kept(
     with pytest.raises(
         VerificationError, match=r"another scale for 'neck\.reduce_layers\.0\.conv:output' than the table"
     ):
-        export(NAME, "onnx", "int8", tmp_path / "out", weights=weights, table=table)
-    assert list(tmp_path.iterdir()) == []
+        export(NAME, "onnx", "int8", tmp_path / "out", weights=weights, table=table, save_table=tmp_path / "t.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["t.json"]
+    assert Table.load(tmp_path / "t.json").sha256 == table.sha256
+    assert table.provenance["source"] == "synthetic:4" and len(table.provenance["sha256"]) == 64
 
 
 @pytest.mark.slow
