@@ -162,8 +162,8 @@ def _converter_failures(target: str) -> Iterator[None]:
         logger.info("the %s converter failed", target, exc_info=True)
         reason = (str(error).strip().splitlines() or ["no reason given"])[0]
         raise RtmwEdgeError(
-            f"The {target} converter failed with {type(error).__name__} ({reason}); nothing was written. Use the versions "
-            "that rtmw-edge[export] was tested with."
+            f"The {target} converter failed with {type(error).__name__} ({reason}); nothing was written. "
+            "Use the versions that rtmw-edge[export] was tested with."
         ) from error
 
 
