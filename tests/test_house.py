@@ -150,5 +150,6 @@ def test_a_board_loads_no_runtime_before_it_opens_one() -> None:
 
 
 def test_importing_takes_less_than_0_3_seconds() -> None:
-    code = "import time; t = time.perf_counter(); import rtmw_edge; rtmw_edge.Poses; print(time.perf_counter() - t)"
+    """Seconds of processor time, which a busy machine does not stretch as it does the clock's."""
+    code = "import time; t = time.process_time(); import rtmw_edge; rtmw_edge.Poses; print(time.process_time() - t)"
     assert min(float(run_python(code)) for _ in range(3)) < 0.3

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from rtmw_edge.errors import BadInputError
 from rtmw_edge.keypoints import NUM_KEYPOINTS
-from rtmw_edge.simcc import decode
+from rtmw_edge.simcc import SPLIT_RATIO, decode
 
 from . import archive, limits
 from .errors import BundleError, Reason
@@ -29,8 +29,13 @@ from .manifest import Manifest, Tolerance
 
 Float = NDArray[np.float32]
 
-CONFIDENT_SHARE = 0.5
-"""The share of keypoints, highest golden scores first, whose positions are compared: an unsure one may flip."""
+RIVAL_PX = 2.0
+"""A rival of a keypoint's peak lies more than this many crop pixels away from it."""
+
+SURE_SIGMAS = 6.0
+"""A keypoint is sure when on each axis its golden peak leads every rival by this many standard deviations of the error
+that the tolerance allows: any runtime within the tolerance finds it. The others may flip between two rivals, as a hand
+between left and right, on the rounding of a single integer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,11 +59,12 @@ class Agreement:
     """How far one crop's answer is from the golden one.
 
     `relative_rms` is |logits - golden| / |golden| over all axes; `keypoint_px_p99` the 99th percentile of the distance
-    in crop pixels over the confident half of the keypoints. An answer that is not finite is infinitely far.
+    in crop pixels over the `sure` keypoints, 0 where none is. An answer that is not finite is infinitely far.
     """
 
     relative_rms: float
     keypoint_px_p99: float
+    sure: int
 
     def within(self, tolerance: Tolerance) -> bool:
         return self.relative_rms <= tolerance.relative_rms and self.keypoint_px_p99 <= tolerance.keypoint_px_p99
@@ -79,23 +85,36 @@ def make(crops: NDArray[np.uint8], logits: Sequence[NDArray]) -> Golden:
     return Golden(crops, lines, keypoints)
 
 
-def agreement(golden: Golden, logits: Sequence[NDArray]) -> list[Agreement]:
-    """Compare an engine's `logits` for `golden.crops` with the golden ones, crop by crop."""
+def agreement(golden: Golden, logits: Sequence[NDArray], tolerance: Tolerance | None = None) -> list[Agreement]:
+    """Compare an engine's `logits` for `golden.crops` with the golden ones, crop by crop.
+
+    `tolerance` only says which keypoints are sure (None: all with one peak); `Agreement.within` judges.
+    """
     keypoints, _ = decode(logits[:2])
-    _, scores = decode(golden.logits[:2])
-    confident = int(NUM_KEYPOINTS * CONFIDENT_SHARE)
+    distance = np.linalg.norm(keypoints - golden.keypoints, axis=2)
+    sure = np.logical_and(*(_sure(line, tolerance.relative_rms if tolerance else 0.0) for line in golden.logits[:2]))
     found = []
     for index in range(len(golden)):
         want = np.concatenate([line[index].ravel() for line in golden.logits])
         have = np.concatenate([np.asarray(line[index]).ravel() for line in logits])
-        best = np.argsort(-scores[index], kind="stable")[:confident]
-        distance = np.linalg.norm(keypoints[index, best] - golden.keypoints[index, best], axis=1)
+        count = int(sure[index].sum())
         if np.isfinite(have).all():
             rms = float(np.linalg.norm(have - want) / np.linalg.norm(want))
-            found.append(Agreement(rms, float(np.percentile(distance, 99))))
+            p99 = float(np.percentile(distance[index, sure[index]], 99)) if count else 0.0
+            found.append(Agreement(rms, p99, count))
         else:
-            found.append(Agreement(float("inf"), float("inf")))
+            found.append(Agreement(float("inf"), float("inf"), count))
     return found
+
+
+def _sure(line: Float, relative_rms: float) -> NDArray[np.bool_]:
+    """Which keypoints (N,133) of one axis keep their peak under an error of `relative_rms`; `line` (N,133,bins)."""
+    peak = line.argmax(axis=2)[..., None]
+    far = np.abs(np.arange(line.shape[2]) - peak) > RIVAL_PX * SPLIT_RATIO
+    lead = line.max(axis=2) - np.where(far, line, -np.inf).max(axis=2)
+    error = relative_rms * np.sqrt(np.mean(np.square(line), axis=(1, 2)))
+    sure: NDArray[np.bool_] = lead > SURE_SIGMAS * error[:, None]
+    return sure
 
 
 def save(golden: Golden, path: Path, axes: Sequence[str]) -> None:

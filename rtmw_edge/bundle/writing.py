@@ -29,9 +29,10 @@ GOLDEN_NAME = "golden.npz"
 TOLERANCES = {
     "fp32": Tolerance(relative_rms=0.002, keypoint_px_p99=0.5),
     "fp16": Tolerance(relative_rms=0.01, keypoint_px_p99=0.5),
-    "int8": Tolerance(relative_rms=0.04, keypoint_px_p99=1.5),
+    "int8": Tolerance(relative_rms=0.06, keypoint_px_p99=2.0),
 }
-"""How far a machine may be from the golden outputs, by precision; int8 rounding avalanches (see the README)."""
+"""How far a machine may be from the golden outputs, by precision. Int8 rounding avalanches: the same
+network with its sums in another order differs by 0.01 (RTMW-m) to 0.03 (the small ones)."""
 
 
 def write(

@@ -32,11 +32,16 @@ def verify(
         table.add_column("golden crop")
         table.add_column("logits, relative rms", justify="right")
         table.add_column("keypoints, px (p99)", justify="right")
+        table.add_column("sure of 133", justify="right")
         table.add_column("")
         for index, crop in enumerate(found):
             verdict = "good" if crop.within(tolerance) else "WRONG"
-            table.add_row(str(index), f"{crop.relative_rms:.2e}", f"{crop.keypoint_px_p99:.2f}", verdict)
-        table.add_row("at most", f"{tolerance.relative_rms:.2e}", f"{tolerance.keypoint_px_p99:.2f}", "", style="dim")
+            table.add_row(
+                str(index), f"{crop.relative_rms:.2e}", f"{crop.keypoint_px_p99:.2f}", str(crop.sure), verdict
+            )
+        table.add_row(
+            "at most", f"{tolerance.relative_rms:.2e}", f"{tolerance.keypoint_px_p99:.2f}", "", "", style="dim"
+        )
         Console(soft_wrap=True).print(table)
         check(runner.engine, runner.bundle, found)
         files = len(manifest.files)

@@ -14,7 +14,7 @@ def verify(engine: Engine, bundle: Bundle, crops: int | None = None) -> list[Agr
         golden = golden.first(crops)
     with refusals_of(engine.runtime, bundle, engine.device):
         answers = engine.infer(golden.crops)
-    return agreement(golden, answers)
+    return agreement(golden, answers, bundle.manifest.tolerance)
 
 
 def check(engine: Engine, bundle: Bundle, found: list[Agreement]) -> None:

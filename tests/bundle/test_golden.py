@@ -9,6 +9,8 @@ import tiny_models
 from rtmw_edge.bundle import Tolerance, agreement, golden
 from rtmw_edge.errors import BadInputError
 
+EXACT = Tolerance(0.0, 0.0)
+
 
 @pytest.fixture()
 def vectors() -> golden.Golden:
@@ -17,42 +19,52 @@ def vectors() -> golden.Golden:
 
 
 def test_equal_answers_agree_exactly(vectors: golden.Golden) -> None:
-    for found in agreement(vectors, vectors.logits):
-        assert found == golden.Agreement(0.0, 0.0)
-        assert found.within(Tolerance(0.0, 0.0))
+    for found in agreement(vectors, vectors.logits, EXACT):
+        assert found == golden.Agreement(0.0, 0.0, 133)
+        assert found.within(EXACT)
 
 
 def test_relative_rms_is_over_all_axes(vectors: golden.Golden) -> None:
     x, y = vectors.logits
-    found = agreement(vectors, (x * 1.5, y))[0]
-    expected = 0.5 * np.sqrt(
-        (x[0].astype(float) ** 2).sum() / ((x[0].astype(float) ** 2).sum() + (y[0].astype(float) ** 2).sum())
-    )
-    assert found.relative_rms == pytest.approx(expected, rel=1e-5)
+    found = agreement(vectors, (x * 1.5, y), EXACT)[0]
+    square_x, square_y = ((line[0].astype(float) ** 2).sum() for line in (x, y))
+    assert found.relative_rms == pytest.approx(0.5 * np.sqrt(square_x / (square_x + square_y)), rel=1e-5)
     assert found.keypoint_px_p99 == 0.0
 
 
 def test_a_shift_of_one_bin_is_half_a_pixel(vectors: golden.Golden) -> None:
     x, y = vectors.logits
-    assert agreement(vectors, (np.roll(x, 1, axis=2), y))[1].keypoint_px_p99 == 0.5
-    both = agreement(vectors, (np.roll(x, 6, axis=2), np.roll(y, 8, axis=2)))[1]
+    assert agreement(vectors, (np.roll(x, 1, axis=2), y), EXACT)[1].keypoint_px_p99 == 0.5
+    both = agreement(vectors, (np.roll(x, 6, axis=2), np.roll(y, 8, axis=2)), EXACT)[1]
     assert both.keypoint_px_p99 == 5.0
 
 
-def test_the_unsure_half_of_the_keypoints_is_not_compared(vectors: golden.Golden) -> None:
-    x = vectors.logits[0].copy()
-    unsure = np.argsort(np.minimum(x.max(axis=2), vectors.logits[1].max(axis=2))[0])[:60]
-    x[0, unsure] = np.roll(x[0, unsure], 20, axis=1)
-    found = agreement(vectors, (x, vectors.logits[1]))[0]
-    assert found.keypoint_px_p99 == 0.0 and found.relative_rms > 0.1
+def test_a_keypoint_between_two_rivals_is_not_compared() -> None:
+    """Logits of rms 1 and a tolerance of 0.01: a lead must be above 0.06, against bins more than four away."""
+    rng = np.random.default_rng(0)
+    x, y = rng.choice([-1.0, 1.0], (2, 1, 133, 96)).astype(np.float32)
+    x[..., 40], y[..., 40] = 3.0, 3.0
+    x /= np.sqrt(np.mean(np.square(x)))
+    top = x[0, 0, 40]
+    x[0, 0, 50] = top - 0.05  # a rival, too near in height
+    x[0, 1, 50] = top - 0.08  # a rival, low enough
+    x[0, 2, 43] = top - 0.05  # the same peak, not a rival
+    vectors = golden.make(np.zeros((1, 64, 48, 3), np.uint8), (x, y))
+    (found,) = agreement(vectors, (x, y), Tolerance(0.01, 2.0))
+    assert found.sure == 132
+    flipped = x.copy()
+    flipped[0, 0, 40] = top - 0.1
+    assert agreement(vectors, (flipped, y), Tolerance(0.01, 2.0))[0].keypoint_px_p99 == 0.0
+    (nothing,) = agreement(vectors, (x, y), Tolerance(1.0, 2.0))
+    assert (nothing.sure, nothing.keypoint_px_p99) == (0, 0.0)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_an_answer_that_is_not_finite_is_infinitely_far(vectors: golden.Golden, value: float) -> None:
     x = vectors.logits[0].copy()
     x[2, 5, 7] = value
-    found = agreement(vectors, (x, vectors.logits[1]))
-    assert found[0].within(Tolerance(0.0, 0.0))
+    found = agreement(vectors, (x, vectors.logits[1]), EXACT)
+    assert found[0].within(EXACT)
     assert found[2].relative_rms == float("inf") and not found[2].within(Tolerance(1.0, 64.0))
 
 

@@ -22,6 +22,7 @@ def test_verify_prints_a_row_for_each_golden_crop(cli: Callable[..., Any], tiny_
     lines = done.out.splitlines()
     assert lines[0].strip() == f"tiny onnx fp32 in ONNX Runtime {onnxruntime.__version__} on cpu"
     assert [line.split()[-1] for line in lines[2:5]] == ["good", "good", "good"]
+    assert lines[2].split()[-3:] == ["0.00", "133", "good"]
     assert lines[5].split() == ["at", "most", "2.00e-03", "0.50"]
     assert lines[6] == "Verified: 2 files by size and sha256, 3 golden crops, 0 of 1 convolutions in int8."
 
