@@ -1,6 +1,6 @@
 """How many crops, person pictures and scenes the renderer draws per second on one core.
 
-    python benchmarks/render_speed.py [--count 400]
+    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python benchmarks/render_speed.py [--count 400]
 
 Prints the median over blocks of 50 after a warm-up that compiles the kernels and fills the pools, and the resident
 memory. Run it on a quiet machine: neighbours on the same physical core halve the figures.
@@ -9,13 +9,9 @@ memory. Run it on a quiet machine: neighbours on the same physical core halve th
 from __future__ import annotations
 
 import argparse
-import os
 import resource
 import statistics
 import time
-
-for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
-    os.environ[name] = "1"
 
 import cv2
 

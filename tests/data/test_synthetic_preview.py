@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import cv2
 import numpy as np
 from typer.testing import CliRunner
@@ -31,3 +34,15 @@ def test_preview_refuses_other_formats(tmp_path):
     result = CliRunner().invoke(app, ["preview", "--out", str(tmp_path / "sheet.gif")])
     assert isinstance(result.exception, BadInputError)
     assert "give --out a name that ends with .jpg or .png" in str(result.exception)
+
+
+def test_without_numba_the_extra_is_named():
+    code = (
+        "import sys, importlib.util as u; find = u.find_spec;"
+        "u.find_spec = lambda name, *a: None if name == 'numba' else find(name, *a);"
+        "from rtmw_edge.cli import main; main(['data', 'preview'])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 3
+    assert "error: The people renderer needs numba" in result.stderr
+    assert "pip install 'rtmw-edge[train]'" in result.stderr and "Traceback" not in result.stderr

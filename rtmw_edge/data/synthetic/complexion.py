@@ -33,7 +33,8 @@ def draw_complexion(
     body: Body, layout: Layout, identity: Identity, skin: FloatArray, rng: np.random.Generator
 ) -> Complexion:
     """The look of one person's skin, lips, nails, hair and beard."""
-    speckle = rng.standard_normal(body.vertex_count, dtype=np.float32)
+    start = int(rng.integers(body.vertex_count))
+    speckle = layout.speckle[start : start + body.vertex_count]
     colours = np.tile(skin, (body.vertex_count, 1))
     masks = body.masks
 

@@ -52,6 +52,8 @@ class Layout:
     neck_height: float
     waist_height: float
     eye_height: float
+    speckle: FloatArray
+    """(2V,) normal noise: any V of it in a row are one person's."""
     wrinkles: FloatArray
     """Slopes (S,S,2) of folded cloth, a tiling texture."""
     brow: FloatArray
@@ -117,6 +119,7 @@ def _measure(body: Body, rest: RestBodies, table: KeypointTable) -> Layout:
         neck_height=float(head_of["neck01"][2]),
         waist_height=float(head_of["spine03"][2] + head_of["spine04"][2]) / 2,
         eye_height=eye_height,
+        speckle=np.random.default_rng(1).standard_normal(2 * len(v), dtype=np.float32),
         wrinkles=_wrinkles(),
         brow=table(v, heads)[FACE + 22 : FACE + 27],
         eyes=np.stack(eyes).astype(np.float32),
