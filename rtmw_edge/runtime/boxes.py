@@ -4,7 +4,7 @@
 2. COCO detections that name the file: `[{"file_name": "photo.jpg", "bbox": [x, y, width, height], "score": 0.9}]`;
 3. COCO annotations: `{"images": [{"id", "file_name"}], "annotations": [{"image_id", "bbox"}]}`.
 
-In 2 and 3 only people (category_id 1, or none) are taken. A file is matched by its path as given, else by its name.
+In 2 and 3 only people are taken (category_id 1 or none, no crowds). A file is matched by its path as given, else by its name.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def _rows(document: Any) -> dict[str, list[Row]]:
 def _of_coco(entries: list[dict[str, Any]], names: Mapping[Any, str], key: str) -> dict[str, list[Row]]:
     rows: dict[str, list[Row]] = {name: [] for name in names.values()}
     for index, entry in enumerate(entries):
-        if entry.get("category_id", PERSON) == PERSON:
+        if entry.get("category_id", PERSON) == PERSON and not entry.get("iscrowd"):
             x, y, width, height = _numbers(entry["bbox"], f"entry {index}")
             (score,) = _numbers([entry.get("score", 1.0)], f"entry {index}")
             rows[names[entry[key]]].append((x, y, x + width, y + height, score))
