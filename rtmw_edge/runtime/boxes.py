@@ -4,7 +4,8 @@
 2. COCO detections that name the file: `[{"file_name": "photo.jpg", "bbox": [x, y, width, height], "score": 0.9}]`;
 3. COCO annotations: `{"images": [{"id", "file_name"}], "annotations": [{"image_id", "bbox"}]}`.
 
-In 2 and 3 only people are taken (category_id 1 or none, no crowds). A file is matched by its path as given, else by its name.
+In 2 and 3 only people are taken (category_id 1 or none, no crowds). A file is matched by its path as given, else by its
+name.
 """
 
 from __future__ import annotations
