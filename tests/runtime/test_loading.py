@@ -7,6 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import onnxruntime
 import pytest
 import tiny_formats
@@ -136,12 +137,23 @@ def test_a_runtime_that_computes_wrong_is_caught_at_load(tmp_path: Path) -> None
     wrong = tiny_models.write_bundle(tmp_path / "wrong", tiny_formats.onnx(tmp_path, gain=1.5))
     text = (
         rf"ONNX Runtime {onnxruntime.__version__} on 'cpu' computes .*wrong wrong: on golden crop 0 "
-        r"the logits are 0\.5 off \(relative rms, at most 0\.002\) and the keypoints 0 px .* Use another runtime"
+        r"the logits are 0\.5 off \(relative rms, at most 0\.002\)\. Use another runtime or version\."
     )
     with pytest.raises(VerificationError, match=text) as caught:
         load(wrong)
     assert caught.value.exit_code == 1
     load(wrong, verify=False).close()
+
+
+def test_both_figures_are_named_when_both_are_off(tmp_path: Path) -> None:
+    images, (x, y) = tiny_models.golden()
+    answers = (np.roll(x, 20, axis=2), y)
+    wrong = bundle.write(tmp_path / "rolled", tiny_models.fields(), tiny_formats.onnx(tmp_path), images, answers)
+    text = (
+        r"the logits are 0\.\d+ off .* and the keypoints are 10 px off \(99th percentile, at most 0\.5\)\. Use another"
+    )
+    with pytest.raises(VerificationError, match=text):
+        load(wrong)
 
 
 def test_golden_crops_of_the_right_network_agree(tiny_bundle: Path) -> None:
