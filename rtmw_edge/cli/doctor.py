@@ -4,7 +4,10 @@ from __future__ import annotations
 
 
 def doctor() -> None:
-    """Show this machine's engines and devices (each tried with a real model), and what to install for the rest."""
+    """Show which engines and devices really open here.
+
+    Each is tried with a small model; what is missing comes with the command that installs it.
+    """
     import os
     import platform
 

@@ -14,7 +14,10 @@ def inspect(
     bundle: Annotated[str, typer.Argument(help="A bundle (directory or .zip), or 'builtin'.")] = "builtin",
     device: Annotated[str, typer.Option(help="cpu, cuda, tensorrt, gpu or npu.")] = "cpu",
 ) -> None:
-    """Print what a bundle is, what it was made with, and how many convolutions run in int8 on this machine."""
+    """Print what a bundle is and what runs of it here.
+
+    That is: what it was made with, and how many convolutions the runtime on this machine does in int8.
+    """
     from rich.console import Console
     from rich.table import Table
 

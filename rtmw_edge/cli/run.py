@@ -19,7 +19,10 @@ def run(
     threshold: Annotated[float, typer.Option(help="Draw keypoints of at least this score in 0..1.")] = 0.3,
     subbin: Annotated[bool, typer.Option("--subbin", help="Refine coordinates between half pixels.")] = False,
 ) -> None:
-    """Find whole-body poses in images; without --boxes, each image is one person."""
+    """Find whole-body poses in images and folders.
+
+    Without --boxes the whole of each image is one person.
+    """
     from statistics import median
 
     from ..errors import BadInputError
@@ -64,7 +67,7 @@ def run(
         typer.echo(f"pictures: {save}")
     if json_file:
         typer.echo(f"poses: {json_file}")
-    if not (save or json_file):
+    if times and not (save or json_file):
         typer.echo("Nothing was kept: add --save DIR for pictures, --json FILE for the poses.")
     if failures:
         names = ", ".join(failure.path.name for failure in failures[:10]) + (", ..." if len(failures) > 10 else "")

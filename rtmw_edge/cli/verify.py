@@ -12,7 +12,10 @@ def verify(
     device: Annotated[str, typer.Option(help="cpu, cuda, tensorrt, gpu or npu.")] = "cpu",
     threads: Annotated[int | None, typer.Option(help="Threads; the runtime's own choice when left out.")] = None,
 ) -> None:
-    """Check every hash of a bundle and re-run its golden crops; exit code 1 when this machine is off."""
+    """Re-run a bundle's golden crops on this machine.
+
+    Every file is checked by size and sha256 first. The exit code is 1 when an answer is beyond the tolerance.
+    """
     from rich.console import Console
     from rich.table import Table
 
