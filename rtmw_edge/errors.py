@@ -1,6 +1,6 @@
 """The errors that the toolkit raises on purpose; each carries the exit code that the command line returns.
 
-0 good; 1 a gate or a verification failed; 2 bad usage or bad input; 3 a runtime or device that was asked for is missing.
+0 good; 1 a gate or a verification failed; 2 bad usage or bad input; 3 a runtime or device is missing.
 """
 
 from __future__ import annotations

@@ -15,6 +15,8 @@ from pathlib import Path
 from string import Template
 
 from rtmw_edge.calibration import Method
+from rtmw_edge.targets.export import export
+
 from rtmw_edge.evaluation import evaluate, open_dataset
 from rtmw_edge.evaluation.score_calibration import collect, fit
 from rtmw_edge.files import atomic_write
@@ -24,7 +26,6 @@ from rtmw_edge.models.variants import variant_named
 from rtmw_edge.models.weights import FOLDER
 from rtmw_edge.runtime import load, torch_runner
 from rtmw_edge.runtime.loading import BUILTIN_DIRECTORY
-from rtmw_edge.targets.export import export
 
 PARTS = ("body", "foot", "face", "left_hand", "right_hand", "whole")
 

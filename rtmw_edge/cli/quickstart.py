@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
 
 def quickstart(
     out: Annotated[Path, typer.Option(help="Folder for bundles, pictures and report.html.")] = Path("quickstart"),
-    image: Annotated[Optional[Path], typer.Option(help="A photograph to run as well.")] = None,
+    image: Annotated[Path | None, typer.Option(help="A photograph to run as well.")] = None,
     count: Annotated[int, typer.Option(help="Validation people to evaluate on.", min=1)] = 500,
     calibration: Annotated[int, typer.Option(help="Rendered people to calibrate on.", min=1)] = 200,
-    threads: Annotated[Optional[int], typer.Option(help="Threads of every engine; all cores when left out.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of every engine; all cores when left out.")] = None,
 ) -> None:
     """Export the embedded model to all installed targets, verify, evaluate, and print one table."""
     from rich.console import Console

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -11,9 +11,9 @@ import typer
 def train(
     recipe: Annotated[str, typer.Argument(help="Name of a shipped recipe, or a TOML file.")] = "rtmw-n-256x192",
     out: Annotated[Path, typer.Option(help="Folder of the run; an earlier run there goes on.")] = Path("runs/rtmw-n"),
-    set_: Annotated[Optional[list[str]], typer.Option("--set", help="key=value, over the recipe.")] = None,
-    weights: Annotated[Optional[Path], typer.Option(help="Weights to begin with.")] = None,
-    backgrounds: Annotated[Optional[Path], typer.Option(help="Folder of photographs behind the people.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="key=value, over the recipe.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Weights to begin with.")] = None,
+    backgrounds: Annotated[Path | None, typer.Option(help="Folder of photographs behind the people.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     workers: Annotated[int, typer.Option(help="Processes that render.", min=0)] = 1,
     threads: Annotated[int, typer.Option(help="Threads of the training step; 0 for all cores.", min=0)] = 0,
@@ -47,9 +47,8 @@ def train(
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("rendering the validation set", total=trainer.recipe.steps, completed=trainer.step)
         for record in trainer.run():
-            line = (
-                f"loss {record['loss']:.4f}  {record['images_per_second']:.0f} img/s  ETA {record['eta_s'] / 60:.0f} min"
-            )
+            speed, left = record["images_per_second"], record["eta_s"] / 60
+            line = f"loss {record['loss']:.4f}  {speed:.0f} img/s  ETA {left:.0f} min"
             progress.update(task, completed=int(record["step"]), description=line)
             pck = {key[4:]: value for key, value in record.items() if key.startswith("pck_")}
             if pck or (not console.is_terminal and record["step"] % 50 == 0):

@@ -39,7 +39,9 @@ class Reference:
         crops: list[NDArray[np.uint8]] = []
         for item in dataset:
             centers, scales = box_to_crop(item.people.boxes, input_size)
-            crops += [crop(item.image, center, scale, input_size) for center, scale in zip(centers, scales, strict=True)]
+            crops += [
+                crop(item.image, center, scale, input_size) for center, scale in zip(centers, scales, strict=True)
+            ]
             if len(crops) >= count:
                 break
         stacked = np.stack(crops[:count])

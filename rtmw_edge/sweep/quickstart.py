@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from rich import box
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table as RichTable
@@ -33,6 +34,7 @@ VARIANT = "rtmw-n-256x192"
 PRECISIONS = ("fp32", "int8")
 REFERENCE_CROPS = 100
 PICTURES = 3
+SHORT_PARTS = ("body", "foot", "face", "lhand", "rhand", "whole")
 
 
 class Quickstart:
@@ -118,7 +120,9 @@ class Quickstart:
                     name = f"{target} {precision}"
                     row = CellResult(VARIANT, target, precision)
                     try:
-                        path = self._bundle(target, precision, table, lambda text, name=name: on_step(f"{name}: {text}"))
+                        path = self._bundle(
+                            target, precision, table, lambda text, name=name: on_step(f"{name}: {text}")
+                        )
                         on_step(f"{name}: verifying and evaluating")
                         row = replace(row, bundle=str(path), key=self._key(manifest_sha256(path)))
                         with self._load(path) as runner:
@@ -224,32 +228,34 @@ class Quickstart:
         return [
             f"AP by the COCO-WholeBody protocol on {self.count} rendered people of the validation split, with their "
             "true boxes. Rendered people are not photographs: read these figures as int8 against float.",
-            f"Difference: 95th percentile over {REFERENCE_CROPS} crops of the distance to the torch network's keypoints, "
-            "where that network is sure of them.",
+            f"Difference: 95th percentile over {REFERENCE_CROPS} crops of the distance to the torch network's "
+            "keypoints, where that network is sure of them.",
             "Convolutions in int8 as the runtime itself reports them. Times: one crop, batch 1, this machine.",
-            f"Calibrated once on {self.calibration} rendered people of the calibration split; all targets got the same table.",
+            f"Calibrated once on {self.calibration} rendered people of the calibration split; one table for all.",
         ]
 
     def _show(self, results: list[CellResult]) -> None:
-        parts = ["body", "foot", "face", "l.hand", "r.hand", "whole"]
-        table = RichTable(title=f"{VARIANT} on {platform.machine()}", show_lines=False)
-        for heading in ("target", "MB", "ms p50", "p90", "int8"):
-            table.add_column(heading, justify="left" if heading == "target" else "right", no_wrap=True)
-        for part in parts:
-            table.add_column(f"AP {part}", justify="right")
-        for part in parts:
-            table.add_column(f"Δpx {part}", justify="right")
+        table = RichTable(
+            title=f"{VARIANT} on this machine; per part: AP in %, below it the distance to torch in px (p95)",
+            box=box.SIMPLE_HEAD,
+            padding=(0, 1, 0, 0),
+        )
+        table.add_column("target", no_wrap=True)
+        for heading in ("MB", "ms p50", "p90", "int8", *SHORT_PARTS):
+            table.add_column(heading, justify="right", no_wrap=True)
         for row in results:
             if row.failure:
                 table.add_row(row.label, "[red]failed[/]")
                 continue
             count = row.convolutions
-            figures = [f"{100 * row.ap[part]:.1f}" for part in PART_ORDER]
-            figures += [f"{row.difference_px[part]:.1f}" for part in PART_ORDER]
             size = f"{row.megabytes:.1f}" if row.megabytes else "-"
-            times = f"{row.ms_p50:.1f}", f"{row.ms_p90:.1f}"
-            table.add_row(row.label, size, *times, f"{count['int8']}/{count['total']}", *figures)
+            cells = [size, f"{row.ms_p50:.1f}", f"{row.ms_p90:.1f}", f"{count['int8']}/{count['total']}"]
+            cells += [f"{100 * row.ap[part]:.1f}\n[dim]{row.difference_px[part]:.1f}[/]" for part in PART_ORDER]
+            table.add_row(row.label, *cells)
         self.console.print(table)
+        for row in results:
+            if row.failure:
+                self.console.print(f"{row.label}: {row.failure}", highlight=False)
         for what, name in (("Report", "report.html"), ("Pictures", "pictures"), ("Bundles", "bundles")):
             self.console.print(f"{what}: {self.out / name}", highlight=False)
 

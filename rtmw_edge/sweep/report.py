@@ -62,6 +62,7 @@ def write_report(
     names = "".join(f"<th>{name}</th>" for name in ["MB", "p50", "p90", "int8", *parts, *parts])
     rows = "\n".join(_row(result) for result in results)
     variant = html.escape(results[0].variant) if results else ""
+    facts = "".join(f"<tr><td>{html.escape(k)}</td><td>{html.escape(v)}</td></tr>" for k, v in environment.items())
     page = f"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>rtmw-edge: {variant}</title><style>{STYLE}</style>
@@ -74,7 +75,7 @@ def write_report(
 <h2>Poses</h2>
 {"".join(_figure(picture) for picture in pictures)}
 <h2>Environment</h2>
-<table>{"".join(f"<tr><td>{html.escape(k)}</td><td>{html.escape(str(v))}</td></tr>" for k, v in environment.items())}</table>
+<table>{facts}</table>
 </html>
 """
     with atomic_write(path) as temporary:

@@ -42,7 +42,7 @@ def part_weights(weights: dict[str, float]) -> Tensor:
 
 
 class _CrossEntropy(torch.autograd.Function):
-    """Sum over rows of weight * -(target . log softmax(logits)); the gradient weight * (softmax - target) in one pass."""
+    """Sum over rows of weight * -(target . log softmax(logits)); gradient weight * (softmax - target) in one pass."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, target: Tensor, weights: Tensor) -> Tensor:
@@ -82,7 +82,7 @@ class SimccLoss(nn.Module):
             self.register_buffer(f"entropy{axis}", (target * target.log()).sum(dim=-1), persistent=False)
 
     def forward(self, logits: Sequence[Tensor], keypoints: Tensor, weights: Tensor) -> Tensor:
-        """Scalar loss of logits [(N, 133, bins) per axis], keypoints (N, 133, axes) in crop pixels, weights (N, 133)."""
+        """Scalar loss of logits (N, 133, bins) per axis, keypoints (N, 133, axes) in crop pixels, weights (N, 133)."""
         index = torch.round(keypoints * 2).long()
         inside = torch.ones_like(weights)
         for axis in range(self.axes):

@@ -65,9 +65,7 @@ def test_a_stopped_run_goes_on_and_ends_with_loadable_weights(tmp_path):
     again = Trainer(recipe, tmp_path, workers=0)
     assert (again.step, again.samples) == (2, 4)
     # The same batch after a resume gives the loss of the run that was never stopped, to bf16.
-    assert again.train_step(crops, points, weights) == pytest.approx(
-        first.train_step(crops, points, weights), rel=1e-3
-    )
+    assert again.train_step(crops, points, weights) == pytest.approx(first.train_step(crops, points, weights), rel=1e-3)
     assert losses[1] != losses[0]
     records = list(Trainer(recipe, tmp_path, workers=0).run())
     assert records[-1]["step"] == 4 and 0 <= records[-1]["pck_left_hand"] <= 1

@@ -14,7 +14,11 @@ def test_kl_loss_equals_the_official_figures(reference_dir):
     data = np.load(reference_dir / "simcc2d-256x192.npz")
     weights = torch.from_numpy(data["weights"].astype(np.float32)) * part_weights({"face": 0.5})
     total = sum(
-        kl_loss(torch.from_numpy(data[f"logits_{a}"].astype(np.float32)), torch.from_numpy(data[f"labels_{a}"].astype(np.float32)), weights)
+        kl_loss(
+            torch.from_numpy(data[f"logits_{a}"].astype(np.float32)),
+            torch.from_numpy(data[f"labels_{a}"].astype(np.float32)),
+            weights,
+        )
         for a in "xy"
     )
     expected = figures if isinstance(figures, float) else figures["loss"]
@@ -29,7 +33,13 @@ def test_precomputed_targets_equal_the_plain_loss():
     logits = [torch.from_numpy(rng.normal(0, 3, (3, 133, 2 * s)).astype(np.float32)) for s in size]
     labels = encode(points, weights, size)
     plain = sum(
-        kl_loss(logits[a], torch.from_numpy(np.asarray((labels.x, labels.y)[a], dtype=np.float32)), torch.from_numpy(weights)) * 2 * size[a]
+        kl_loss(
+            logits[a],
+            torch.from_numpy(np.asarray((labels.x, labels.y)[a], dtype=np.float32)),
+            torch.from_numpy(weights),
+        )
+        * 2
+        * size[a]
         for a in range(2)
     )
     fast = SimccLoss(size, part_weights({}))(logits, torch.from_numpy(points), torch.from_numpy(weights))

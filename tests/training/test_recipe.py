@@ -39,7 +39,7 @@ def test_wrong_values_are_refused(override, sentence):
 
 
 def test_wrong_files_are_refused(tmp_path):
-    with pytest.raises(BadInputError, match="Unknown recipe 'rtmw-n-256'; did you mean 'rtmw-n-256x192'?"):
+    with pytest.raises(BadInputError, match="Unknown recipe 'rtmw-n-256'; did you mean 'rtmw-n-256x192'"):
         read_recipe("rtmw-n-256")
     with pytest.raises(BadInputError, match="There is no recipe at"):
         read_recipe(str(tmp_path / "none.toml"))
@@ -48,5 +48,5 @@ def test_wrong_files_are_refused(tmp_path):
     with pytest.raises(BadInputError, match="is not valid TOML"):
         read_recipe(str(broken))
     broken.write_text('variant = "rtmw-n-256x192"')
-    with pytest.raises(BadInputError, match="The recipe lacks steps; add it to 'broken.toml'."):
+    with pytest.raises(BadInputError, match=r"The recipe lacks steps; add it to 'broken\.toml'\."):
         read_recipe(str(broken))
