@@ -49,11 +49,9 @@ class TFLite:
         """Write `model.tflite` into `out_dir`; see `Target.convert`."""
         tools = installed(self.requirements())
         from .tflite_int8 import halve_weights, quantize
-        from .tflite_model import CONVOLUTIONS, GraphEditor
+        from .tflite_model import CONVOLUTIONS
 
-        path = out_dir / "model.tflite"
-        _convert_float(deployable, path, batch, on_step)
-        graph = GraphEditor(path)
+        graph = float_graph(deployable, batch, on_step)
         names = convolution_names(graph, deployable)
         outputs = {axis: f"simcc_{axis}" for axis in deployable.variant.axes}
         graph.rename_signature([INPUT], list(outputs.values()))
@@ -66,6 +64,7 @@ class TFLite:
                 on_step("halving the weights")
                 halve_weights(graph)
         total = sum(1 for _ in graph.operators(*CONVOLUTIONS))
+        path = out_dir / "model.tflite"
         graph.save(path)
         return Converted(
             files={"model": path},
@@ -87,10 +86,12 @@ class TFLite:
         return dict(scales_of(GraphEditor(files["model"])))
 
 
-def _convert_float(deployable: Deployable, path: Path, batch: int, on_step: OnStep) -> None:
+def float_graph(deployable: Deployable, batch: int, on_step: OnStep) -> GraphEditor:
+    """The float32 graph as litert-torch writes it: uint8 (batch,H,W,3) BGR -> logits."""
     import torch
 
     from .rewrites import FromUint8
+    from .tflite_model import GraphEditor
 
     width, height = deployable.variant.input_size
     on_step("tracing the network")
@@ -102,7 +103,7 @@ def _convert_float(deployable: Deployable, path: Path, batch: int, on_step: OnSt
         on_step("converting with litert-torch")
         command = [sys.executable, "-m", f"{__package__}.tflite_convert", "network.pt2", "network.tflite"]
         run_converter("litert-torch", command, Path(folder))
-        path.write_bytes((Path(folder) / "network.tflite").read_bytes())
+        return GraphEditor(Path(folder) / "network.tflite")
 
 
 def convolution_names(graph: GraphEditor, deployable: Deployable) -> dict[int, str]:
