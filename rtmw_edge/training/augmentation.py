@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +51,7 @@ def augmented_crop(
     return photometric(crop, a, rng), points.astype(np.float32), bool(mirrored)
 
 
-def photometric(crop: NDArray[np.uint8], a: Augmentation, rng: np.random.Generator) -> NDArray[np.uint8]:
+def photometric(crop: NDArray[Any], a: Augmentation, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Random contrast, brightness, colour cast, saturation, grey, channel order, blur and one dropped box."""
     if rng.random() < a.colour:
         gain = rng.uniform(0.6, 1.45) * rng.uniform(0.85, 1.15, 3)

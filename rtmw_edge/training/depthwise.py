@@ -58,4 +58,4 @@ def float32_weight_gradients(network: nn.Module) -> None:
             and module.bias is None
             and module.stride == (1, 1)
         ):
-            module.forward = _Forward(module)  # type: ignore[method-assign]
+            module.forward = _Forward(module)  # type: ignore[method-assign, assignment]

@@ -47,7 +47,8 @@ def learning_rate(recipe: Recipe, step: int) -> float:
 
 def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Two groups: weights that decay, and norms, biases, gains and other vectors that do not."""
-    decay, keep = [], []
+    decay: list[nn.Parameter] = []
+    keep: list[nn.Parameter] = []
     for parameter in network.parameters():
         (decay if parameter.ndim > 1 else keep).append(parameter)
     return [{"params": decay, "weight_decay": weight_decay}, {"params": keep, "weight_decay": 0.0}]

@@ -72,6 +72,7 @@ class SimccLoss(nn.Module):
     def __init__(self, input_size: tuple[int, int], joint_weights: Tensor, *, beta: float = 1.0) -> None:
         super().__init__()
         self.beta = beta
+        self.joint_weights: Tensor
         self.register_buffer("joint_weights", joint_weights)
         self.axes = len(input_size)
         for axis, (size, sigma) in enumerate(zip(input_size, sigma_of(input_size), strict=True)):
