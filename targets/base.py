@@ -105,7 +105,7 @@ def installed(requirements: Iterable[str]) -> dict[str, str]:
     """Versions of the distributions in `requirements`; raises NotAvailableError naming those that are missing."""
     versions: dict[str, str] = {}
     missing: list[str] = []
-    for name in requirements:
+    for name in dict.fromkeys(requirements):
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

@@ -34,7 +34,7 @@ NCNN_INPUT = "7767517\n1 1\nInput in0 0 1 in0\n"
 EXTRAS: dict[str, tuple[str, ...]] = {
     "export": ("torch", "safetensors", "onnx", "onnxscript", "openvino", "ncnn", "pnnx", "litert-torch"),
     "train": ("torch", "safetensors", "numba"),
-    "evaluate": ("faster-coco-eval",),
+    "evaluate": ("numba",),
 }
 """What a board does without: the product's extra, and the distributions that its command imports."""
 

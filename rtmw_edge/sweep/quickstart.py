@@ -66,30 +66,34 @@ class Quickstart:
         results = self._cells(targets)
         self._show(results)
         for target, what in missing.items():
-            self.console.print(f"{target}: {what}", highlight=False)
+            self._say(f"{target}: {what}")
         failed = [result.label for result in results if result.failure]
         if failed:
             raise VerificationError(f"These did not work: {', '.join(failed)}; the report says why.")
+
+    def _say(self, line: str) -> None:
+        """Print a line as it is: no markup, so that "[export]" stays, and no wrapping of paths."""
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _ready_bundle(self, missing: dict[str, str]) -> None:
         """Without converters: the bundle that comes with the package, on the user's image."""
         from ..runtime import load
 
-        self.console.print("The converters are not installed, so this runs the ready bundle of the package.")
+        self._say("The converters are not installed, so this runs the ready bundle of the package.")
         with load("builtin", threads=self.threads) as runner:
             size = runner.input_size
             crop = np.zeros((1, size[1], size[0], 3), np.uint8)
             p50, p90 = latency_ms(lambda: runner.logits(crop))
             ran = runner.describe()
-            self.console.print(
+            self._say(
                 f"{runner.model.variant}, {runner.model.precision}, {ran.runtime} {ran.version}: {p50:.1f} ms a crop "
                 f"(p90 {p90:.1f}), {ran.int8} of {ran.convolutions} convolutions in int8."
             )
             if self.image is not None:
                 path = self._draw(runner, self.image, self.image_name, runner(self.image))
-                self.console.print(f"Picture: {path}")
+                self._say(f"Picture: {path}")
         reason = next(iter(missing.values()), "")
-        self.console.print(f"To export to all targets and compare them: {reason}", highlight=False)
+        self._say(f"To export to all targets and compare them: {reason}")
 
     def _cells(self, targets: list[str]) -> list[CellResult]:
         from ..evaluation.datasets import open_dataset
@@ -132,9 +136,7 @@ class Quickstart:
                     except RtmwEdgeError as error:
                         row = replace(row, failure=str(error))
                     results.append(row)
-                    progress.console.print(
-                        f"[red]✗[/] {name}: {row.failure}" if row.failure else f"[green]✓[/] {name}", highlight=False
-                    )
+                    self._say(f"✗ {name}: {row.failure}" if row.failure else f"✓ {name}")
                     save_results(results, environment(), self.out / "results.json")
         write_report(self.out / "report.html", results, pictures, environment(), self._notes())
         return results
@@ -255,9 +257,9 @@ class Quickstart:
         self.console.print(table)
         for row in results:
             if row.failure:
-                self.console.print(f"{row.label}: {row.failure}", highlight=False)
+                self._say(f"{row.label}: {row.failure}")
         for what, name in (("Report", "report.html"), ("Pictures", "pictures"), ("Bundles", "bundles")):
-            self.console.print(f"{what}: {self.out / name}", highlight=False)
+            self._say(f"{what}: {self.out / name}")
 
 
 def installed_targets() -> tuple[list[str], dict[str, str]]:

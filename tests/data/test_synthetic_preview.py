@@ -45,4 +45,4 @@ def test_without_numba_the_extra_is_named():
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 3
     assert "error: The people renderer needs numba" in result.stderr
-    assert "pip install 'rtmw-edge[train]'" in result.stderr and "Traceback" not in result.stderr
+    assert 'pip install "rtmw-edge[evaluate]"' in result.stderr and "Traceback" not in result.stderr
