@@ -1,4 +1,4 @@
-"""Make a trained run the embedded model: weights, calibrated score, model card and the ready bundle.
+"""Make a trained run the embedded model: weights, calibrated score, model card, the ready bundle, a picture.
 
     python tools/release_model.py runs/n --note "two CPU cores (AMX), bf16"
 
@@ -11,22 +11,28 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from string import Template
 
+import cv2
+import numpy as np
 from rtmw_edge.calibration import Method
 from rtmw_edge.targets.export import export
 
 from rtmw_edge.evaluation import evaluate, open_dataset
+from rtmw_edge.evaluation.datasets import Dataset
 from rtmw_edge.evaluation.score_calibration import collect, fit
 from rtmw_edge.files import atomic_write
 from rtmw_edge.models import build
 from rtmw_edge.models.checkpoints import load_weights, read_metadata, save_safetensors
 from rtmw_edge.models.variants import variant_named
 from rtmw_edge.models.weights import FOLDER
-from rtmw_edge.runtime import load, torch_runner
+from rtmw_edge.runtime import Runner, load, torch_runner
+from rtmw_edge.runtime.drawing import draw
 from rtmw_edge.runtime.loading import BUILTIN_DIRECTORY
 
+ROOT = Path(__file__).parents[1]
 PARTS = ("body", "foot", "face", "left_hand", "right_hand", "whole")
 
 CARD = Template("""# $variant: model card
@@ -57,6 +63,17 @@ $rows
 """)
 
 
+def picture(runner: Runner, dataset: Dataset, path: Path, columns: int = 8) -> None:
+    """The first people of `dataset` side by side, with the poses that `runner` finds."""
+    tiles = []
+    for item, _ in zip(dataset, range(columns), strict=False):
+        poses = runner(item.image, item.people.boxes)
+        drawn = draw(item.image, replace(poses, scores=runner.confidence(poses)), threshold=0.3)
+        tiles.append(cv2.resize(drawn, (300, 400), interpolation=cv2.INTER_AREA))
+    with atomic_write(path) as temporary:
+        cv2.imwrite(str(temporary), np.concatenate(tiles, axis=1), [cv2.IMWRITE_JPEG_QUALITY, 88])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="folder of a training run")
@@ -83,6 +100,7 @@ def main() -> None:
     export(variant.name, "onnx", "int8", ready, method=str(Method.PERCENTILE))
     with load(ready) as runner:
         quantized = evaluate(runner, dataset)
+        picture(runner, dataset, ROOT / "docs" / "poses.jpg")
 
     rows = [
         f"| {part.replace('_', ' ')} | {exact.parts[part].ap:.3f} | {exact.parts[part].ar:.3f} | {exact.pck[part]:.3f} "

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import version
 from typing import Any
@@ -34,8 +37,9 @@ class TFLiteEngine(BundleEngine):
     def load(self, bundle: Bundle) -> None:
         self.runtime, self._version, interpreter = find_interpreter()
         with refusals_of(self.runtime, bundle, self.device):
-            self._interpreter = interpreter(model_path=str(bundle.path("model")), num_threads=self._threads)
-            self._interpreter.allocate_tensors()
+            with _no_chatter():
+                self._interpreter = interpreter(model_path=str(bundle.path("model")), num_threads=self._threads)
+                self._interpreter.allocate_tensors()
             inputs = {entry["name"]: entry["index"] for entry in self._interpreter.get_input_details()}
             outputs = {entry["name"]: entry["index"] for entry in self._interpreter.get_output_details()}
             self.check_names((*inputs, *outputs))
@@ -58,6 +62,20 @@ class TFLiteEngine(BundleEngine):
                 kernels[f"{operator['op_name']} {read} x {weights}"] += 1
                 integer += read in INTEGER and weights in INTEGER
         return Description(self.runtime, self._version, "cpu", self._threads, dict(sorted(kernels.items())), integer)
+
+
+@contextmanager
+def _no_chatter() -> Iterator[None]:
+    """Keep "INFO: Created TensorFlow Lite XNNPACK delegate" off the terminal; what is wrong is raised, not printed."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def find_interpreter() -> tuple[str, str, Any]:
