@@ -10,8 +10,13 @@ from rtmw_edge.errors import unknown
 
 from .histogram import Histogram
 
-PERCENTILE = 99.99
-"""Share of values, in percent, that `percentile` keeps inside the range."""
+PERCENTILE = 99.98
+"""Share of values, in percent, that `percentile` keeps inside the range.
+
+Chosen on the shipped rtmw-n, 200 rendered crops to calibrate and 300 others to judge: int8 logits are 0.09 (relative
+rms) from float and PCK at 5 % is float's 55.1; 99.99 gives 0.12 and 54.5, 99.95 0.16 and 55.2, mse 0.14 and 53.5,
+minmax, which one odd image decides, 0.33 and 49.8.
+"""
 
 MSE_CANDIDATES = np.arange(20, 101) / 100.0
 """Ranges that `mse` tries, as shares of the largest magnitude."""
