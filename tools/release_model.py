@@ -68,7 +68,7 @@ def picture(runner: Runner, dataset: Dataset, path: Path, columns: int = 8) -> N
     tiles = []
     for item, _ in zip(dataset, range(columns), strict=False):
         poses = runner(item.image, item.people.boxes)
-        drawn = draw(item.image, replace(poses, scores=runner.confidence(poses)), threshold=0.3)
+        drawn = draw(item.image, replace(poses, scores=runner.confidence(poses)), threshold=0.1)
         tiles.append(cv2.resize(drawn, (300, 400), interpolation=cv2.INTER_AREA))
     with atomic_write(path) as temporary:
         cv2.imwrite(str(temporary), np.concatenate(tiles, axis=1), [cv2.IMWRITE_JPEG_QUALITY, 88])

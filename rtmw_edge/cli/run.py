@@ -16,7 +16,7 @@ def run(
     save: Annotated[Path | None, typer.Option(help="Write annotated pictures to this folder.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, tensorrt, gpu or npu.")] = "cpu",
     threads: Annotated[int | None, typer.Option(help="Threads; the runtime's own choice when left out.")] = None,
-    threshold: Annotated[float, typer.Option(help="Draw keypoints of at least this score in 0..1.")] = 0.3,
+    threshold: Annotated[float, typer.Option(help="Draw keypoints of at least this score in 0..1.")] = 0.1,
     subbin: Annotated[bool, typer.Option("--subbin", help="Refine coordinates between half pixels.")] = False,
 ) -> None:
     """Find whole-body poses in images and folders.

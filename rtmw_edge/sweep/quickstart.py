@@ -34,6 +34,8 @@ VARIANT = "rtmw-n-256x192"
 PRECISIONS = ("fp32", "int8")
 REFERENCE_CROPS = 100
 PICTURES = 3
+THRESHOLD = 0.1
+"""Pictures here are to compare targets, so they show keypoints that the small network is not sure of as well."""
 SHORT_PARTS = ("body", "foot", "face", "lhand", "rhand", "whole")
 
 
@@ -220,7 +222,7 @@ class Quickstart:
         sure = replace(poses, scores=runner.confidence(poses))
         path = self.out / "pictures" / f"{name}-{runner.model.target}-{runner.model.precision}.jpg"
         with atomic_write(path) as temporary:
-            cv2.imwrite(str(temporary), draw(image, sure, threshold=0.3))
+            cv2.imwrite(str(temporary), draw(image, sure, threshold=THRESHOLD))
         return path
 
     def _key(self, content: str) -> str:

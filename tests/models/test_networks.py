@@ -33,10 +33,10 @@ PUBLISHED_GMAC = {  # spec tables of the issue: ours, and "FLOPS(G)" of the MMPo
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Threads that wait for each other on a busy machine make a step ten times slower."""
+def two_threads() -> Iterator[None]:
+    """As the figures were computed: on one thread oneDNN adds in another order, which is 1e-4 on the x variants."""
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(2)
     yield
     torch.set_num_threads(before)
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from reference_weights import fill
 from rtmw_edge.quantization.fake import fake_quantize
 from rtmw_edge.targets import target_named
@@ -18,6 +17,7 @@ from small_deployable import absmax_table, float_logits, relative_rms, smooth_cr
 from rtmw_edge.models import build
 from rtmw_edge.models.checkpoints import load_weights
 from rtmw_edge.models.weights import embedded
+from rtmw_edge.simcc import decode
 
 pytest.importorskip("ncnn")
 pytest.importorskip("pnnx")
@@ -121,7 +121,7 @@ def test_every_convolution_of_rtmw_m_is_int8_with_the_tables_scales(target: str,
 
 @pytest.mark.parametrize("target", ["tflite", "ncnn"])
 def test_trained_weights_in_int8_stay_at_the_floor(target: str, tmp_path: Path) -> None:
-    """Rounding avalanches: the fake-quantized network differs from itself on another convolution kernel by as much."""
+    """Rounding avalanches: the fake-quantized network differs from itself on another kernel by .01 to .04."""
     weights = embedded("rtmw-n-256x192")
     if weights is None:
         pytest.skip("the package holds no trained rtmw-n-256x192")
@@ -137,7 +137,9 @@ def test_trained_weights_in_int8_stay_at_the_floor(target: str, tmp_path: Path) 
     converted = writer.convert(ready, table, Precision.INT8, tmp_path, 1, lambda step: None)
     rounded = fake_quantize(ready, table, writer.carried)
     expected = float_logits(rounded, crops)
-    with torch.backends.mkldnn.flags(enabled=False):
-        again = float_logits(rounded, crops)
-    for found, wanted, other in zip(opened(converted)(crops), expected, again, strict=True):
-        assert relative_rms(found, wanted) < 1.6 * relative_rms(other, wanted) + 0.003
+    found = opened(converted)(crops)
+    for logits, wanted in zip(found, expected, strict=True):
+        assert relative_rms(logits, wanted) < 0.05
+    (here, scores), (there, _) = decode(found), decode(expected)
+    confident = scores > np.median(scores)
+    assert (np.linalg.norm(here - there, axis=-1)[confident] <= 1.0).mean() > 0.8
