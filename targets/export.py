@@ -26,6 +26,7 @@ from rtmw_edge.models.weights import embedded, find, score_calibration
 
 from . import TARGETS, target_named
 from .base import Converted, OnStep, Precision, Target, check_scales, installed
+from .golden import golden_vectors
 
 if TYPE_CHECKING:
     from .rewrites import Deployable
@@ -37,9 +38,6 @@ CALIBRATION = "synthetic:200"
 
 NEEDED = ("torch", "safetensors", "numba")
 """Distributions that every export imports: the network, its weights, and the renderer of the golden crops."""
-
-GOLDEN_FIRST, GOLDEN_CROPS = 100_000, 2
-"""Rendered people of the validation split whose outputs travel in the bundle; far from the 500 that are evaluated."""
 
 MAX_BATCH = 64
 
@@ -83,7 +81,7 @@ def export(
         if save_table is not None:
             scales.save(save_table)
     on_step("computing golden outputs")
-    crops, logits = _golden(network, scales, writer)
+    crops, logits = golden_vectors(network, scales, writer.carried)
     with tempfile.TemporaryDirectory(prefix="rtmw-edge-") as folder:
         with _converter_failures(target):
             converted = writer.convert(network, scales, kind, Path(folder), batch, on_step)
@@ -185,22 +183,6 @@ def _table(
             f"The quantization table is for {loaded.variant}, not for {network.variant.name}; calibrate again."
         )
     return loaded
-
-
-def _golden(network: Deployable, table: Table | None, writer: Target) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Crops uint8 (N,H,W,3), and logits (N,133,bins) per axis of the network that the target's file stands for."""
-    import torch
-    from rtmw_edge.quantization.fake import fake_quantize
-
-    from rtmw_edge.data.synthetic import Renderer
-
-    from .rewrites import FromUint8
-
-    renderer, size = Renderer("val"), network.variant.input_size
-    crops = np.stack([renderer.crop(GOLDEN_FIRST + i, size=size).image for i in range(GOLDEN_CROPS)])
-    reference = network if table is None else fake_quantize(network, table, writer.carried)
-    with torch.inference_mode():
-        return crops, [axis.numpy() for axis in FromUint8(reference)(torch.from_numpy(crops))]
 
 
 def _described(variant: Variant, converted: Converted, batch: int) -> dict[str, object]:

@@ -11,17 +11,20 @@ import pytest
 import torch
 from calm_network import calm_network
 from rtmw_edge.quantization import Table
+from rtmw_edge.quantization.fake import fake_quantize
 from rtmw_edge.targets import TARGETS, target_named
 from rtmw_edge.targets.base import Precision
-from rtmw_edge.targets.export import GOLDEN_FIRST, calibrate, export, load_deployable
+from rtmw_edge.targets.export import calibrate, export, load_deployable
+from rtmw_edge.targets.golden import CANDIDATES, FIRST, golden_vectors, relative_change
+from rtmw_edge.targets.rewrites import FromUint8
 from small_deployable import smooth_crops
 
 from rtmw_edge import bundle, runtime
+from rtmw_edge.data.synthetic import Renderer
 from rtmw_edge.errors import BadInputError, NotAvailableError, RtmwEdgeError, VerificationError
 from rtmw_edge.models.checkpoints import save_safetensors
 
 pytest.importorskip("onnxscript")
-pytest.importorskip("numba")
 
 NAME = "rtmw-n-256x192"
 
@@ -191,7 +194,7 @@ def test_a_bundle_is_what_torch_computes(
         assert manifest.score is None, "the calibrated score belongs to the shipped weights"
         megabytes = sum(file.size for file in manifest.files if file.role != "golden") / 1e6
         assert megabytes == pytest.approx({"fp32": 23.5, "fp16": 11.9, "int8": 7.1}[precision], abs=0.4)
-        assert len(opened.golden()) == 2 and GOLDEN_FIRST >= 500
+        assert len(opened.golden()) == 2
     crops = smooth_crops(4, seed=8, size=(192, 256))
     with runtime.load(out, threads=1, verify=False) as runner, runtime.torch_runner(NAME, weights, threads=1) as torch_:
         assert runner.describe().int8 == (80 if scales else 0)
@@ -201,6 +204,24 @@ def test_a_bundle_is_what_torch_computes(
         if precision == "fp32":
             distance = np.linalg.norm(runner.crops(crops).keypoints - torch_.crops(crops).keypoints, axis=-1)
             assert np.percentile(distance, 99) == 0.0
+
+
+def test_golden_crops_of_int8_are_the_calmest(weights: Path, table: Table) -> None:
+    """Twelve candidates, of which the two are taken that another spelling of the same arithmetic moves least."""
+    network = load_deployable(NAME, weights)
+    crops, logits = golden_vectors(network, table, ("input", "weight", "output"))
+    assert crops.shape == (2, 256, 192, 3) and [axis.shape for axis in logits] == [(2, 133, 384), (2, 133, 512)]
+    quantized = fake_quantize(network, table)
+    everyone = np.stack([Renderer("val").crop(FIRST + index).image for index in range(CANDIDATES)])
+    chosen = [index for index in range(CANDIDATES) if any(np.array_equal(everyone[index], crop) for crop in crops)]
+    assert len(chosen) == 2 and FIRST >= 500
+    with torch.inference_mode():
+        answers = FromUint8(quantized)(torch.from_numpy(everyone))
+        darker = FromUint8(quantized)(torch.from_numpy(np.maximum(everyone, 1) - 1))
+    for axis, wanted in zip(answers, logits, strict=True):
+        np.testing.assert_array_equal(axis[chosen].numpy(), wanted)
+    moved = relative_change(answers, darker)
+    assert moved[chosen].mean() < moved.mean()
 
 
 @pytest.mark.slow

@@ -1,0 +1,59 @@
+"""Golden vectors: rendered people and what the network, as a format carries it, answers to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rtmw_edge.quantization import Table
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .rewrites import Deployable
+
+FIRST = 100_000
+"""Index of the first candidate in the renderer's validation split, far from the 500 people that are evaluated."""
+
+CANDIDATES, CHOSEN = 12, 2
+DISTURBANCE = 0.05
+"""Standard deviation of the noise, in steps of 0..255, that tells calm int8 answers from nervous ones."""
+
+
+def golden_vectors(
+    network: Deployable, table: Table | None, kinds: Sequence[str]
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Crops uint8 (2,H,W,3), and logits (2,133,bins) per axis in float, or fake-quantized at `kinds` by `table`.
+
+    In int8 no two runtimes agree to the last bit: where a value lies between two integers, one rounds up and the other
+    down, and the difference spreads. How far depends on the crop, so of 12 the two are taken whose answers move least
+    under noise that no camera would notice; that leaves the tolerance to find real faults.
+    """
+    import torch
+    from rtmw_edge.quantization.fake import fake_quantize
+
+    from rtmw_edge.data.synthetic import Renderer
+
+    from .rewrites import FromPixels, FromUint8
+
+    renderer, size = Renderer("val"), network.variant.input_size
+    count = CHOSEN if table is None else CANDIDATES
+    crops = np.stack([renderer.crop(FIRST + index, size=size).image for index in range(count)])
+    reference = network if table is None else fake_quantize(network, table, kinds)
+    with torch.inference_mode():
+        logits = FromUint8(reference)(torch.from_numpy(crops))
+        if table is not None:
+            pixels = torch.from_numpy(crops).permute(0, 3, 1, 2).float()
+            noise = torch.randn(pixels.shape, generator=torch.Generator().manual_seed(0))
+            moved = relative_change(logits, FromPixels(reference)(pixels + DISTURBANCE * noise))
+            calmest = np.sort(np.argsort(moved, kind="stable")[:CHOSEN])
+            crops, logits = crops[calmest], tuple(axis[calmest] for axis in logits)
+    return crops, [axis.numpy() for axis in logits]
+
+
+def relative_change(before: Sequence[Tensor], after: Sequence[Tensor]) -> np.ndarray:
+    """|after - before| / |before| over all axes, by crop (N,), for logits (N,133,bins) per axis."""
+    difference = sum((new - old).square().sum((1, 2)) for old, new in zip(before, after, strict=True))
+    size = sum(old.square().sum((1, 2)) for old in before)
+    return np.sqrt(np.asarray(difference) / np.asarray(size))
