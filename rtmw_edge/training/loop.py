@@ -25,7 +25,7 @@ from .depthwise import float32_weight_gradients
 from .ema import Ema
 from .loss import SimccLoss, part_weights
 from .recipe import Recipe
-from .stream import RenderedCrops
+from .stream import BLOCK, RenderedCrops
 from .validation import Validation, normalized
 
 log = logging.getLogger(__name__)
@@ -132,8 +132,9 @@ class Trainer:
         save_safetensors(self.ema.network, self.out / "weights.safetensors", metadata=metadata)
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        # A new seed for the stream at every start: `samples` says how many were used, so none is rendered again.
-        first = int(self.samples / self.recipe.reuse) + self.step
+        # Behind everything that the steps so far can have rendered: half-used blocks and filled queues included.
+        used = int(self.samples / self.recipe.reuse) + self.step
+        first = used + 2 * BLOCK * max(1, self.workers) if self.step else 0
         stream = RenderedCrops(self.recipe, self.variant.input_size, first, self.backgrounds)
         loader = DataLoader(
             stream,

@@ -20,13 +20,16 @@ from .recipe import Recipe
 BUFFER = 1024
 """Rendered images that each worker keeps for reuse (0.23 MB each)."""
 
+BLOCK = 256
+"""Consecutive indices that one worker renders: the renderer pools bodies and backgrounds over neighbouring indices."""
+
 
 class RenderedCrops(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
     """Yields (crop uint8 (H, W, 3) BGR, keypoints float32 (133, 2) crop pixels, weights float32 (133,)).
 
     A new person is rendered for one in `recipe.reuse` samples; the others are drawn again from a buffer with another
-    augmentation, because rendering costs more than augmenting. Worker k of n renders the indices
-    first + k, first + k + n, ...: no person is rendered twice, and a resumed run goes on where `first` points.
+    augmentation, because rendering costs more than augmenting. Worker k of n renders the blocks of `BLOCK` indices
+    k, k + n, ... after `first`: no person is rendered twice, and a resumed run goes on where `first` points.
     """
 
     def __init__(
@@ -44,11 +47,12 @@ class RenderedCrops(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
         rng = np.random.default_rng([self.recipe.seed, self.first, lane])
         renderer = Renderer("train", self.recipe.seed, backgrounds=self.backgrounds)
         buffer: list[Sample] = []
-        index = self.first + lane
+        rendered = 0
         while True:
             if len(buffer) < 64 or rng.random() < 1 / self.recipe.reuse:
-                sample = renderer.person(index)
-                index += lanes
+                block, place = divmod(rendered, BLOCK)
+                sample = renderer.person(self.first + (block * lanes + lane) * BLOCK + place)
+                rendered += 1
                 if len(buffer) < BUFFER:
                     buffer.append(sample)
                 else:
