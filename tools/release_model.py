@@ -55,7 +55,7 @@ their true boxes. AP and AR by the COCO-WholeBody protocol; PCK: within 5 % of t
 $rows
 
 ## What it cannot do
-- It is undertrained: the loss was still falling, and its AP is far below what the architecture can do. Train on with `rtmw-edge train`.
+- It is undertrained: it saw few crops, and its AP is far below what the architecture can do. Train on with `rtmw-edge train`.
 - It has never seen a photograph. On real people it finds large, upright, well-lit figures on quiet ground and often fails on others;
   use the official weights (`rtmw-edge fetch rtmw-m-256x192`) for work on photographs.
 - Hands are its weakest part: a hand is 10 to 20 pixels in a 256x192 crop. Small and blurred people, heavy occlusion and crowds fail.
