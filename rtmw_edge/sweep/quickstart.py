@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import platform
 from collections.abc import Iterator
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from ..evaluation.datasets import Dataset
     from ..poses import Poses
     from ..runtime import Runner
+    from ..targets.base import OnStep
 
 VARIANT = "rtmw-n-256x192"
 PRECISIONS = ("fp32", "int8")
@@ -148,7 +148,7 @@ class Quickstart:
 
         return load(path, threads=self.threads)
 
-    def _table(self, on_step: object) -> Path:
+    def _table(self, on_step: OnStep) -> Path:
         """One calibration for every target; the table of an earlier run of the same weights and count is used again."""
         from ..models.variants import variant_named
         from ..models.weights import find
@@ -158,10 +158,10 @@ class Quickstart:
         if not path.exists():
             variant = variant_named(VARIANT)
             network = load_deployable(variant, find(variant, None))
-            calibrate(network, f"synthetic:{self.calibration}", on_step=on_step).save(path)  # type: ignore[arg-type]
+            calibrate(network, f"synthetic:{self.calibration}", on_step=on_step).save(path)
         return path
 
-    def _bundle(self, target: str, precision: str, table: Path, on_step: object) -> Path:
+    def _bundle(self, target: str, precision: str, table: Path, on_step: OnStep) -> Path:
         """Export, unless the bundle of an earlier run was made of the same weights and table by this version."""
         from ..quantization import Table
         from ..targets.export import export
@@ -176,7 +176,7 @@ class Quickstart:
                     return path
             except RtmwEdgeError:
                 pass  # a damaged bundle of ours is written again; anything else, export refuses
-        return export(VARIANT, target, precision, path, table=scales, on_step=on_step)  # type: ignore[arg-type]
+        return export(VARIANT, target, precision, path, table=scales, on_step=on_step)
 
     def _measured(
         self, row: CellResult, runner: Runner, reference: Reference, dataset: Dataset, earlier: dict[str, CellResult]
@@ -186,11 +186,10 @@ class Quickstart:
         crop = reference.crops[:1]
         p50, p90 = latency_ms(lambda: runner.logits(crop))
         ran = runner.describe()
-        size = sum(f.stat().st_size for f in Path(row.bundle).iterdir() if not bundled_extra(f)) if row.bundle else 0
         row = replace(
             row,
             engine=f"{ran.runtime} {ran.version}",
-            megabytes=size / 1e6,
+            megabytes=model_bytes(Path(row.bundle)) / 1e6 if row.bundle else 0.0,
             ms_p50=p50,
             ms_p90=p90,
             convolutions={"int8": ran.int8, "total": ran.convolutions},
@@ -296,9 +295,10 @@ def manifest_sha256(path: Path) -> str:
     return hashlib.sha256((path / bundle.MANIFEST_NAME).read_bytes()).hexdigest()
 
 
-def bundled_extra(path: Path) -> bool:
-    """Whether a file of a bundle is not part of the model."""
-    return path.name in (bundle.MANIFEST_NAME, "golden.npz")
+def model_bytes(path: Path) -> int:
+    """Size of a bundle's model files, without manifest and golden vectors."""
+    with bundle.read(path) as opened:
+        return sum(entry.size for entry in opened.manifest.files if entry.role in bundle.ROLES[opened.manifest.target])
 
 
 def environment() -> dict[str, str]:
@@ -317,4 +317,4 @@ def environment() -> dict[str, str]:
             out[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             out[name] = "not installed"
-    return json.loads(json.dumps(out))  # plain strings, as they go into results.json
+    return out
