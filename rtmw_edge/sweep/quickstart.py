@@ -111,6 +111,9 @@ class Quickstart:
             def on_step(text: str) -> None:
                 progress.update(task, description=text)
 
+            def step_of(name: str) -> OnStep:
+                return lambda text: on_step(f"{name}: {text}")
+
             dataset = open_dataset(f"synthetic:val:{self.count}")
             with torch_runner(VARIANT, threads=self.threads) as torch:
                 for done, _ in enumerate(dataset, start=1):
@@ -126,9 +129,7 @@ class Quickstart:
                     name = f"{target} {precision}"
                     row = CellResult(VARIANT, target, precision)
                     try:
-                        path = self._bundle(
-                            target, precision, table, lambda text, name=name: on_step(f"{name}: {text}")
-                        )
+                        path = self._bundle(target, precision, table, step_of(name))
                         on_step(f"{name}: verifying and evaluating")
                         row = replace(row, bundle=str(path), key=self._key(manifest_sha256(path)))
                         with self._load(path) as runner:
