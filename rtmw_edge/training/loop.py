@@ -10,10 +10,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..errors import BadInputError
@@ -24,6 +23,7 @@ from ..models.variants import variant_named
 from .depthwise import float32_weight_gradients
 from .ema import Ema
 from .loss import SimccLoss, part_weights
+from .optimizer import Optimizer
 from .recipe import Recipe
 from .stream import BLOCK, RenderedCrops
 from .validation import Validation, normalized
@@ -45,15 +45,6 @@ def learning_rate(recipe: Recipe, step: int) -> float:
     return recipe.lr_end + 0.5 * (recipe.lr - recipe.lr_end) * (1 + math.cos(math.pi * progress))
 
 
-def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Two groups: weights that decay, and norms, biases, gains and other vectors that do not."""
-    decay: list[nn.Parameter] = []
-    keep: list[nn.Parameter] = []
-    for parameter in network.parameters():
-        (decay if parameter.ndim > 1 else keep).append(parameter)
-    return [{"params": decay, "weight_decay": weight_decay}, {"params": keep, "weight_decay": 0.0}]
-
-
 class Trainer:
     """Trains `recipe.variant` on rendered people into the folder `out`; goes on where an earlier run stopped.
 
@@ -64,7 +55,7 @@ class Trainer:
         start: weights to begin with; from nothing when None.
 
     Raises:
-        BadInputError: `out` holds a run of another variant.
+        BadInputError: `out` holds a run of another variant or optimiser.
     """
 
     def __init__(
@@ -92,7 +83,7 @@ class Trainer:
             float32_weight_gradients(self.network)
         self.loss = SimccLoss(self.variant.input_size, part_weights(recipe.part_weights), beta=recipe.beta)
         self.loss.to(self.device)
-        self.optimizer = torch.optim.AdamW(parameter_groups(self.network, recipe.weight_decay), lr=recipe.lr)
+        self.optimizer = Optimizer(self.network, recipe.optimizer, recipe.lr, recipe.weight_decay)
         self.step, self.samples, self.seconds = 0, 0, 0.0
         self._resume()
 
@@ -101,13 +92,13 @@ class Trainer:
         if not path.exists():
             return
         state = torch.load(path, map_location=self.device, weights_only=True)
-        if state["variant"] != self.recipe.variant:
-            raise BadInputError(
-                f"'{self.out}' holds a run of {state['variant']}, not of {self.recipe.variant}; choose another --out."
-            )
+        for name in ("variant", "optimizer"):
+            held, wanted = state["recipe"][name], getattr(self.recipe, name)
+            if held != wanted:
+                raise BadInputError(f"'{self.out}' holds a run of {held}, not of {wanted}; choose another --out.")
         self.network.load_state_dict(state["network"])
         self.ema.network.load_state_dict(state["ema"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.load_state_dict(state["state"])
         torch.set_rng_state(state["rng"].cpu())
         self.step, self.samples, self.seconds = state["step"], state["samples"], state["seconds"]
         log.info("resumed at step %d of %d from %s", self.step, self.recipe.steps, path)
@@ -115,10 +106,10 @@ class Trainer:
     def save(self) -> None:
         """Write the checkpoint and the averaged weights, each whole or not at all."""
         state = {
-            "variant": self.recipe.variant,
+            "recipe": asdict(self.recipe),
             "network": self.network.state_dict(),
             "ema": self.ema.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "state": self.optimizer.state_dict(),
             "rng": torch.get_rng_state(),
             "step": self.step,
             "samples": self.samples,
@@ -148,14 +139,13 @@ class Trainer:
 
     def train_step(self, crops: Tensor, keypoints: Tensor, weights: Tensor) -> float:
         """One optimiser step on uint8 crops (N, H, W, 3); returns the loss."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.recipe, self.step)
+        self.optimizer.set_lr(learning_rate(self.recipe, self.step))
         self.network.train()
         images = normalized(crops.to(self.device, non_blocking=True)).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16):
             logits = self.network(images)
         loss = self.loss(logits, keypoints.to(self.device), weights.to(self.device))
-        self.optimizer.zero_grad(set_to_none=True)
+        self.network.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
         self.optimizer.step()

@@ -14,6 +14,8 @@ from ..errors import BadInputError, unknown
 from ..keypoints import PARTS
 from ..models.variants import variant_named
 
+OPTIMIZERS = ("adamw", "muon")
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
@@ -41,6 +43,7 @@ class Recipe:
 
     Attributes:
         steps: optimiser steps in all; flat learning rate until half of them, then a cosine to `lr_end`.
+        optimizer: "adamw" or "muon" (see `optimizer.Optimizer`).
         reuse: how many times a rendered image is used, each time with another augmentation.
         occluded_weight: weight of joints that are hidden; visible ones weigh 1.
     """
@@ -48,6 +51,7 @@ class Recipe:
     variant: str
     steps: int
     batch: int = 64
+    optimizer: str = "adamw"
     lr: float = 1e-3
     lr_end: float = 2.5e-5
     warmup: int = 300
@@ -74,6 +78,8 @@ class Recipe:
             raise BadInputError(f"The recipe's lr {self.lr} and lr_end {self.lr_end} must obey 0 <= lr_end <= lr < 1.")
         if self.reuse < 1:
             raise BadInputError(f"The recipe's reuse is {self.reuse}; an image is used at least once.")
+        if self.optimizer not in OPTIMIZERS:
+            raise unknown("optimizer", self.optimizer, OPTIMIZERS)
         for part in self.part_weights:
             if part not in PARTS:
                 raise unknown("part in part_weights", part, PARTS)

@@ -1,0 +1,56 @@
+"""Optimizers: what decays, what Muon takes, and that it steps the network's own weights."""
+
+import pytest
+import torch
+from torch import nn
+
+from rtmw_edge.errors import BadInputError
+from rtmw_edge.models import build
+from rtmw_edge.training.optimizer import Optimizer, as_matrix, parameter_groups
+from rtmw_edge.training.recipe import read_recipe
+
+
+def test_norms_gains_and_biases_do_not_decay():
+    network = build("rtmw-n-256x192")
+    decay, keep = parameter_groups(list(network.parameters()), 0.05)
+    names = {id(p): n for n, p in network.named_parameters()}
+    kept = {names[id(p)] for p in keep["params"]}
+    assert keep["weight_decay"] == 0 and decay["weight_decay"] == 0.05
+    assert "head.mlp.0.g" in kept and "backbone.stem.0.bn.weight" in kept
+    assert "head.cls_x.weight" in {names[id(p)] for p in decay["params"]}
+    assert len(decay["params"]) + len(keep["params"]) == len(names)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_muon_moves_every_matrix_by_an_orthogonal_step_of_adamws_size(layout):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(8, 24, 3, bias=False)).to(memory_format=layout)
+    weight = network[0].weight
+    before = weight.detach().clone()
+    optimizer = Optimizer(network, "muon", lr=0.01, weight_decay=0.0)
+    weight.grad = torch.randn(24, 8, 3, 3).contiguous(memory_format=layout)
+    optimizer.step()
+    step = as_matrix((before - weight).detach().contiguous(memory_format=layout)) / 0.01
+    singular = torch.linalg.svdvals(step.double())
+    assert singular.max() / singular.min() < 2  # Newton and Schulz's singular values lie in about 0.7 to 1.2
+    assert float(step.square().mean().sqrt()) == pytest.approx(0.2, rel=0.25)
+    assert torch.nn.functional.cosine_similarity(step.flatten(), as_matrix(weight.grad).flatten(), dim=0) > 0.8
+
+
+def test_muon_leaves_kernels_of_one_channel_the_first_layer_and_the_classifiers_to_adamw():
+    network = build("rtmw-n-256x192")
+    optimizer = Optimizer(network, "muon", lr=0.01, weight_decay=0.0)
+    names = {id(p): n for n, p in network.named_parameters()}
+    matrices = {names[id(weight)] for weight, _ in optimizer._views}
+    assert {"head.gau.uv.weight", "head.conv_dec.conv.weight", "backbone.stem.1.conv.weight"} <= matrices
+    others = set(names.values()) - matrices
+    assert {"backbone.stem.0.conv.weight", "head.cls_x.weight", "head.gau.gamma"} <= others
+    assert not [name for name in matrices if "depthwise" in name or name.endswith(".bias")]
+
+
+def test_the_state_of_another_optimizer_is_refused():
+    network = nn.Sequential(nn.Linear(4, 4))
+    with pytest.raises(ValueError, match="another kind"):
+        Optimizer(network, "muon", 0.1, 0.0).load_state_dict(Optimizer(network, "adamw", 0.1, 0.0).state_dict())
+    with pytest.raises(BadInputError, match=r"optimizer 'muno'.*muon"):
+        read_recipe("rtmw-n-256x192", ["optimizer=muno"])
