@@ -8,9 +8,8 @@ import pytest
 from rtmw_edge.data.synthetic import ABSENT, OCCLUDED, VISIBLE
 from rtmw_edge.data.synthetic.camera import Camera
 from rtmw_edge.data.synthetic.framing import padded
-from rtmw_edge.data.synthetic.identity import draw_identities
 from rtmw_edge.data.synthetic.layout import load_figure
-from rtmw_edge.data.synthetic.person import Actor, draw_actor
+from rtmw_edge.data.synthetic.person import Actor, draw_actor, draw_characters
 from rtmw_edge.data.synthetic.picture import draw_picture
 from rtmw_edge.data.synthetic.rotations import about_z
 from rtmw_edge.data.synthetic.solids import box, ellipsoid
@@ -22,7 +21,7 @@ FIGURE = load_figure()
 
 def person(seed: int = 0) -> Actor:
     rng = np.random.default_rng(seed)
-    return draw_actor(FIGURE, draw_identities(FIGURE.body, rng, 1)[0], rng)
+    return draw_actor(FIGURE, draw_characters(FIGURE, rng, 1)[0], rng)
 
 
 def looking_at(actor: Actor, distance: float = 4.0) -> Camera:
@@ -63,7 +62,7 @@ def marked(actor: Actor, keypoint: int, radius: float = 0.012) -> Actor:
 
 
 @pytest.mark.parametrize("keypoint", [0, 9, 16, 50, 103, 132])
-@pytest.mark.parametrize("distance", [1.5, 6.0])
+@pytest.mark.parametrize("distance", [2.0, 6.0])
 def test_integer_coordinates_are_pixel_centres(keypoint, distance):
     """A ball around a keypoint is drawn where its label says, to a tenth of a pixel."""
     actor = person(1)

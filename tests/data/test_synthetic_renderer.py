@@ -62,9 +62,9 @@ def test_splits_and_seeds_share_no_stream():
 
 def test_splits_share_no_body():
     bodies = [
-        identity.components
+        character.identity.components
         for split in ("train", "val", "calibration")
-        for identity in Renderer(split)._identities[0] + Renderer(split)._identities[1]
+        for character in Renderer(split)._characters[0] + Renderer(split)._characters[1]
     ]
     stacked = np.stack(bodies)
     distance = np.linalg.norm(stacked[:, None] - stacked[None], axis=2) + np.eye(len(stacked)) * 100

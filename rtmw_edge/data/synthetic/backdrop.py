@@ -52,10 +52,9 @@ def _piece(rng: np.random.Generator, source: NDArray[np.uint8], size: tuple[int,
     cut_width = max(8, int(min(width, height * aspect) * rng.uniform(0.3, 1)))
     cut_height = min(height, max(8, int(cut_width / aspect)))
     x, y = int(rng.integers(width - cut_width + 1)), int(rng.integers(height - cut_height + 1))
-    cut = source[y : y + cut_height, x : x + cut_width]
+    piece = resized(source[y : y + cut_height, x : x + cut_width], size)
     if rng.random() < 0.5:
-        cut = cut[:, ::-1]
-    piece = resized(np.ascontiguousarray(cut), size)
+        piece = np.asarray(cv2.flip(piece, 1), np.uint8)
     if rng.random() < 0.5:
         tables = np.clip(np.arange(256)[:, None] * rng.uniform(0.7, 1.25, 3), 0, 255).astype(np.uint8)
         piece = np.asarray(cv2.LUT(piece, tables[:, None]), np.uint8)

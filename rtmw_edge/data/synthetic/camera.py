@@ -77,7 +77,7 @@ class Camera:
 def draw_camera(rng: np.random.Generator, target: FloatArray, distance: float) -> Camera:
     """A camera that looks at `target` (3,) from `distance` metres, mostly level and from slightly above."""
     pitch = float(np.clip(rng.normal(0.08, 0.2), -0.5, 0.9))
-    roll = rng.normal(0, 0.09) if rng.random() < 0.8 else rng.normal(0, 0.5)
+    roll = rng.normal(0, 0.07) if rng.random() < 0.92 else rng.normal(0, 0.35)
     forward = np.array([0.0, math.cos(pitch), -math.sin(pitch)])
     right = np.array([1.0, 0.0, 0.0])
     rotation = axis_angle(np.array([0.0, 0.0, 1.0]), roll) @ np.stack([right, cross(forward, right), forward])

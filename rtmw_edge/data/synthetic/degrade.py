@@ -34,8 +34,8 @@ def _curve(image, gain, offset, curve, grey, noise, speckle, out):  # type: igno
 
 
 def _moving(rng: np.random.Generator, image: FloatArray) -> FloatArray:
-    """Blur along a line of three to ten pixels, as of a hand that shakes."""
-    length = int(rng.integers(3, 11))
+    """Blur along a line of three to six pixels, as of a hand that shakes."""
+    length = int(rng.integers(3, 7))
     line = np.zeros((length, length), np.float32)
     line[length // 2] = 1
     turn = cv2.getRotationMatrix2D((length / 2 - 0.5, length / 2 - 0.5), float(rng.uniform(0, 180)), 1)
@@ -45,26 +45,26 @@ def _moving(rng: np.random.Generator, image: FloatArray) -> FloatArray:
 
 
 def _compressed(rng: np.random.Generator, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The picture after a JPEG file of quality 20 to 92."""
-    encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(20, 93))])[1]
+    """The picture after a JPEG file of quality 35 to 95."""
+    encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(35, 96))])[1]
     return np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), np.uint8)
 
 
 def degrade(image: FloatArray, rng: np.random.Generator) -> NDArray[np.uint8]:
     """A picture (H,W,3) float32 BGR, nominally 0..255, as a worse uint8 one of the same size."""
     height, width = image.shape[:2]
-    if rng.random() < 0.35:
-        image = blurred(image, rng.uniform(0.3, 1.5))
-    if rng.random() < 0.1:
+    if rng.random() < 0.25:
+        image = blurred(image, rng.uniform(0.3, 1.1))
+    if rng.random() < 0.04:
         image = _moving(rng, image)
-    if rng.random() < 0.3:  # small people, enlarged: the body is 40 to 150 pixels high in the picture it came from
-        small = math.exp(rng.uniform(math.log(0.24), math.log(0.75)))
+    if rng.random() < 0.2:  # small people, enlarged: the body is 80 to 170 pixels high in the picture it came from
+        small = math.exp(rng.uniform(math.log(0.4), math.log(0.85)))
         image = resized(image, (max(8, int(width * small)), max(8, int(height * small))), cv2.INTER_AREA)
     out = _expose(image, rng)
     if rng.random() < 0.45:
         out = _compressed(rng, out)
     if out.shape[:2] != (height, width):
-        way = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_NEAREST)[rng.choice(3, p=(0.55, 0.35, 0.1))]
+        way = (cv2.INTER_LINEAR, cv2.INTER_CUBIC)[rng.choice(2, p=(0.6, 0.4))]
         out = resized(out, (width, height), way)
     return out
 
@@ -74,15 +74,15 @@ _SPECKLE = np.random.default_rng(0).standard_normal(400_000, dtype=np.float32)
 
 def _expose(image: FloatArray, rng: np.random.Generator) -> NDArray[np.uint8]:
     mean = float(image[::4, ::4].mean())
-    exposure = min(3.0, max(1.0, rng.uniform(55, 90) / max(mean, 1.0)))  # nobody keeps a black picture
-    contrast = rng.uniform(0.65, 1.25)
+    exposure = min(3.0, max(1.0, rng.uniform(70, 105) / max(mean, 1.0)))  # nobody keeps a black picture
+    contrast = rng.uniform(0.8, 1.2)
     gain = np.full(3, contrast)
     if rng.random() < 0.4:
-        gain *= rng.uniform(0.8, 1.2, 3)
-    offset = np.full(3, 128 * (1 - contrast) + rng.normal(0, 14))
-    gamma = rng.uniform(0.6, 1.5) if rng.random() < 0.5 else 1.0
-    grey = 1.0 if rng.random() < 0.06 else rng.uniform(-0.4, 0.7) if rng.random() < 0.5 else 0.0
-    noise = 12 * rng.random() ** 2 if rng.random() < 0.6 else 0.0
+        gain *= rng.uniform(0.88, 1.12, 3)
+    offset = np.full(3, 128 * (1 - contrast) + rng.normal(0, 8))
+    gamma = rng.uniform(0.75, 1.3) if rng.random() < 0.5 else 1.0
+    grey = 1.0 if rng.random() < 0.03 else rng.uniform(-0.3, 0.5) if rng.random() < 0.5 else 0.0
+    noise = 8 * rng.random() ** 2 if rng.random() < 0.5 else 0.0
     curve = (255 * (np.arange(1024) * (exposure / 1020)) ** gamma).astype(np.float32)
     out = np.empty(image.shape, np.uint8)
     shift = int(rng.integers(len(_SPECKLE) // 2))

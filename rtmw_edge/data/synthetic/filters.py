@@ -12,9 +12,9 @@ Scalar = TypeVar("Scalar", np.uint8, np.float32)
 
 
 def resized(image: NDArray[Scalar], size: tuple[int, int], way: int | None = None) -> NDArray[Scalar]:
-    """The picture at `size` (width, height); `way` is an OpenCV interpolation, None averages when it shrinks."""
+    """The picture at `size` (width, height); `way` is an OpenCV interpolation, None averages when it shrinks a lot."""
     if way is None:
-        way = cv2.INTER_AREA if image.shape[1] > size[0] else cv2.INTER_LINEAR
+        way = cv2.INTER_AREA if image.shape[1] > 1.5 * size[0] else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(image, size, interpolation=way), image.dtype)
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numba
 import numpy as np
 
 from .body import FloatArray
 from .pose import pick
 
-_VIEWS = {"whole": 0.6, "side": 0.06, "legs": 0.09, "hips": 0.13, "chest": 0.08, "head": 0.04}
+_VIEWS = {"whole": 0.72, "side": 0.04, "legs": 0.07, "hips": 0.1, "chest": 0.05, "head": 0.02}
 _CUT_BELOW = {"legs": (13, 14), "hips": (11, 12), "chest": (5, 6), "head": (31,)}
 BOX_PADDING = 1.25
 ASPECT = 3 / 4
@@ -47,13 +48,18 @@ def draw_view(rng: np.random.Generator, outline: FloatArray, keypoints: FloatArr
     return View(box_inside(outline, frame, whole), frame)
 
 
-def box_inside(outline: FloatArray, frame: FloatArray, otherwise: FloatArray) -> FloatArray:
+@numba.njit(cache=True)
+def box_inside(outline, frame, otherwise):  # type: ignore[no-untyped-def]
     """Box (4,) of the points (P,2) inside the frame, or `otherwise` when too few are."""
-    inside = ((outline >= frame[:2]) & (outline <= frame[2:])).all(1)
-    if inside.sum() < 8:
-        return np.asarray(otherwise)
-    points = outline[inside]
-    return np.concatenate([points.min(0), points.max(0)])
+    box = np.array([np.inf, np.inf, -np.inf, -np.inf])
+    count = 0
+    for i in range(outline.shape[0]):
+        x, y = outline[i, 0], outline[i, 1]
+        if frame[0] <= x <= frame[2] and frame[1] <= y <= frame[3]:
+            box[0], box[1] = min(box[0], x), min(box[1], y)
+            box[2], box[3] = max(box[2], x), max(box[3], y)
+            count += 1
+    return box if count >= 8 else otherwise.astype(np.float64)
 
 
 def jittered(rng: np.random.Generator, box: FloatArray) -> FloatArray:

@@ -18,7 +18,7 @@ OUTSIDE = -2
 """Id of samples beyond the end of the photograph."""
 OCCLUDER = -3
 """Id of samples of things before the people."""
-_LOOK_AROUND = ((0, 0), (2, 0), (-2, 0), (0, 2), (0, -2))  # samples beside the keypoint where its surface may show
+_LOOK_AROUND = np.array([[0, 0], [2, 0], [-2, 0], [0, 2], [0, -2]])  # samples beside a keypoint where it may show
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,32 @@ def _count(ids, low, high):  # type: ignore[no-untyped-def]
     return total
 
 
+@numba.njit(cache=True)
+def _look(ids, inverse_depth, at, metres, view, seen_within, own, visible):  # type: ignore[no-untyped-def]
+    """Raise hidden keypoints in `visible` (K,) to VISIBLE where their surface shows, or lower them to ABSENT.
+
+    at (K,2): samples of the keypoints; metres (K,3): camera axes; view: focal, cx, cy in samples; own: range of ids.
+    """
+    focal, cx, cy = view
+    height, width = ids.shape
+    for k in range(at.shape[0]):
+        if visible[k] != OCCLUDED:
+            continue
+        if ids[at[k, 1], at[k, 0]] == OUTSIDE:  # beyond the end of the photograph: no keypoint of this picture
+            visible[k] = ABSENT
+            continue
+        for step in _LOOK_AROUND:
+            x, y = min(max(at[k, 0] + step[0], 0), width - 1), min(max(at[k, 1] + step[1], 0), height - 1)
+            depth = 1 / max(inverse_depth[y, x], np.float32(1e-6))
+            dx = (x - cx) / focal * depth - metres[k, 0]
+            dy = (y - cy) / focal * depth - metres[k, 1]
+            dz = depth - metres[k, 2]
+            near = dx * dx + dy * dy + dz * dz < seen_within[k] * seen_within[k]
+            if near and own[0] <= ids[y, x] < own[1]:
+                visible[k] = VISIBLE
+                break
+
+
 def label_person(
     camera: Camera, actor: Actor, seen_within: FloatArray, samples: Samples, own: tuple[int, int], limits: FloatArray
 ) -> Person:
@@ -67,17 +93,9 @@ def label_person(
     dense = camera.zoomed(samples.zoom)
     last = np.array(samples.ids.shape[::-1]) - 1
     at = np.clip(np.rint((pixels + 0.5) * samples.zoom - 0.5), 0, last).astype(np.int64)
-    # A keypoint beyond the end of the photograph is no keypoint of this picture.
-    visible[inside & (samples.ids[at[:, 1], at[:, 0]] == OUTSIDE)] = ABSENT
-    candidates = np.flatnonzero(visible == OCCLUDED)
-    near_enough = seen_within[candidates] * np.float32(max(0.75, actor.scale))
-    for step in _LOOK_AROUND:
-        x, y = np.clip(at[candidates] + step, 0, last).T
-        depth = 1 / np.maximum(samples.inverse_depth[y, x], np.float32(1e-6))
-        rays = np.stack([(x - dense.centre[0]) / dense.focal, (y - dense.centre[1]) / dense.focal, np.ones(len(x))], 1)
-        near = np.linalg.norm(rays * depth[:, None] - metres[candidates], axis=1) < near_enough
-        found = samples.ids[y, x]
-        visible[candidates[near & (found >= own[0]) & (found < own[1])]] = VISIBLE
+    near_enough = seen_within * np.float32(max(0.75, actor.scale))
+    view = (dense.focal, *dense.centre)
+    _look(samples.ids, samples.inverse_depth, at, metres, view, near_enough, own, visible)
 
     body = camera.project(actor.outline)[:, :2]
     low, high = limits[:2], limits[2:]

@@ -85,8 +85,12 @@ def vertex_normals(vertices, triangles):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True)
 def shown_triangles(triangles, keep):  # type: ignore[no-untyped-def]
-    """Whether each triangle (T,3) has a vertex where `keep` (V,) is not negative: (T,) bool."""
-    out = np.empty(triangles.shape[0], np.bool_)
+    """Those of the triangles (T,3) that have a vertex where `keep` (V,) is not negative."""
+    out = np.empty_like(triangles)
+    count = 0
     for t in range(triangles.shape[0]):
-        out[t] = keep[triangles[t, 0]] >= 0 or keep[triangles[t, 1]] >= 0 or keep[triangles[t, 2]] >= 0
-    return out
+        if keep[triangles[t, 0]] >= 0 or keep[triangles[t, 1]] >= 0 or keep[triangles[t, 2]] >= 0:
+            for k in range(3):
+                out[count, k] = triangles[t, k]
+            count += 1
+    return out[:count]

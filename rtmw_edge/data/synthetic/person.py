@@ -13,7 +13,7 @@ from .colour import draw_iris, draw_skin
 from .complexion import Complexion, draw_complexion
 from .expression import draw_expression
 from .headwear import draw_headwear
-from .identity import Identity
+from .identity import BLOCK, Identity, draw_identities
 from .layout import GARMENT, HAIR, SKIN_PARTS, SKIRT, Figure
 from .limbs import Skeleton
 from .mesh import moved, shown_triangles, vertex_normals
@@ -48,14 +48,31 @@ class Actor:
         )
 
 
-def draw_actor(figure: Figure, identity: Identity, rng: np.random.Generator) -> Actor:
+@dataclass(frozen=True)
+class Character:
+    """What stays with a person whatever they wear and do: body, skin, hair."""
+
+    identity: Identity
+    skin: FloatArray
+    """(3,) BGR"""
+    look: Complexion
+
+
+def draw_characters(figure: Figure, rng: np.random.Generator, count: int = BLOCK) -> list[Character]:
+    """`count` new people."""
+    characters = []
+    for identity in draw_identities(figure.body, rng, count):
+        skin = draw_skin(rng, identity.darkness)
+        characters.append(Character(identity, skin, draw_complexion(figure.body, figure.layout, identity, skin, rng)))
+    return characters
+
+
+def draw_actor(figure: Figure, character: Character, rng: np.random.Generator) -> Actor:
     """One dressed person in a drawn pose, the feet (or whatever is lowest) on the ground z = 0."""
-    body, layout = figure.body, figure.layout
+    body, layout, identity, look = figure.body, figure.layout, character.identity, character.look
     skeleton = Skeleton(body, identity.heads.astype(np.float64), identity.tips.astype(np.float64))
     pose = draw_pose(skeleton, rng)
-    skin = draw_skin(rng, identity.darkness)
-    look = draw_complexion(body, layout, identity, skin, rng)
-    outfit = draw_outfit(layout, identity, pose, skin, rng)
+    outfit = draw_outfit(layout, identity, pose, character.skin, rng)
     hat = draw_headwear(layout, rng)
 
     rest = body.with_expression(identity.vertices, draw_expression(body.facial_names, rng)) + outfit.rest_offset
@@ -73,13 +90,15 @@ def draw_actor(figure: Figure, identity: Identity, rng: np.random.Generator) -> 
     triangles, kinds = _select(figure, outfit.draped, look.long_hair is not None, keep)
     normals = vertex_normals(vertices, triangles)
     offset = outfit.offset + (look.offset if hat is None else np.where(hat.covers > 0, hat.offset, look.offset))
-    vertices = vertices + normals * offset[:, None]
+    vertices += normals * offset[:, None]
     normals = vertex_normals(vertices, triangles)
-    keypoints = figure.keypoints(vertices, heads, outfit.shod)
 
     worn = np.concatenate([layout.garment, *([layout.hair] if look.long_hair is not None else [])])
     shown = np.concatenate([layout.skin[::11], worn[keep[worn] > 0][::5]])
-    ground = np.array([0, 0, vertices[shown, 2].min()], np.float32)
+    ground = vertices[shown, 2].min()
+    vertices[:, 2] -= ground
+    heads[:, 2] -= ground
+    keypoints = figure.keypoints(vertices, heads, outfit.shod)
     height = np.linalg.norm(identity.heads[body.bone["head"]] - identity.heads[body.bone["foot.L"]])
     scale = float(height / figure.height)
     colours = _dress_skin(figure, look, outfit)
@@ -111,8 +130,7 @@ def draw_actor(figure: Figure, identity: Identity, rng: np.random.Generator) -> 
         fold=np.float32(rng.uniform(0.1, 0.45)),
         cloth_lead=np.float32(0.012 * scale),
     )
-    actor = Actor(surface.with_solids(solids), keypoints, vertices[shown], scale, pose.kind)
-    return actor.moved(np.eye(3), -ground)
+    return Actor(surface.with_solids(solids), keypoints, vertices[shown], scale, pose.kind)
 
 
 def _select(figure: Figure, draped: bool, long_hair: bool, keep: FloatArray) -> tuple[np.ndarray, np.ndarray]:
@@ -123,10 +141,9 @@ def _select(figure: Figure, draped: bool, long_hair: bool, keep: FloatArray) -> 
         chosen.append((part[SKIRT], DRAPERY))
     if long_hair:
         chosen.append((part[HAIR], PAINTED))
-    triangles = np.concatenate([triangles for triangles, _ in chosen])
-    kinds = np.repeat([kind for _, kind in chosen], [len(t) for t, _ in chosen]).astype(np.uint8)
-    shown = shown_triangles(triangles, keep)
-    return triangles[shown], kinds[shown]
+    shown = [shown_triangles(triangles, keep) for triangles, _ in chosen]
+    kinds = [np.full(len(t), kind, np.uint8) for t, (_, kind) in zip(shown, chosen, strict=True)]
+    return np.concatenate(shown), np.concatenate(kinds)
 
 
 def _dress_skin(figure: Figure, look: Complexion, outfit: Outfit) -> FloatArray:

@@ -80,7 +80,7 @@ def draw_picture(
         shade(screen, actor.surface, light, shadow, samples.ids, own[0], _ZOOM, painted)
     _lay_over(image, painted)
 
-    if rng.random() < 0.25:
+    if rng.random() < 0.15:
         _occlude(rng, image, samples, background)
     limits = np.concatenate([np.maximum([0, 0], frame[:2]), np.minimum([width - 1, height - 1], frame[2:])])
     outside = _outside(size, frame)

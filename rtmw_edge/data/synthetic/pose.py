@@ -192,7 +192,7 @@ def _two_handed(rotations: NDArray[np.float64], skeleton: Skeleton, rng: np.rand
 def _draw_root(kind: str, rng: np.random.Generator) -> Matrix:
     """How the whole body leans; its turn about the vertical belongs to the scene."""
     if kind == "lie" or (kind == "wild" and rng.random() < 0.35):
-        lean = rng.uniform(1.2, 1.7) * rng.choice([-1.0, 1.0]) if kind == "lie" else rng.uniform(-1.7, 1.7)
+        lean = rng.uniform(1.2, 1.7) * rng.choice([-1.0, 1.0]) if kind == "lie" else rng.uniform(-0.9, 0.9)
         return about_x(lean) @ about_y(rng.normal(0, 0.5))
     if kind in ("lunge", "crouch", "ski"):
         return about_x(rng.uniform(-0.1, 0.3)) @ about_y(rng.normal(0, 0.1))

@@ -11,9 +11,8 @@ from .backdrop import Backdrops
 from .camera import draw_camera, draw_distance
 from .degrade import degrade
 from .framing import ASPECT, BOX_PADDING, draw_view, jittered, padded
-from .identity import Identity, draw_identities
 from .layout import load_figure
-from .person import Actor, draw_actor
+from .person import Actor, Character, draw_actor, draw_characters
 from .picture import Picture, draw_picture
 from .rotations import about_z
 from .sample import Sample
@@ -39,7 +38,7 @@ class Renderer:
         self._streams = Streams(split, seed)
         self._figure = load_figure()
         self._backdrops = Backdrops(self._streams, backgrounds)
-        self._identities: Pool[list[Identity]] = Pool(self._make_identities, width=1, pace=256, kept=4)
+        self._characters: Pool[list[Character]] = Pool(self._make_characters, width=1, pace=256, kept=4)
         self._bystanders: Pool[Actor] = Pool(self._make_bystander, width=24, pace=64, kept=40)
 
     def person(self, index: int, size: tuple[int, int] = PERSON_SIZE) -> Sample:
@@ -76,7 +75,7 @@ class Renderer:
 
     def _one(self, index: int, size: tuple[int, int], share: float) -> Sample:
         rng = self._streams.generator("person", index)
-        actor = self._draw_actor(index, rng, facing=0.62)
+        actor = self._draw_actor(index, rng, facing=0.75)
         middle = (actor.outline.max(0) + actor.outline.min(0)) / 2
         camera = draw_camera(rng, middle, draw_distance(rng))
         view = draw_view(rng, camera.project(actor.outline)[:, :2], camera.project(actor.keypoints)[:, :2])
@@ -85,7 +84,7 @@ class Renderer:
         target = np.concatenate([centre - window / 2, centre + window / 2])
         camera = camera.framed(padded(jittered(rng, view.box)), target)
         frame = view.frame * camera.focal + np.tile(camera.centre, 2)
-        others = self._draw_bystanders(index, rng) if rng.random() < 0.35 else []
+        others = self._draw_bystanders(index, rng) if rng.random() < 0.3 else []
         picture = draw_picture(rng, camera, size, [actor, *others], partial(self._backdrops.draw, index), frame)
         return self._finish(rng, picture, [actor])
 
@@ -100,8 +99,8 @@ class Renderer:
 
     def _draw_actor(self, index: int, rng: np.random.Generator, facing: float) -> Actor:
         """A new person at the origin; a share of `facing` looks roughly towards the camera."""
-        identities = self._identities.draw(index, rng)
-        actor = draw_actor(self._figure, identities[rng.integers(len(identities))], rng)
+        characters = self._characters.draw(index, rng)
+        actor = draw_actor(self._figure, characters[rng.integers(len(characters))], rng)
         yaw = rng.normal(0, 0.6) if rng.random() < facing else rng.uniform(-np.pi, np.pi)
         return actor.moved(about_z(yaw), np.zeros(3))
 
@@ -115,8 +114,8 @@ class Renderer:
             actors.append(self._bystanders.draw(index, rng).moved(about_z(rng.uniform(-np.pi, np.pi)), place))
         return actors
 
-    def _make_identities(self, entry: int) -> list[Identity]:
-        return draw_identities(self._figure.body, self._streams.generator("identity", entry))
+    def _make_characters(self, entry: int) -> list[Character]:
+        return draw_characters(self._figure, self._streams.generator("identity", entry))
 
     def _make_bystander(self, entry: int) -> Actor:
         rng = self._streams.generator("bystander", entry)

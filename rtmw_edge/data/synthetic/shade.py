@@ -66,10 +66,8 @@ def _pattern(x, y, z, pattern):  # type: ignore[no-untyped-def]
 
 @numba.njit(fastmath=True, cache=True)
 def _covered(ids, first, count, scale):  # type: ignore[no-untyped-def]
-    """The pixels (H,W) whose samples all belong to the surface; a scale of 1 has none to spare."""
+    """The pixels (H,W) whose samples all belong to the surface."""
     out = np.zeros((ids.shape[0] // scale, ids.shape[1] // scale), np.bool_)
-    if scale % 2 == 1:
-        return out
     for y in range(out.shape[0]):
         for x in range(out.shape[1]):
             whole = True
@@ -89,7 +87,7 @@ def shade(screen, surface, light, shadow, ids, first, scale, out):  # type: igno
     height, width = ids.shape
     triangles, normals, canonical, colours = surface.triangles, surface.normals, surface.canonical, surface.colours
     count, wrinkles = triangles.shape[0], surface.wrinkles
-    share = F(1) / F(scale * scale)
+    share, middle = F(1) / F(scale * scale), F(0.5) * F(scale - 1)
     inside = _covered(ids, first, count, scale)
     half = light.direction + light.eye
     half = half / (np.sqrt((half * half).sum()) + F(1e-6))
@@ -98,13 +96,13 @@ def shade(screen, surface, light, shadow, ids, first, scale, out):  # type: igno
             t = ids[y, x] - first
             if t < 0 or t >= count:
                 continue
-            weight = share
-            if inside[y // scale, x // scale]:
-                if (x + y) % 2 == 1:
-                    continue  # away from outlines every other sample will do
-                weight = F(2) * share
+            weight, px, py = share, F(x), F(y)
+            whole = inside[y // scale, x // scale]
+            if whole:  # away from outlines the middle of the pixel will do
+                if x % scale > 0 or y % scale > 0:
+                    continue
+                weight, px, py = F(1), px + middle, py + middle
             a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-            px, py = F(x), F(y)
             xa, ya, xb, yb, xc, yc = screen[a, 0], screen[a, 1], screen[b, 0], screen[b, 1], screen[c, 0], screen[c, 1]
             # Perspective-correct weights; their sign tells which side of the triangle is seen.
             wa = ((xb - px) * (yc - py) - (yb - py) * (xc - px)) / screen[a, 2]
@@ -114,6 +112,10 @@ def shade(screen, surface, light, shadow, ids, first, scale, out):  # type: igno
             back = total > 0
             total = F(1) / total
             wa, wb, wc = wa * total, wb * total, wc * total
+            if whole:  # the middle may lie just outside this sample's triangle
+                wa, wb, wc = max(F(0), wa), max(F(0), wb), max(F(0), wc)
+                total = F(1) / (wa + wb + wc)
+                wa, wb, wc = wa * total, wb * total, wc * total
             nx = wa * normals[a, 0] + wb * normals[b, 0] + wc * normals[c, 0]
             ny = wa * normals[a, 1] + wb * normals[b, 1] + wc * normals[c, 1]
             nz = wa * normals[a, 2] + wb * normals[b, 2] + wc * normals[c, 2]

@@ -10,7 +10,6 @@ import numpy as np
 from .body import FloatArray
 from .camera import Camera
 from .mesh import moved
-from .raster import rasterize
 from .rotations import cross, unit
 from .surface import Surface
 
@@ -38,6 +37,27 @@ def _to_map(points, origin, scale):  # type: ignore[no-untyped-def]
         points[i, 2] -= origin[2]
 
 
+@numba.njit(fastmath=True, cache=True)
+def _splat(points, triangles, keep, nearest):  # type: ignore[no-untyped-def]
+    """The nearest point of the surface per texel, as 1/depth: each triangle marks the texels around its middle.
+
+    The triangles of a person are about as large as three texels, so this leaves no holes, in half the time.
+    """
+    third = F(1) / F(3)
+    for t in range(triangles.shape[0]):
+        a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+        if keep[a] + keep[b] + keep[c] < 0:
+            continue
+        column = int((points[a, 0] + points[b, 0] + points[c, 0]) * third + F(0.5))
+        row = int((points[a, 1] + points[b, 1] + points[c, 1]) * third + F(0.5))
+        if column < 1 or row < 1 or column >= _SIDE - 1 or row >= _SIDE - 1:
+            continue
+        near = F(3) / (points[a, 2] + points[b, 2] + points[c, 2])
+        for y in range(row - 1, row + 2):
+            for x in range(column - 1, column + 2):
+                nearest[y, x] = max(nearest[y, x], near)
+
+
 NO_SHADOW = Shadow(np.zeros((2, 2), np.float32), np.eye(3, dtype=np.float32), np.full(3, 1e6, np.float32), F(1), F(0))
 """The shadow of nobody: the sun reaches everything."""
 
@@ -53,8 +73,8 @@ def cast_shadow(surface: Surface, direction: FloatArray, strength: float) -> Sha
     scale = F((_SIDE - 4) / max(high[0] - low[0], high[1] - low[1], 1e-3))
     origin = low - np.array([2 / scale, 2 / scale, 1], np.float32)
     _to_map(seen, origin, scale)
-    nearest, ids = np.zeros((_SIDE, _SIDE), np.float32), np.empty((_SIDE, _SIDE), np.int32)
-    rasterize(seen, surface, nearest, ids, 0)
+    nearest = np.zeros((_SIDE, _SIDE), np.float32)
+    _splat(seen, surface.triangles, surface.keep, nearest)
     return Shadow(nearest, rotation, origin.astype(np.float32), scale, F(strength))
 
 
