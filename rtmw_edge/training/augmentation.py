@@ -1,83 +1,304 @@
-"""From a rendered image to a training crop: box jitter, rotation, flip, colour, blur, dropout (numpy and OpenCV)."""
+"""From an annotated instance to a training crop: half body, box, rotation, flip, colour, blur, dropout (spec 4.4, 2.5).
+
+The order and the distributions are those of RTMW's two training stages. Three things differ on purpose. The official
+photometric distortion applies contrast twice or never; here it is once, before or after the HSV step. The official flip
+of RTMW3D leaves depth unpermuted, which gives every left joint of a mirrored person the depth of its right twin; here
+depth is permuted with x and y. Levels are rounded once, not truncated after every step. numpy and OpenCV only.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from statistics import NormalDist
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..crops import box_to_crop, warp_matrix
+from ..crops import PADDING, box_to_crop, warp_matrix
+from ..data.instances import Instance
+from ..errors import BadInputError
 from ..keypoints import FLIP
-from .recipe import Augmentation
+from ..simcc import LEFT_HIP, RIGHT_HIP, Z_RANGE
+
+UPPER, LOWER = slice(0, 11), slice(11, 23)
+"""The two halves of a body, feet with the lower one; face and hands belong to neither."""
+HALF_BODY_LABELLED, UPPER_LABELLED, LOWER_LABELLED = 9, 2, 3
+"""Labelled keypoints that a half-body crop needs: in all, in the upper half, in the lower half."""
+PREFER_UPPER = 0.7
+HALF_BODY_PADDING = 1.5
+PART_SCALE = (1.5, 2.0)
+"""How much further a face or hand set is zoomed out, beside a second padding, so that it is as small as in a person."""
+BLUR_SIZES = (3, 5, 7)
+UNKNOWN_DEPTH = 1.0
+"""What stands in z, in pixels, where the depth is not known; its weight is 0."""
+
+_PROBABILITIES = (
+    "flip", "half_body", "shift_probability", "rotation", "photometric", "hsv", "colour", "grey", "blur",
+    "median_blur", "dropout",
+)  # fmt: skip
 
 
-def augmented_crop(
+@dataclass(frozen=True)
+class Augmentation:
+    """Random changes of an image on its way to a crop; the defaults are light, for rendered people.
+
+    Probabilities, 0..1: `flip`; `half_body` (zoom on the upper or lower half, where enough is labelled); `rotation`;
+    `shift_probability`; `photometric` (brightness, contrast, saturation, hue and channel order, each in half of the
+    cases); `hsv` (the small jitter of RTMW3D); `colour` (ours: gain per channel, gamma, saturation, channel order);
+    `grey`; `blur` (mean) and `median_blur`, 3 to 7 pixels; `dropout` (one black box).
+
+    Sizes: `scale` bounds of the crop's size over the padded box's; `shift` in padded boxes and `rotation_degrees`, both
+    times a normal truncated at one standard deviation, as is the scale within its bounds; `dropout_size` bounds of the
+    box's sides over the crop's.
+
+    Raises:
+        BadInputError: a value is out of its range.
+    """
+
+    flip: float = 0.5
+    half_body: float = 0.0
+    rotation: float = 0.5
+    rotation_degrees: float = 40.0
+    scale: tuple[float, float] = (0.75, 1.3)
+    shift: float = 0.08
+    shift_probability: float = 1.0
+    photometric: float = 0.0
+    hsv: float = 0.0
+    colour: float = 0.8
+    grey: float = 0.05
+    blur: float = 0.1
+    median_blur: float = 0.0
+    dropout: float = 0.3
+    dropout_size: tuple[float, float] = (0.1, 0.35)
+
+    def __post_init__(self) -> None:
+        for name in _PROBABILITIES:
+            value = getattr(self, name)
+            if not 0 <= value <= 1:
+                raise BadInputError(f"The augmentation's {name} is {value}; a probability lies in 0..1.")
+        for name, limit in (("scale", 10.0), ("dropout_size", 1.0)):
+            bounds = getattr(self, name)
+            if len(bounds) != 2 or not 0 < bounds[0] <= bounds[1] <= limit:
+                raise BadInputError(
+                    f"The augmentation's {name} is {list(bounds)}; give two numbers, 0 < low <= high <= {limit:g}."
+                )
+        for name, limit in (("shift", 1.0), ("rotation_degrees", 180.0)):
+            value = getattr(self, name)
+            if not 0 <= value <= limit:
+                raise BadInputError(f"The augmentation's {name} is {value}; it lies in 0..{limit:g}.")
+
+    def second_stage(self) -> Augmentation:
+        """The same without shift, colour and dropout: the last epochs see people as they are; blur stays (spec 4.4)."""
+        return replace(
+            self, shift=0.0, shift_probability=0.0, photometric=0.0, hsv=0.0, colour=0.0, grey=0.0, dropout=0.0
+        )
+
+
+NONE = Augmentation(
+    flip=0.0, rotation=0.0, scale=(1.0, 1.0), shift=0.0, shift_probability=0.0, colour=0.0, grey=0.0, blur=0.0, dropout=0.0
+)  # fmt: skip
+"""No change at all: the crop that the runtime makes."""
+
+OFFICIAL = Augmentation(
+    flip=0.5, half_body=0.3, rotation=0.6, rotation_degrees=90.0, scale=(0.5, 1.5), shift=0.16, shift_probability=0.3,
+    photometric=1.0, colour=0.0, grey=0.0, blur=0.1, median_blur=0.1, dropout=0.5, dropout_size=(0.2, 0.4),
+)  # fmt: skip
+"""RTMW's first stage; its second is `OFFICIAL.second_stage()`."""
+
+OFFICIAL_3D = replace(OFFICIAL, scale=(0.6, 1.4), rotation_degrees=80.0, photometric=0.0, hsv=1.0, dropout=1.0)
+"""RTMW3D's first stage (spec 2.5)."""
+
+OFFICIAL_3D_STAGE_2 = replace(OFFICIAL_3D.second_stage(), scale=(0.5, 1.5), rotation_degrees=90.0)
+"""RTMW3D's second stage, which turns and scales more than its first."""
+
+
+def sample_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
+    """The random numbers of one sample: the same whichever worker or process draws them, and after a resume."""
+    return np.random.default_rng([seed, epoch, index])
+
+
+def augmented(
     image: NDArray[np.uint8],
-    keypoints: NDArray[np.float32],
-    box: NDArray[np.float32],
-    input_size: tuple[int, int],
+    instance: Instance,
+    input_size: tuple[int, ...],
     augmentation: Augmentation,
     rng: np.random.Generator,
-) -> tuple[NDArray[np.uint8], NDArray[np.float32], bool]:
-    """A random crop of `image` around `box`.
+    *,
+    hidden_weight: float = 1.0,
+) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
+    """A random crop around an instance, with its keypoints and their weights.
 
     Args:
-        image: (H, W, 3) uint8 BGR.
-        keypoints: (133, 2) in image pixels.
-        box: (4,) xyxy of the person.
-        input_size: (width, height) of the crop.
+        image: (H, W, 3) uint8 BGR, the instance's picture.
+        instance: one of a face or hand set (`whole` false) is zoomed out further (spec 4.4).
+        input_size: (width, height) of the crop in pixels, or (width, height, depth) for RTMW3D.
+        hidden_weight: weight of keypoints that are hidden; visible ones weigh 1, unlabelled ones 0.
 
     Returns:
-        crop (h, w, 3) uint8 BGR, keypoints (133, 2) in crop pixels, and whether it was mirrored (the keypoints are in
-        the order of the mirrored person already; visibility has to be permuted likewise).
+        crop (height, width, 3) uint8 BGR; points (133, 2 or 3) float32 in crop pixels, which may lie outside the crop;
+        weights (133, 2 or 3) float32 per axis. Depth is (z - z of the hips' middle) / Z_RANGE + 1 times depth / 2
+        (spec 2.2); its weight is 0 where the instance has none, and everywhere where a hip has none.
     """
-    width, height = input_size
-    a = augmentation
-    centers, scales = box_to_crop(box[None], input_size)
-    center, scale = centers[0].copy(), scales[0]
-    scale = scale * np.exp(rng.uniform(np.log(a.scale[0]), np.log(a.scale[1])))
-    center += rng.normal(0.0, a.shift, 2) * (box[2:] - box[:2])
-    rotation = float(np.clip(rng.normal(0.0, 0.5), -1, 1)) * a.rotation_degrees if rng.random() < a.rotation else 0.0
-    matrix = warp_matrix(center, scale, input_size, rotation)
+    width, height = input_size[:2]
+    mirrored = bool(rng.random() < augmentation.flip)
+    center, extent = _frame(instance, augmentation, rng)
+    rotation = 0.0
+    if rng.random() < augmentation.rotation:
+        rotation = augmentation.rotation_degrees * _truncated_normal(rng)
+    matrix = _crop_matrix(center, extent, (width, height), rotation, mirrored)
     crop = cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-    points = keypoints @ matrix[:, :2].T + matrix[:, 2]
-    mirrored = rng.random() < a.flip
+    axes = [instance.keypoints.astype(np.float64) @ matrix[:, :2].T + matrix[:, 2]]
+    weight = np.array([0.0, hidden_weight, 1.0], np.float32)[instance.visible]
+    weights = [weight, weight]
+    if len(input_size) == 3:
+        depth, known = _depth(instance, input_size[2])
+        axes.append(depth[:, None])
+        weights.append(weight * known)
+    points, per_axis = np.concatenate(axes, axis=1), np.stack(weights, axis=1)
     if mirrored:
-        crop = cv2.flip(crop, 1)
-        points = points[FLIP].copy()
-        points[:, 0] = width - 1 - points[:, 0]
-    return photometric(crop, a, rng), points.astype(np.float32), bool(mirrored)
+        points, per_axis = points[FLIP], per_axis[FLIP]
+    return photometric(crop, augmentation, rng), points.astype(np.float32), per_axis
 
 
-def photometric(crop: NDArray[Any], a: Augmentation, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Random contrast, brightness, colour cast, saturation, grey, channel order, blur and one dropped box."""
+def photometric(crop: NDArray[Any], augmentation: Augmentation, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """A crop (h, w, 3) uint8 BGR with other colours, blur and one box dropped, by chance; the argument stays as it is.
+
+    Of the three kinds of colour change all that have a probability may apply; recipes name one.
+    """
+    a = augmentation
+    if rng.random() < a.photometric:
+        crop = _distorted(crop, rng)
+    if rng.random() < a.hsv:
+        hue, saturation, value = (rng.uniform(-1, 1, 3) * (5, 30, 30) * rng.integers(0, 2, 3)).astype(int)
+        crop = _in_hsv(crop, hue, _LEVELS + saturation, _LEVELS + value)
     if rng.random() < a.colour:
-        gain = rng.uniform(0.6, 1.45) * rng.uniform(0.85, 1.15, 3)
-        shift = rng.uniform(-28, 28)
-        levels = np.arange(256, dtype=np.float32)[:, None] * gain + shift
-        if rng.random() < 0.3:
-            levels = 255 * np.clip(levels / 255, 0, 1) ** rng.uniform(0.6, 1.7)
-        crop = cv2.LUT(crop, np.clip(levels, 0, 255).astype(np.uint8)[None])
-        if rng.random() < 0.4:
-            hsv = cv2.cvtColor(crop, cv2.COLOR_BGR2HSV)
-            hue, saturation = int(rng.integers(-18, 19)), float(rng.uniform(0.3, 1.6))
-            table = np.stack(
-                [(np.arange(256) + hue) % 180, np.clip(np.arange(256) * saturation, 0, 255), np.arange(256)], axis=-1
-            )
-            crop = cv2.cvtColor(cv2.LUT(hsv, table.astype(np.uint8)[None]), cv2.COLOR_HSV2BGR)
-        if rng.random() < 0.15:
-            crop = np.ascontiguousarray(crop[..., rng.permutation(3)])
+        crop = _cast(crop, rng)
     if rng.random() < a.grey:
         crop = cv2.cvtColor(cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
     if rng.random() < a.blur:
-        size = int(rng.choice([3, 5]))
-        crop = cv2.medianBlur(crop, size) if rng.random() < 0.5 else cv2.blur(crop, (size, size))
+        size = int(rng.choice(BLUR_SIZES))
+        crop = cv2.blur(crop, (size, size))
+    if rng.random() < a.median_blur:
+        crop = cv2.medianBlur(crop, int(rng.choice(BLUR_SIZES)))
     if rng.random() < a.dropout:
         height, width = crop.shape[:2]
-        w, h = int(rng.uniform(0.1, 0.35) * width), int(rng.uniform(0.1, 0.35) * height)
-        x, y = int(rng.integers(0, width - w)), int(rng.integers(0, height - h))
+        h, w = (int(side * rng.uniform(*a.dropout_size)) for side in (height, width))
+        y, x = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
         crop = crop.copy()
-        crop[y : y + h, x : x + w] = rng.integers(0, 256, 3) if rng.random() < 0.5 else 0
+        crop[y : y + h, x : x + w] = 0
     return np.asarray(crop, dtype=np.uint8)
+
+
+def _truncated_normal(rng: np.random.Generator) -> float:
+    """A standard normal between -1 and 1, from exactly one uniform number."""
+    return float(_NORMAL.inv_cdf(rng.uniform(_NORMAL.cdf(-1.0), _NORMAL.cdf(1.0))))
+
+
+def _within(bounds: tuple[float, float], rng: np.random.Generator) -> float:
+    low, high = bounds
+    return (low + high) / 2 + (high - low) / 2 * _truncated_normal(rng)
+
+
+def _frame(
+    instance: Instance, a: Augmentation, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Centre (2,) and extent (2,) of what the crop shows, in image pixels, before its aspect is fixed."""
+    corners = instance.box.astype(np.float64).reshape(2, 2)
+    center, extent = corners.mean(axis=0), (corners[1] - corners[0]) * PADDING
+    if not instance.whole:
+        extent = extent * PADDING * _within(PART_SCALE, rng)
+    half = _half_body(instance, a, rng)
+    if half is not None:
+        center, extent = half
+    if rng.random() < a.shift_probability:
+        center = center + a.shift * extent * (_truncated_normal(rng), _truncated_normal(rng))
+    return center, extent * _within(a.scale, rng)
+
+
+def _half_body(
+    instance: Instance, a: Augmentation, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Mean and padded extent of the labelled keypoints of one half of the body; None to keep the box."""
+    labelled = instance.visible > 0
+    if rng.random() >= a.half_body or np.count_nonzero(labelled) < HALF_BODY_LABELLED:
+        return None
+    upper, lower = (instance.keypoints[half][labelled[half]].astype(np.float64) for half in (UPPER, LOWER))
+    prefer_upper = rng.random() < PREFER_UPPER
+    upper_enough, lower_enough = len(upper) >= UPPER_LABELLED, len(lower) >= LOWER_LABELLED
+    if not upper_enough and not lower_enough:
+        return None
+    chosen = upper if upper_enough and (prefer_upper or not lower_enough) else lower
+    extent = np.ptp(chosen, axis=0) * HALF_BODY_PADDING
+    return (chosen.mean(axis=0), extent) if extent.max() >= 1 else None
+
+
+def _crop_matrix(
+    center: NDArray[np.float64], extent: NDArray[np.float64], size: tuple[int, int], rotation: float, mirrored: bool
+) -> NDArray[np.float64]:
+    """The affine (2, 3) from the image to the crop; mirroring is in it, as if the image had been mirrored first."""
+    _, scales = box_to_crop(np.concatenate([center - extent / 2, center + extent / 2]), size, padding=1.0)
+    matrix = warp_matrix(center, scales[0], size, rotation)
+    if mirrored:
+        matrix[:, 0] = -matrix[:, 0]
+        matrix[:, 2] = np.array(size) / 2 - matrix[:, :2] @ center
+    return matrix
+
+
+def _depth(instance: Instance, pixels: int) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """Depth (133,) in pixels of the depth axis, and 1 where it is known; what is not in front of the camera is not."""
+    unknown = np.full(len(instance.keypoints), UNKNOWN_DEPTH), np.zeros(len(instance.keypoints), np.float32)
+    if instance.metres is None:
+        return unknown
+    z = instance.metres[:, 2].astype(np.float64)
+    known = np.isfinite(z) & (z > 0)
+    hips = [LEFT_HIP, RIGHT_HIP]
+    if not known[hips].all():
+        return unknown
+    relative = z - z[hips].mean()
+    return np.where(known, (relative / Z_RANGE + 1) * (pixels / 2), UNKNOWN_DEPTH), known.astype(np.float32)
+
+
+_NORMAL = NormalDist()
+_LEVELS = np.arange(256, dtype=np.float64)
+
+
+def _mapped(crop: NDArray[Any], levels: NDArray[np.float64]) -> NDArray[Any]:
+    """Every value of the crop replaced by levels (256,) or, per channel, (256, 3), rounded and clipped to 0..255."""
+    return np.asarray(cv2.LUT(crop, np.clip(np.rint(levels), 0, 255).astype(np.uint8)[None]))
+
+
+def _in_hsv(crop: NDArray[Any], hue: int, saturation: NDArray[np.float64], value: NDArray[np.float64]) -> NDArray[Any]:
+    """The crop with its hue turned (180 is once around) and its saturation and value mapped by levels (256,)."""
+    levels = np.stack([(_LEVELS + hue) % 180, saturation, value], axis=-1)
+    return np.asarray(cv2.cvtColor(_mapped(cv2.cvtColor(crop, cv2.COLOR_BGR2HSV), levels), cv2.COLOR_HSV2BGR))
+
+
+def _distorted(crop: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
+    """Brightness, contrast, saturation, hue and channel order, each in half of the cases (mmpose, spec 4.4)."""
+    brightness = rng.uniform(-32, 32) * rng.integers(2)
+    contrast = rng.uniform(0.5, 1.5) if rng.integers(2) else 1.0
+    late = bool(rng.integers(2))
+    mode = int(rng.integers(4))
+    bright = np.clip(_LEVELS + brightness, 0, 255)
+    crop = _mapped(crop, bright if late else bright * contrast)
+    if mode:
+        saturation = rng.uniform(0.5, 1.5) if mode & 1 else 1.0
+        hue = int(rng.integers(-18, 19)) if mode & 2 else 0
+        crop = _in_hsv(crop, hue, _LEVELS * saturation, _LEVELS)
+    if late and contrast != 1.0:
+        crop = _mapped(crop, _LEVELS * contrast)
+    return np.ascontiguousarray(crop[..., rng.permutation(3)]) if rng.integers(2) else crop
+
+
+def _cast(crop: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
+    """Our own change for rendered people, whose light is tamer than a photograph's: gains per channel, gamma, HSV."""
+    gain = rng.uniform(0.6, 1.45) * rng.uniform(0.85, 1.15, 3)
+    levels = _LEVELS[:, None] * gain + rng.uniform(-28, 28)
+    if rng.random() < 0.3:
+        levels = 255 * np.clip(levels / 255, 0, 1) ** rng.uniform(0.6, 1.7)
+    crop = _mapped(crop, levels)
+    if rng.random() < 0.4:
+        crop = _in_hsv(crop, int(rng.integers(-18, 19)), _LEVELS * rng.uniform(0.3, 1.6), _LEVELS)
+    return np.ascontiguousarray(crop[..., rng.permutation(3)]) if rng.random() < 0.15 else crop
