@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from ..evaluation import Evaluation
     from ..runtime import Runner
 
@@ -25,7 +27,7 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(help="Only the first images.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")] = None,
 ) -> None:
-    """Body, foot, face, hand and whole-body AP and AR by the COCO-WholeBody protocol, and PCK."""
+    """Body, foot, face, hand and whole-body AP and AR by the COCO-WholeBody protocol, PCK, and MPJPE of 3D variants."""
     import json
     from dataclasses import asdict
 
@@ -53,7 +55,7 @@ def evaluate(
             on_progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
         runs = asdict(runner.describe())
-    _print_table(model, result)
+    _print_tables(model, result)
     if json_file:
         with atomic_write(json_file) as temporary:
             document = {"model": model, **result.to_dict(), "runs": runs}
@@ -77,7 +79,7 @@ def _open(model: str, weights: Path | None, device: str, threads: int | None) ->
     return torch_runner(variant_named(model).name, weights=weights, device=device, threads=threads)
 
 
-def _print_table(model: str, result: Evaluation) -> None:
+def _print_tables(model: str, result: Evaluation) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -98,3 +100,24 @@ def _print_table(model: str, result: Evaluation) -> None:
             figures.append(result.pck[part])
         table.add_row(part.replace("_", " "), *(percent(figure) for figure in figures))
     Console().print(table)
+    if result.mpjpe:
+        Console().print(_errors(result))
+
+
+def _errors(result: Evaluation) -> Table:
+    from rich.table import Table
+
+    table = Table(
+        title="Distance from the 3D labels (MPJPE), with the labelled camera and depth of the hips",
+        title_justify="left",
+    )
+    table.add_column("part, mm")
+    for name in ("plain", "hips aligned", "nose or wrist aligned", "Procrustes"):
+        table.add_column(name, justify="right")
+    for part, errors in result.mpjpe.items():
+        figures = (errors.plain, errors.root, errors.part_root, errors.procrustes)
+        shown = ["-" if figure < 0 else f"{figure:.1f}" for figure in figures]
+        if part in ("body", "whole"):
+            shown[2] = ""  # their own root is the hips
+        table.add_row(part.replace("_", " "), *shown)
+    return table

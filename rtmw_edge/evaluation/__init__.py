@@ -1,4 +1,4 @@
-"""How good a runner is: whole-body AP and AR per part by the COCO-WholeBody protocol, PCK, and calibrated scores.
+"""How good a runner is: whole-body AP and AR per part, PCK, MPJPE in 3D, and calibrated scores.
 
 >>> from rtmw_edge.evaluation import evaluate, open_dataset
 >>> evaluate(runner, open_dataset("synthetic:val:100")).parts["left_hand"].ap      # doctest: +SKIP
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from .datasets import Dataset, Detections, open_dataset, read_detections
 from .evaluate import Evaluation, evaluate
+from .mpjpe import JointErrors, Mpjpe
 from .whole_body_ap import EVALUATED_PARTS, Report, Scores, whole_body_ap
 
 __all__ = [
@@ -15,6 +16,8 @@ __all__ = [
     "Dataset",
     "Detections",
     "Evaluation",
+    "JointErrors",
+    "Mpjpe",
     "Report",
     "Scores",
     "evaluate",

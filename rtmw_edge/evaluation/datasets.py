@@ -26,12 +26,22 @@ DEFAULT_SYNTHETIC = 500
 
 
 @dataclass(frozen=True, eq=False)
+class Labels3D:
+    """Where the people of an image are: metres (G,133,3) in the camera's frame, not finite where unknown, and the
+    intrinsic matrix (3,3) of that camera in pixels of the image."""
+
+    metres: NDArray[np.floating]
+    camera: NDArray[np.floating]
+
+
+@dataclass(frozen=True, eq=False)
 class Item:
-    """One image (H,W,3) BGR with its labelled people."""
+    """One image (H,W,3) BGR with its labelled people, and their places in a 3D data set."""
 
     image_id: int
     image: NDArray[np.uint8]
     people: People
+    labels_3d: Labels3D | None = None
 
 
 class Dataset(ABC):
@@ -100,7 +110,8 @@ class SyntheticPeople(Dataset):
                     np.array([person.area], np.float64),
                     np.zeros(1, bool),
                 )
-                self._items.append(Item(index, sample.image, people))
+                labels_3d = Labels3D(person.keypoints_3d[None], sample.camera)
+                self._items.append(Item(index, sample.image, people, labels_3d))
             yield self._items[index]
 
 
