@@ -97,6 +97,6 @@ def read_instance(
     if len(instances) == 0:
         raise BadInputError(f"The set '{instances.name}' is empty: there is no instance {index} to read.")
     raise BadInputError(
-        f"{step + 1} images in a row of '{instances.name}' cannot be read, the last because: {problem} "
+        f"None of {step + 1} images in a row of '{instances.name}' can be read, the last because: {problem} "
         "Run `rtmw-edge data check` on the configuration."
     )

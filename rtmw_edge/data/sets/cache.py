@@ -1,0 +1,88 @@
+"""Opened sets kept as .npy files: parsed once, mapped into memory by every process of a run.
+
+COCO-WholeBody's annotations are a gigabyte of JSON: a minute and ten gigabytes of memory, for each of eight ranks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...files import reported_disk_errors
+from .mapping import mapping_of
+from .table import AnnotatedSet
+
+if TYPE_CHECKING:
+    from .config import SetConfig
+
+VERSION = 1
+"""Changes whenever a reader would give another table for the same files."""
+FACTS = "set.json"
+"""What is not an array; a folder that has it is complete."""
+ARRAYS = ("paths", "ends", "image", "boxes", "target", "points", "visible", "metres", "cameras")
+
+
+def cached(
+    folder: Path | None, config: SetConfig, files: Sequence[Path], read: Callable[[], AnnotatedSet]
+) -> AnnotatedSet:
+    """What `read` gives, kept in `folder` under a name made of the configuration and of the files' sizes and dates.
+
+    Without a folder, or without one of the files, nothing is kept. Raises what `read` raises, and BadInputError when
+    the folder cannot be written.
+    """
+    if folder is None or not all(path.is_file() for path in files):
+        return read()
+    place = folder / f"{config.name}-{_key(config, files)}"
+    if not (place / FACTS).is_file():
+        _write(read(), place)
+    return _load(place)
+
+
+def _key(config: SetConfig, files: Sequence[Path]) -> str:
+    mapping = mapping_of(config.kind)
+    facts = [VERSION, dataclasses.asdict(config), mapping.source.tolist(), mapping.target.tolist()]
+    stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    return hashlib.sha256(json.dumps([facts, stats], default=str).encode()).hexdigest()[:16]
+
+
+def _write(table: AnnotatedSet, place: Path) -> None:
+    """Written beside and renamed, so that ranks that do the same at the same time find a complete folder or none."""
+    with reported_disk_errors(place):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        stage = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
+        try:
+            for name in ARRAYS:
+                array = getattr(table, name)
+                if array is not None:
+                    np.save(stage / f"{name}.npy", array)
+            facts = {"name": table.name, "whole": table.whole, "folder": str(table.folder)}
+            (stage / FACTS).write_text(json.dumps({**facts, "skipped": dict(table.skipped)}, indent=1) + "\n")
+            os.chmod(stage, 0o755)
+            try:
+                os.rename(stage, place)
+            except OSError:
+                if not (place / FACTS).is_file():
+                    raise
+        finally:
+            shutil.rmtree(stage, ignore_errors=True)
+
+
+def _load(place: Path) -> AnnotatedSet:
+    facts = json.loads((place / FACTS).read_text())
+    arrays = {name: np.load(path, mmap_mode="r") for name in ARRAYS if (path := place / f"{name}.npy").is_file()}
+    return AnnotatedSet(
+        **{**dict.fromkeys(ARRAYS), **arrays},
+        name=facts["name"],
+        whole=facts["whole"],
+        folder=Path(facts["folder"]),
+        skipped=facts["skipped"],
+    )

@@ -1,0 +1,87 @@
+"""What is missing or broken in a configuration's sets, found before hours of training are spent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ...crops import read_image
+from ...errors import BadInputError
+from .config import DataConfig, SetConfig, open_set
+
+THREADS = 16
+"""Files are looked for by this many threads: on a network disk each look is a wait."""
+EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class SetReport:
+    """What was found in one set.
+
+    Attributes:
+        problem: why the set cannot be opened; None when it can.
+        skipped: annotations left out, by reason; normal for crowds and people without keypoints.
+        missing: how many image files are not there. broken: how many of the `decoded` cannot be read.
+        examples: the first few of those files, each with its problem.
+    """
+
+    name: str
+    kind: str
+    problem: str | None = None
+    instances: int = 0
+    images: int = 0
+    skipped: Mapping[str, int] | None = None
+    missing: int = 0
+    decoded: int = 0
+    broken: int = 0
+    examples: tuple[str, ...] = ()
+
+    @property
+    def good(self) -> bool:
+        """Nothing is missing and nothing is broken."""
+        return self.problem is None and not self.missing and not self.broken
+
+
+def check_sets(config: DataConfig, decode: int | None) -> Iterable[SetReport]:
+    """A report a set, in turn. `decode`: how many images of each to read in full, spread evenly; None for all."""
+    return (check_set(entry, config.cache, decode) for entry in config.sets)
+
+
+def check_set(config: SetConfig, cache: Path | None, decode: int | None) -> SetReport:
+    """Opens the set, looks for every image file, and reads `decode` of those that are there."""
+    try:
+        table = open_set(config, cache)
+    except BadInputError as error:
+        return SetReport(config.name, config.kind, str(error))
+    paths = [table.path(image) for image in range(table.images)]
+    with ThreadPoolExecutor(THREADS) as pool:
+        there = list(pool.map(Path.is_file, paths))
+        missing = [path for path, found in zip(paths, there, strict=True) if not found]
+        present = [path for path, found in zip(paths, there, strict=True) if found]
+        count = len(present) if decode is None else min(decode, len(present))
+        chosen = [present[i] for i in np.linspace(0, len(present) - 1, count).astype(int)] if count else []
+        broken = [problem for problem in pool.map(_problem, chosen) if problem is not None]
+    examples = [f"There is no image {path}." for path in missing[:EXAMPLES]] + broken[:EXAMPLES]
+    return SetReport(
+        config.name,
+        config.kind,
+        instances=len(table),
+        images=table.images,
+        skipped=table.skipped,
+        missing=len(missing),
+        decoded=len(chosen),
+        broken=len(broken),
+        examples=tuple(examples),
+    )
+
+
+def _problem(path: Path) -> str | None:
+    try:
+        read_image(path)
+    except BadInputError as error:
+        return str(error)
+    return None

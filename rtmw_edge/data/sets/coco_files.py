@@ -1,0 +1,117 @@
+"""Annotation files in the style of COCO: `images` with file names, `annotations` with boxes and keypoints.
+
+Fourteen of the sixteen sets come so, with differences that `CocoStyle` names. Sources: the sets' official files as
+mmpose prepares them (docs/data.md), and its readers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import BadInputError
+from .table import Collector, Skip
+
+SCALE_PIXELS = 200.0
+"""A `scale` of 1 in the face sets' and MPII's annotations is a box of 200 pixels."""
+
+Annotation = dict[str, Any]
+Image = dict[str, Any]
+
+
+def read_json(path: Path) -> Any:
+    """The JSON document in a file; BadInputError says which file and what is wrong with it."""
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise BadInputError(f"There is no annotation file {path}: check `root` and `annotations`.") from None
+    except OSError as error:
+        raise BadInputError(f"Cannot read the annotations {path}: {error.strerror}.") from None
+    except (ValueError, RecursionError) as error:
+        raise BadInputError(f"The annotations {path} are not JSON ({error}): download them again.") from None
+
+
+def read_coco(path: Path, collector: Collector) -> Iterator[tuple[Annotation, Image]]:
+    """Annotations with their images, in the file's order; crowds, and annotations of no listed image, are counted."""
+    document = read_json(path)
+    if not isinstance(document, dict) or not all(isinstance(document.get(k), list) for k in ("images", "annotations")):
+        raise BadInputError(f"{path} is no COCO annotation file: it needs the lists 'images' and 'annotations'.")
+    images = {image["id"]: image for image in document["images"] if isinstance(image, dict) and "id" in image}
+    for annotation in document["annotations"]:
+        if not isinstance(annotation, dict):
+            collector.skip(Skip.MALFORMED)
+        elif annotation.get("iscrowd"):
+            collector.skip(Skip.CROWD)
+        elif annotation.get("image_id") not in images:
+            collector.skip(Skip.IMAGE)
+        else:
+            yield annotation, images[annotation["image_id"]]
+
+
+@dataclass(frozen=True)
+class CocoStyle:
+    """How the annotations of one set differ from COCO's.
+
+    Attributes:
+        fields: the keys that hold x, y, flag in turn, one after another.
+        hidden: of the first `hidden` joints the flag 1 means hidden; of all others any flag above 0 means labelled.
+        origin: the coordinate of the first pixel's centre; 1 in Matlab's files.
+        centred: the box is `center` and `scale`, not `bbox`.
+        prefix: what every file name begins with, and is left out.
+        by_id: every n-th image is chosen by its id, not by its place in the file.
+    """
+
+    fields: tuple[str, ...] = ("keypoints",)
+    hidden: int = 0
+    origin: float = 0.0
+    centred: bool = False
+    prefix: str = ""
+    by_id: bool = False
+
+    def __call__(self, path: Path, collector: Collector, every: int) -> None:
+        """Read one annotation file into the collector, keeping every n-th image."""
+        order: dict[Any, int] = {}
+        for annotation, image in read_coco(path, collector):
+            place = order.setdefault(image["id"], len(order))
+            if (image["id"] if self.by_id else place) % every:
+                continue
+            try:
+                triples = np.array(list(chain.from_iterable(annotation[name] for name in self.fields)), np.float64)
+                triples = triples.reshape(collector.mapping.joints, 3)
+                box = self._box(annotation)
+                name = str(image["file_name"]).removeprefix(self.prefix)
+                size = float(image["width"]), float(image["height"])
+            except (KeyError, TypeError, ValueError, OverflowError):
+                collector.skip(Skip.MALFORMED)
+                continue
+            collector.add(name, box, triples[:, :2] - self.origin, self._visible(triples[:, 2]), size)
+
+    def _visible(self, flags: NDArray[np.float64]) -> NDArray[np.uint8]:
+        visible = np.where(flags > 0, 2, 0).astype(np.uint8)
+        visible[: self.hidden][flags[: self.hidden] == 1] = 1
+        return visible
+
+    def _box(self, annotation: Annotation) -> NDArray[np.float64]:
+        if self.centred:
+            return centred_box(annotation["center"], float(annotation["scale"])) - self.origin
+        return corners(annotation["bbox"]) - self.origin
+
+
+def corners(bbox: Any) -> NDArray[np.float64]:
+    """x0, y0, x1, y1 of COCO's x, y, width, height; ValueError when it is no such thing."""
+    x, y, width, height = (float(value) for value in bbox)
+    return np.array([x, y, x + width, y + height])
+
+
+def centred_box(center: Any, scale: float) -> NDArray[np.float64]:
+    """x0, y0, x1, y1 of the square of 200 * scale pixels about a centre."""
+    x, y = (float(value) for value in center)
+    half = scale * SCALE_PIXELS / 2
+    return np.array([x - half, y - half, x + half, y + half])

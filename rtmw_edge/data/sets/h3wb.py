@@ -1,0 +1,70 @@
+"""H3WB: Human3.6M with 133 keypoints in 3D; h3wb_train_bbox.npz and the frames of the videos (spec 2.5)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import BadInputError
+from .object_arrays import load_objects
+from .table import Collector, Skip
+
+SUBJECTS = ("S1", "S5", "S6", "S7", "S8")
+TRAIN_SUBJECTS = ("S1", "S5", "S6")
+"""RTMW3D trains on these and validates on S7."""
+CAMERAS = ("54138969", "55011271", "58860488", "60457274")
+PIXELS = 1000.0
+"""The file gives intrinsics in pixels / 1000; Human3.6M's images are about 1000 wide."""
+MILLIMETRES = 1000.0
+
+
+def read_h3wb(path: Path, collector: Collector, every: int, frames: str, subjects: tuple[str, ...]) -> None:
+    """Read h3wb_train_bbox.npz into the collector, keeping every n-th frame.
+
+    `frames` is the pattern of a frame's file with {subject}, {action}, {camera} and {frame}. Raises BadInputError for a
+    damaged file, a pickle that holds more than data, or a subject that the file lacks.
+    """
+    people, metadata, boxes = load_objects(path, ("train_data", "metadata", "bbox"))
+    if not all(isinstance(part, dict) for part in (people, metadata, boxes)):
+        raise BadInputError(f"{path} is not H3WB's h3wb_train_bbox.npz: its parts must be dictionaries.")
+    for subject in subjects:
+        if subject not in people or subject not in metadata:
+            raise BadInputError(f"{path} has no subject {subject}; it has {', '.join(map(str, people))}.")
+        for action, views in people[subject].items():
+            for camera in CAMERAS:
+                if camera not in views:
+                    continue
+                try:
+                    intrinsics = _intrinsics(metadata[subject][camera])
+                    rows = list(_frames(views, camera))[::every]
+                except (KeyError, TypeError, ValueError, AttributeError):
+                    collector.skip(Skip.MALFORMED)
+                    continue
+                for frame, points, millimetres in rows:
+                    box = boxes.get((subject, action, camera, frame))
+                    if not isinstance(box, dict):
+                        collector.skip(Skip.BOX)
+                        continue
+                    collector.add(
+                        frames.format(subject=subject, action=action, camera=camera, frame=frame),
+                        [float(box.get(side, np.nan)) for side in ("x_min", "y_min", "x_max", "y_max")],
+                        points,
+                        np.full(collector.mapping.joints, 2, np.uint8),
+                        metres=millimetres / MILLIMETRES,
+                        camera=intrinsics,
+                    )
+
+
+def _intrinsics(camera: dict[str, Any]) -> NDArray[np.float64]:
+    """fx, fy, cx, cy in pixels. The lens's distortion is left out, as in RTMW3D."""
+    matrix = np.asarray(camera["K"], np.float64).reshape(-1, 3)[:2]
+    return np.array([matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2]]) * PIXELS
+
+
+def _frames(views: dict[str, Any], camera: str) -> Iterator[tuple[int, NDArray[Any], NDArray[Any]]]:
+    numbers = np.asarray(views["frame_id"]).ravel().tolist()
+    yield from zip(numbers, views[camera]["pose_2d"], views[camera]["camera_3d"], strict=True)

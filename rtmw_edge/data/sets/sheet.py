@@ -1,0 +1,49 @@
+"""Tiles of instances with room around their boxes and their labels as dots, to look at."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..instances import Instance
+
+MARGIN = 1.4
+"""A tile shows this many times the box, so that labels outside of it are seen."""
+COLOURS = {1: (60, 60, 235), 2: (60, 220, 60)}
+"""BGR of a hidden keypoint and of a visible one."""
+DOT = 1 / 180
+"""Radius of a dot, in tiles."""
+
+
+def tile(picture: NDArray[np.uint8], instance: Instance, size: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """The instance's surroundings as (size, size, 3), and its keypoints (133, 2) in pixels of that tile."""
+    x0, y0, x1, y1 = instance.box.astype(np.float64)
+    zoom = size / (MARGIN * max(x1 - x0, y1 - y0))
+    middle = np.array([x0 + x1, y0 + y1]) / 2
+    shift = (size - 1) / 2 - zoom * middle
+    matrix = np.array([[zoom, 0, shift[0]], [0, zoom, shift[1]]])
+    drawn = cv2.warpAffine(picture, matrix, (size, size), flags=cv2.INTER_LINEAR, borderValue=(60, 60, 60))
+    return np.asarray(drawn, np.uint8), (instance.keypoints * zoom + shift).astype(np.float32)
+
+
+def mark(view: NDArray[np.uint8], keypoints: NDArray[np.float32], visible: NDArray[np.uint8]) -> None:
+    """Draw a dot on every labelled keypoint (133, 2) of a tile, in place: green visible, red hidden."""
+    radius = max(1, round(view.shape[0] * DOT))
+    for (x, y), seen in zip(keypoints.tolist(), visible.tolist(), strict=True):
+        if seen:
+            cv2.circle(view, (round(x), round(y)), radius, COLOURS[seen], -1, cv2.LINE_AA)
+
+
+def contact_sheet(tiles: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Square tiles of one size side by side, in about as many rows as columns."""
+    size = tiles[0].shape[0]
+    columns = math.ceil(math.sqrt(len(tiles)))
+    sheet = np.zeros((math.ceil(len(tiles) / columns) * size, columns * size, 3), np.uint8)
+    for place, picture in enumerate(tiles):
+        y, x = place // columns * size, place % columns * size
+        sheet[y : y + size, x : x + size] = picture
+    return sheet

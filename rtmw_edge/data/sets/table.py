@@ -1,0 +1,177 @@
+"""AnnotatedSet: all instances of one set in a few arrays; Collector: builds it, counting what it has to leave out.
+
+A set of a million people is held in arrays, not in objects, so that worker processes share its memory.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping as Dictionary
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ...errors import BadInputError
+from ...keypoints import NUM_KEYPOINTS
+from ..instances import Instance
+from .mapping import Mapping
+
+HIPS = [11, 12]
+
+
+class Skip(str, Enum):
+    """Why an annotation is not an instance."""
+
+    CROWD = "crowd"
+    UNLABELLED = "no keypoint labelled"
+    BOX = "bad box"
+    KEYPOINTS = "keypoint not finite"
+    IMAGE = "image not listed"
+    MALFORMED = "malformed"
+
+
+@dataclass(frozen=True, eq=False)
+class AnnotatedSet:
+    """An InstanceSet of N instances with J joints each, on P images. `skipped` counts annotations left out, by reason.
+
+    Attributes:
+        folder: of the images. paths: (bytes,) uint8, all file names below it; ends: (P,) where each of them ends.
+        image: (N,) which image. boxes: (N, 4) xyxy pixels. target: (J,) which of the 133 each joint is.
+        points: (N, J, 2) pixels. visible: (N, J) 0, 1 or 2. metres: (N, J, 3). cameras: (N, 4) fx, fy, cx, cy pixels.
+    """
+
+    name: str
+    whole: bool
+    folder: Path
+    paths: NDArray[np.uint8]
+    ends: NDArray[np.int64]
+    image: NDArray[np.int32]
+    boxes: NDArray[np.float32]
+    target: NDArray[np.int64]
+    points: NDArray[np.float32]
+    visible: NDArray[np.uint8]
+    metres: NDArray[np.float32] | None
+    cameras: NDArray[np.float32] | None
+    skipped: Dictionary[str, int]
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    @property
+    def images(self) -> int:
+        """How many different images the instances are on."""
+        return len(self.ends)
+
+    def path(self, image: int) -> Path:
+        """The file of an image, 0 to `images` - 1."""
+        start = self.ends[image - 1] if image else 0
+        return self.folder / self.paths[start : self.ends[image]].tobytes().decode()
+
+    def __getitem__(self, index: int) -> Instance:
+        if not 0 <= index < len(self):
+            raise IndexError(f"instance {index} of {len(self)} in '{self.name}'")
+        keypoints = np.zeros((NUM_KEYPOINTS, 2), np.float32)
+        visible = np.zeros(NUM_KEYPOINTS, np.uint8)
+        keypoints[self.target], visible[self.target] = self.points[index], self.visible[index]
+        metres = camera = None
+        if self.metres is not None:
+            metres = np.zeros((NUM_KEYPOINTS, 3), np.float32)
+            metres[self.target] = self.metres[index]
+        if self.cameras is not None:
+            fx, fy, cx, cy = self.cameras[index]
+            camera = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], np.float32)
+        return Instance(
+            image=self.path(int(self.image[index])),
+            box=np.array(self.boxes[index]),
+            keypoints=keypoints,
+            visible=visible,
+            metres=metres,
+            camera=camera,
+            source=self.name,
+            whole=self.whole,
+        )
+
+
+class Collector:
+    """Gathers the annotations of one set, joint by joint as the set has them, and keeps count of the bad ones."""
+
+    def __init__(self, mapping: Mapping) -> None:
+        self.mapping = mapping
+        self.skipped: Counter[str] = Counter()
+        self._images: dict[str, int] = {}
+        self._rows: list[tuple[int, NDArray[np.float32], NDArray[np.float32], NDArray[np.uint8]]] = []
+        self._depth: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
+
+    def skip(self, reason: Skip) -> None:
+        """Count one annotation that is left out."""
+        self.skipped[reason.value] += 1
+
+    def add(
+        self,
+        image: str,
+        box: ArrayLike,
+        points: ArrayLike,
+        visible: ArrayLike,
+        size: tuple[float, float] | None = None,
+        metres: ArrayLike | None = None,
+        camera: ArrayLike | None = None,
+    ) -> None:
+        """One annotation: box (4,) xyxy, points (joints, 2), visible (joints,) 0 to 2, metres (joints, 3), camera (4,).
+
+        The box is clipped to `size` (width, height) as spec 3.1 does. An annotation that is no good is counted.
+        """
+        shapes = np.shape(box), np.shape(points), np.shape(visible)
+        joints = self.mapping.joints
+        if shapes != ((4,), (joints, 2), (joints,)):
+            return self.skip(Skip.MALFORMED)
+        corners = np.asarray(box, np.float32)
+        if size is not None:
+            corners = corners.clip(0, np.tile(np.asarray(size, np.float32) - 1, 2))
+        if not np.isfinite(corners).all() or (corners[2:] <= corners[:2]).any():
+            return self.skip(Skip.BOX)
+        chosen = self.mapping.source
+        where = np.asarray(points, np.float32)[chosen]
+        seen = np.asarray(visible, np.uint8)[chosen]
+        where[seen == 0] = 0
+        if not seen.any():
+            return self.skip(Skip.UNLABELLED)
+        if not np.isfinite(where).all():
+            return self.skip(Skip.KEYPOINTS)
+        if metres is not None and camera is not None:
+            depth = np.asarray(metres, np.float32)[chosen]
+            kept = (seen > 0) | np.isin(self.mapping.target, HIPS)
+            depth[~kept] = 0
+            if not np.isfinite(depth).all() or not np.isfinite(np.asarray(camera, np.float32)).all():
+                return self.skip(Skip.KEYPOINTS)
+            self._depth.append((depth, np.asarray(camera, np.float32)))
+        number = self._images.setdefault(image.lstrip("/"), len(self._images))
+        self._rows.append((number, corners, where, seen))
+
+    def table(self, name: str, folder: Path, whole: bool) -> AnnotatedSet:
+        """The set; BadInputError when not one annotation was usable."""
+        if not self._rows:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(self.skipped.items()))
+            raise BadInputError(
+                f"The set '{name}' has no usable annotation ({reasons or 'the file is empty'}): check that its "
+                f"annotation file is of this kind, with {self.mapping.joints} keypoints an instance."
+            )
+        image, boxes, points, visible = zip(*self._rows, strict=True)
+        encoded = [path.encode() for path in self._images]
+        return AnnotatedSet(
+            name=name,
+            whole=whole,
+            folder=folder,
+            paths=np.frombuffer(b"".join(encoded), np.uint8),
+            ends=np.cumsum([len(path) for path in encoded], dtype=np.int64),
+            image=np.array(image, np.int32),
+            boxes=np.stack(boxes),
+            target=self.mapping.target,
+            points=np.stack(points),
+            visible=np.stack(visible),
+            metres=np.stack([depth for depth, _ in self._depth]) if self._depth else None,
+            cameras=np.stack([camera for _, camera in self._depth]) if self._depth else None,
+            skipped=dict(self.skipped),
+        )
