@@ -97,7 +97,8 @@ class Augmentation:
 
 
 NONE = Augmentation(
-    flip=0.0, rotation=0.0, scale=(1.0, 1.0), shift=0.0, shift_probability=0.0, colour=0.0, grey=0.0, blur=0.0, dropout=0.0
+    flip=0.0, rotation=0.0, scale=(1.0, 1.0), shift=0.0, shift_probability=0.0,
+    colour=0.0, grey=0.0, blur=0.0, dropout=0.0,
 )  # fmt: skip
 """No change at all: the crop that the runtime makes."""
 
