@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 def evaluate(
     model: Annotated[str, typer.Argument(help="A bundle, 'builtin', or a variant (run by PyTorch, the reference).")],
-    data: Annotated[str, typer.Option(help="synthetic:val[:N] or coco:ANNOTATIONS:IMAGES.")] = "synthetic:val",
+    data: Annotated[
+        str, typer.Option(help="synthetic:val[:N], coco:ANNOTATIONS:IMAGES or h3wb:FILE[:ROOT].")
+    ] = "synthetic:val",
     weights: Annotated[Path | None, typer.Option(help="Weights of the variant.")] = None,
     detections: Annotated[Path | None, typer.Option(help="Detected person boxes, a COCO result file.")] = None,
     flip: Annotated[

@@ -1,6 +1,7 @@
-"""What to evaluate on: rendered people, or a COCO-WholeBody annotation file with its images.
+"""What to evaluate on: rendered people, a COCO-WholeBody annotation file with its images, or H3WB in 3D.
 
-A dataset is named by a text: "synthetic:val", "synthetic:val:100", "coco:ANNOTATIONS:IMAGES".
+A dataset is named by a text: "synthetic:val", "synthetic:val:100", "coco:ANNOTATIONS:IMAGES", "h3wb:FILE",
+"h3wb:FILE:ROOT", "h3wb:FILE:ROOT:S5,S6".
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..crops import read_image
+from ..data.instances import Instance, InstanceSet
 from ..errors import BadInputError, unknown
 from ..keypoints import NUM_KEYPOINTS
 from ..poses import COCO_FIELDS
 from .whole_body_ap import People
 
 DEFAULT_SYNTHETIC = 500
+H3WB_SUBJECT = "S7"
+"""The subject of H3WB's public file that RTMW3D validates on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +72,9 @@ def open_dataset(text: str, limit: int | None = None) -> Dataset:
         if not annotations or not images:
             raise BadInputError(f"Cannot read the data set '{text}': write coco:ANNOTATIONS.json:IMAGE_FOLDER.")
         return CocoWholeBody(Path(annotations), Path(images), limit)
-    raise unknown("data set", kind, ["synthetic", "coco"])
+    if kind == "h3wb":
+        return _open_h3wb(text, rest, limit)
+    raise unknown("data set", kind, ["synthetic", "coco", "h3wb"])
 
 
 def _open_synthetic(text: str, rest: str, limit: int | None) -> Dataset:
@@ -79,6 +85,22 @@ def _open_synthetic(text: str, rest: str, limit: int | None) -> Dataset:
         raise BadInputError(f"Cannot read the data set '{text}': write synthetic:val or synthetic:val:100.")
     people = int(count) if count else DEFAULT_SYNTHETIC
     return SyntheticPeople(min(people, limit) if limit else people)
+
+
+def _open_h3wb(text: str, rest: str, limit: int | None) -> Dataset:
+    from ..data.sets import SetConfig, open_set
+
+    file, _, place = rest.partition(":")
+    root, _, subjects = place.partition(":")
+    if not file:
+        raise BadInputError(f"Cannot read the data set '{text}': write h3wb:h3wb_train_bbox.npz:HUMAN36M_FOLDER.")
+    path = Path(file).absolute()
+    if not path.is_file():
+        raise BadInputError(f"There is no H3WB file at {file}: check the path.")
+    chosen = tuple((subjects or H3WB_SUBJECT).split(","))
+    folder = Path(root) if root else path.parent.parent
+    config = SetConfig("h3wb", folder, annotations=str(path), subjects=chosen)
+    return InstancePeople(open_set(config), text, limit)
 
 
 @dataclass
@@ -154,6 +176,36 @@ class CocoWholeBody(Dataset):
     def labels(self) -> dict[int, People]:
         """The labelled people by image, without reading any image."""
         return {image_id: people for image_id, _, people in self._images}
+
+
+class InstancePeople(Dataset):
+    """The instances of a set, one an image. A person's area is that of the box: such sets have no masks."""
+
+    def __init__(self, instances: InstanceSet, name: str, limit: int | None = None) -> None:
+        self.name = name
+        self._instances = instances
+        self._count = min(len(instances), limit or len(instances))
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Item]:
+        for index in range(self._count):
+            instance = self._instances[index]
+            image = read_image(instance.image) if isinstance(instance.image, Path) else instance.image
+            yield Item(index, image, _one_person(instance), _labels_3d(instance))
+
+
+def _one_person(instance: Instance) -> People:
+    area = float(np.prod(instance.box[2:] - instance.box[:2]))
+    arrays = instance.keypoints[None], instance.visible[None], instance.box[None]
+    return People(*arrays, np.array([area], np.float64), np.zeros(1, bool))
+
+
+def _labels_3d(instance: Instance) -> Labels3D | None:
+    if instance.metres is None or instance.camera is None:
+        return None
+    return Labels3D(instance.metres[None], instance.camera)
 
 
 def _people(annotations: list[dict[str, Any]]) -> People:
