@@ -28,6 +28,7 @@ def read_h3wb(path: Path, collector: Collector, every: int, frames: str, subject
     `frames` is the pattern of a frame's file with {subject}, {action}, {camera} and {frame}. Raises BadInputError for a
     damaged file, a pickle that holds more than data, or a subject that the file lacks.
     """
+    _check_pattern(frames)
     people, metadata, boxes = load_objects(path, ("train_data", "metadata", "bbox"))
     if not all(isinstance(part, dict) for part in (people, metadata, boxes)):
         raise BadInputError(f"{path} is not H3WB's h3wb_train_bbox.npz: its parts must be dictionaries.")
@@ -57,6 +58,20 @@ def read_h3wb(path: Path, collector: Collector, every: int, frames: str, subject
                         metres=millimetres / MILLIMETRES,
                         camera=intrinsics,
                     )
+
+
+def _check_pattern(frames: str) -> None:
+    """Each of the four must be in it, or many frames would be one file."""
+    one: dict[str, Any] = {"subject": "S1", "action": "A", "camera": "C", "frame": 1}
+    try:
+        complete = all(frames.format(**{**one, key: 2}) != frames.format(**one) for key in one)
+    except (LookupError, ValueError, AttributeError):
+        complete = False
+    if not complete:
+        raise BadInputError(
+            f"images = '{frames}' is no pattern of H3WB's frames: write the file of a frame with "
+            "{subject}, {action}, {camera} and {frame} in it."
+        )
 
 
 def _intrinsics(camera: dict[str, Any]) -> NDArray[np.float64]:
