@@ -1,0 +1,174 @@
+"""DWPose's distillation in two stages (spec 4.6): the losses towards a teacher, its freezing, and the converters.
+
+Stage 1 trains a student beside a frozen teacher: L = L_labels + r (L_feature + L_logit), with r falling from 1 to 0
+over the epochs (`share_left`) and gradients clipped to 1. L_feature and L_logit are means over the samples; for exactly
+DWPose's mixture, L_labels is `SimccLoss` with its official scaling at the official batch.
+
+Stage 2 trains a fresh head on the frozen trunk of stage 1's student, which is the teacher now: L = L_logit with weight
+1 that does not fall, for 60 epochs, gradients clipped to 1; the labels are not used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..errors import BadInputError
+from ..models.rtmw import RTMW
+from .loss import divergence
+
+FEATURE_WEIGHT = 7e-5
+LOGIT_WEIGHT = 0.1
+"""Weight of the logits in stage 1; in stage 2 it is 1."""
+
+State = dict[str, Tensor]
+TRUNK, HEAD = ("backbone.", "neck."), "head."
+
+
+class Teacher(nn.Module):
+    """A network that only answers: no gradients, and batch norms in evaluation mode whatever `train` is asked for."""
+
+    def __init__(self, network: RTMW) -> None:
+        super().__init__()
+        self.network = network.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> Teacher:
+        """Nothing: a teacher stays in evaluation mode."""
+        return self
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, Tensor]]:
+        """Logits per axis and the neck's features at strides 16 and 32, of normalized crops (N, 3, H, W)."""
+        features = self.network.neck(self.network.backbone(images))
+        return self.network.head(features), features
+
+    @torch.no_grad()
+    def logits(self, features: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
+        """Logits per axis from the neck's features: all that stage 2 needs, whose student has the same trunk."""
+        logits: tuple[Tensor, ...] = self.network.head(features)
+        return logits
+
+
+def check_pair(student: RTMW, teacher: RTMW) -> None:
+    """Raises BadInputError unless both networks see the same crops and answer on the same bins."""
+    ours, theirs = student.variant, teacher.variant
+    if (ours.input_size, ours.axes) != (theirs.input_size, theirs.axes):
+        raise BadInputError(
+            f"{theirs.name} cannot teach {ours.name}: its logits are {_shape(teacher)} and the student's "
+            f"{_shape(student)}. Choose a teacher of the same input size and axes."
+        )
+
+
+def alignment(student: RTMW, teacher: RTMW) -> nn.Module:
+    """What brings the student's stride-32 features to the teacher's width: a 1x1 convolution, or nothing when equal.
+
+    It is learned with the student, so it belongs into the module whose gradients the ranks exchange; it is thrown away
+    afterwards.
+
+    Raises:
+        BadInputError: the two do not fit together (`check_pair`).
+    """
+    check_pair(student, teacher)
+    ours, theirs = (int(network.head.final_layer.conv.in_channels) for network in (student, teacher))
+    return nn.Identity() if ours == theirs else nn.Conv2d(ours, theirs, 1)
+
+
+def feature_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """7e-5 times the squared differences (N, C, h, w), summed over a sample and averaged over the samples: scalar.
+
+    The features are the neck's last, at stride 32; the student's have gone through `alignment`.
+    """
+    squares: Tensor = F.mse_loss(student.float(), teacher.detach().float(), reduction="sum")
+    return FEATURE_WEIGHT / len(student) * squares
+
+
+def logit_loss(
+    student: Sequence[Tensor], teacher: Sequence[Tensor], *, beta: float, weight: float = LOGIT_WEIGHT
+) -> Tensor:
+    """KL divergence of the student's logits from the teacher's: summed over axes and bins, mean of samples and joints.
+
+    Joints without a label are distilled too: the official code takes their weights and does not use them.
+
+    Args:
+        student, teacher: (N, 133, bins) per axis; no gradient reaches the teacher's.
+        beta: temperature of both, that of the student's own loss.
+        weight: `LOGIT_WEIGHT` in stage 1, 1 in stage 2.
+    """
+    value = student[0].new_zeros((), dtype=torch.float32)
+    for ours, theirs in zip(student, teacher, strict=True):
+        with torch.no_grad(), torch.autocast(theirs.device.type, enabled=False):
+            scaled = theirs.detach() if beta == 1 else theirs.detach() * beta
+            logarithm = F.log_softmax(scaled.flatten(0, 1), dim=-1, dtype=torch.float32)
+            target = logarithm.exp()
+            entropy = torch.linalg.vecdot(target, logarithm)
+            weights = torch.full_like(entropy, weight / len(entropy))
+        value = value + divergence(ours.flatten(0, 1), target, entropy, weights, beta)
+    return value
+
+
+def share_left(epoch: float, epochs: float) -> float:
+    """r of stage 1: 1 - epoch / epochs, with epochs counted from 0. The official one stays the same within an epoch."""
+    return 1.0 - epoch / epochs
+
+
+def take_trunk(network: RTMW, teacher: RTMW) -> None:
+    """Begin stage 2: `network` gets the teacher's backbone and neck, frozen, and keeps its own fresh head.
+
+    Its trunk must also stay in evaluation mode, so that its batch norms do not move.
+
+    Raises:
+        BadInputError: they are not of the same variant.
+    """
+    if network.variant != teacher.variant:
+        raise BadInputError(
+            f"Stage 2 of {network.variant.name} needs the {network.variant.name} of stage 1 as its teacher, "
+            f"not {teacher.variant.name}; pass that run's weights."
+        )
+    for part, source in ((network.backbone, teacher.backbone), (network.neck, teacher.neck)):
+        part.load_state_dict(source.state_dict())
+        part.requires_grad_(False)
+
+
+def first_stage_student(state: Mapping[str, Tensor]) -> State:
+    """The trained network in the state dict of an official stage-1 run: its keys "student.*", without the prefix.
+
+    Raises:
+        BadInputError: there is no whole student.
+    """
+    student = _below(state, "student.")
+    _check(student, (*TRUNK, HEAD), "stage 1", "student.")
+    return student
+
+
+def second_stage_student(state: Mapping[str, Tensor]) -> State:
+    """The trained network in the state dict of an official stage-2 run: the teacher's trunk with the student's head.
+
+    Raises:
+        BadInputError: the trunk or the head is missing.
+    """
+    teacher, student = _below(state, "teacher."), _below(state, "student.")
+    trunk = {name: value for name, value in teacher.items() if name.startswith(TRUNK)}
+    head = {name: value for name, value in student.items() if name.startswith(HEAD)}
+    _check(trunk, TRUNK, "stage 2", "teacher.")
+    _check(head, (HEAD,), "stage 2", "student.")
+    return {**trunk, **head}
+
+
+def _below(state: Mapping[str, Tensor], prefix: str) -> State:
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
+def _check(state: State, parts: Sequence[str], stage: str, prefix: str) -> None:
+    for part in parts:
+        if not any(name.startswith(part) for name in state):
+            raise BadInputError(
+                f"The state dict holds no {prefix}{part}* and is not of distillation's {stage}; "
+                "pass the checkpoint of that run as it was saved."
+            )
+
+
+def _shape(network: RTMW) -> str:
+    return " ".join(f"{axis} {bins}" for axis, bins in network.variant.bins.items())

@@ -1,0 +1,169 @@
+"""DWPose's two stages: values against float64 formulas, who gets a gradient, what the converters take and refuse."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import log_softmax
+
+from rtmw_edge.errors import BadInputError
+from rtmw_edge.models import build
+from rtmw_edge.models.variants import Variant
+from rtmw_edge.training.distillation import (
+    Teacher,
+    alignment,
+    feature_loss,
+    first_stage_student,
+    logit_loss,
+    second_stage_student,
+    share_left,
+    take_trunk,
+)
+
+SMALL = Variant("small", (64, 64), 0.167, 0.125, 0, 0.0)
+LARGE = Variant("large", (64, 64), 0.167, 0.25, 0, 0.0)
+IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+
+def random_logits(seed, scale=2.0, bins=(96, 128)):
+    rng = np.random.default_rng(seed)
+    return [torch.from_numpy(rng.normal(0, scale, (3, 133, count)).astype(np.float32)) for count in bins]
+
+
+def divergences(student, teacher, beta):
+    """(N, 133) sum over bins of t (log t - log s), in float64, for every axis."""
+    lines = []
+    for ours, theirs in zip(student, teacher, strict=True):
+        logs, logt = (log_softmax(beta * line.double().numpy(), axis=-1) for line in (ours, theirs))
+        lines.append((np.exp(logt) * (logt - logs)).sum(axis=-1))
+    return lines
+
+
+@pytest.mark.parametrize("bins", [(96, 128), (96, 128, 96)], ids=["2d", "3d"])
+@pytest.mark.parametrize("beta", [1.0, 10.0])
+def test_logits_are_compared_as_in_dwpose(beta, bins):
+    student, teacher = random_logits(0, bins=bins), random_logits(1, bins=bins)
+    # 0.1 / K times, per axis, the mean over samples of the sum over joints.
+    expected = sum(0.1 / 133 * line.sum(axis=1).mean() for line in divergences(student, teacher, beta))
+    assert float(logit_loss(student, teacher, beta=beta)) == pytest.approx(expected, rel=1e-5)
+    assert float(logit_loss(student, teacher, beta=beta, weight=1.0)) == pytest.approx(10 * expected, rel=1e-5)
+    assert float(logit_loss(teacher, teacher, beta=beta)) == pytest.approx(0, abs=1e-5)
+
+
+def test_the_gradient_is_the_difference_of_the_probabilities():
+    student, teacher = random_logits(2, bins=(96,)), random_logits(3, bins=(96,))
+    student[0].requires_grad_()
+    teacher[0].requires_grad_()
+    logit_loss(student, teacher, beta=10.0).backward()
+    probabilities = [torch.softmax(10 * line[0].detach().double(), dim=-1) for line in (student, teacher)]
+    expected = 0.1 * 10 / (3 * 133) * (probabilities[0] - probabilities[1])
+    assert (student[0].grad - expected).norm() < 1e-5 * expected.norm()
+    assert teacher[0].grad is None
+
+
+def test_a_doubled_batch_changes_neither_loss():
+    student, teacher = random_logits(4), random_logits(5)
+    twice = [[line.repeat(2, 1, 1) for line in lines] for lines in (student, teacher)]
+    assert float(logit_loss(*twice, beta=1.0)) == pytest.approx(float(logit_loss(student, teacher, beta=1.0)), rel=1e-5)
+    ours, theirs = torch.randn(2, 8, 4, 3), torch.randn(2, 8, 4, 3)
+    assert float(feature_loss(ours.repeat(2, 1, 1, 1), theirs.repeat(2, 1, 1, 1))) == pytest.approx(
+        float(feature_loss(ours, theirs)), rel=1e-5
+    )
+
+
+def test_features_are_compared_as_in_dwpose():
+    ours, theirs = torch.zeros(2, 8, 4, 3), torch.full((2, 8, 4, 3), 2.0)
+    assert float(feature_loss(ours, theirs)) == pytest.approx(7e-5 * 8 * 4 * 3 * 4, rel=1e-6)
+    assert float(feature_loss(ours.bfloat16(), theirs)) == pytest.approx(7e-5 * 8 * 4 * 3 * 4, rel=1e-6)
+
+
+def test_the_share_falls_with_the_epochs():
+    assert [share_left(epoch, 270) for epoch in (0, 135, 269)] == pytest.approx([1, 0.5, 1 / 270])
+
+
+def test_the_first_stage_trains_student_and_alignment_and_leaves_the_teacher():
+    torch.manual_seed(0)
+    student, network = build(SMALL).train(), build(LARGE)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    teacher = Teacher(network).train()
+    assert not network.training and not any(p.requires_grad for p in teacher.parameters())
+    align = alignment(student, network)
+    assert (align.in_channels, align.out_channels, align.kernel_size) == (128, 256, (1, 1)) and align.bias is not None
+    logits, features = teacher(IMAGES)
+    with torch.no_grad():
+        assert all(torch.equal(a, b) for a, b in zip(logits, network(IMAGES), strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(logits, teacher.logits(features), strict=True))
+    ours = student.neck(student.backbone(IMAGES))
+    loss = feature_loss(align(ours[-1]), features[-1]) + logit_loss(student.head(ours), logits, beta=1.0)
+    loss.backward()
+    # A distilled trunk learns from both, and the head's classifiers from the logits.
+    for parameter in (align.weight, align.bias, student.backbone.stem[0].conv.weight, student.head.cls_x.weight):
+        assert float(parameter.grad.norm()) > 0
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+    assert isinstance(alignment(build(LARGE), network), torch.nn.Identity)
+
+
+def test_the_second_stage_trains_a_fresh_head_on_the_teacher_s_trunk():
+    torch.manual_seed(0)
+    network, first = build(SMALL), build(SMALL)
+    fresh = network.head.cls_x.weight.detach().clone()
+    take_trunk(network, first)
+    assert torch.equal(network.head.cls_x.weight, fresh) and not torch.equal(fresh, first.head.cls_x.weight)
+    for part in ("backbone", "neck"):
+        ours, theirs = getattr(network, part).state_dict(), getattr(first, part).state_dict()
+        assert all(torch.equal(ours[name], value) for name, value in theirs.items())
+    trained = {name.split(".")[0] for name, parameter in network.named_parameters() if parameter.requires_grad}
+    assert trained == {"head"}
+    with torch.no_grad():  # a fresh head answers alike everywhere; a trained one has peaks
+        for classifier in (first.head.cls_x, first.head.cls_y):
+            classifier.weight.mul_(100)
+    teacher = Teacher(first)
+    network.backbone.eval()
+    network.neck.eval()
+    features = network.neck(network.backbone(IMAGES))
+    optimizer = torch.optim.Adam(network.head.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(8):
+        optimizer.zero_grad()
+        loss = logit_loss(network.head(features), teacher.logits(features), beta=1.0, weight=1.0)
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_the_converters_give_networks_that_load():
+    first, second = build(SMALL).state_dict(), build(SMALL).state_dict()
+    third = build(LARGE).state_dict()
+    run = {f"student.{name}": value for name, value in first.items()}
+    run |= {f"teacher.{name}": value for name, value in third.items()}
+    run["distill_losses.loss_fea.align.weight"] = torch.zeros(256, 128, 1, 1)
+    state = first_stage_student(run)
+    build(SMALL).load_state_dict(state)
+    assert all(torch.equal(state[name], first[name]) for name in first)
+    run = {f"teacher.{name}": value for name, value in first.items()}
+    run |= {f"student.{name}": value for name, value in second.items()}
+    state = second_stage_student(run)
+    build(SMALL).load_state_dict(state)
+    for name, value in state.items():
+        assert torch.equal(value, (second if name.startswith("head.") else first)[name])
+    bare = {name: value for name, value in run.items() if not name.startswith(("student.backbone.", "student.neck."))}
+    assert len(bare) < len(run) and second_stage_student(bare).keys() == state.keys()
+
+
+def test_what_does_not_fit_is_refused():
+    tall = Variant("tall", (64, 96), 0.167, 0.125, 0, 0.0)
+    with pytest.raises(BadInputError) as caught:
+        alignment(build(SMALL), build(tall))
+    assert str(caught.value) == (
+        "tall cannot teach small: its logits are x 128 y 192 and the student's x 128 y 128. "
+        "Choose a teacher of the same input size and axes."
+    )
+    with pytest.raises(BadInputError, match="Stage 2 of small needs the small of stage 1 as its teacher, not large"):
+        take_trunk(build(SMALL), build(LARGE))
+    plain = build(SMALL).state_dict()
+    with pytest.raises(BadInputError, match=r"holds no student\.backbone\.\* and is not of distillation's stage 1"):
+        first_stage_student(plain)
+    with pytest.raises(BadInputError, match=r"holds no teacher\.backbone\.\* and is not of distillation's stage 2"):
+        second_stage_student({f"student.{name}": value for name, value in plain.items()})
+    with pytest.raises(BadInputError, match=r"holds no student\.head\.\* and is not of distillation's stage 2"):
+        second_stage_student({f"teacher.{name}": value for name, value in plain.items()})
