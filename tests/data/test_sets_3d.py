@@ -77,6 +77,9 @@ def test_h3wb_counts_what_it_lacks(tmp_path: Path) -> None:
     assert len(table) == 1 and table.skipped == {"bad box": 2}
     with pytest.raises(BadInputError, match=r"no usable annotation \(1 malformed\)"):
         opened_h3wb(h3wb(tmp_path / "b.npz", metadata={"S1": {}}))
+    damaged = h3wb(tmp_path / "d.npz", bbox={("S1", "Walking 1", CAMERA, n): {"x_min": "?"} for n in (1, 11, 21)})
+    with pytest.raises(BadInputError, match=r"no usable annotation \(1 malformed\)"):
+        opened_h3wb(damaged)
     with pytest.raises(BadInputError, match=r"a\.npz has no subject S7; it has S1\."):
         open_set(SetConfig("h3wb", tmp_path, annotations="a.npz", subjects=("S7",)))
     with pytest.raises(BadInputError, match=r"c\.npz is not H3WB's .*: its parts must be dictionaries"):
@@ -246,5 +249,7 @@ def test_ubody_3d_without_a_camera_is_2d(tmp_path: Path) -> None:
     del labels["camera_param"]
     instance = opened(tmp_path, "ubody3d", document([labels]))[0]
     assert instance.metres is None and instance.camera is None and instance.visible[0] == 2
-    table = opened(tmp_path, "ubody3d", document([ubody(), ubody(keypoints_3d=[[1, 2, 3]] * 17)]))
-    assert len(table) == 1 and table.skipped == {"malformed": 1}
+    table = opened(tmp_path, "ubody3d", document([labels, ubody(), ubody(keypoints_3d=[[1, 2, 3]] * 17)]))
+    assert len(table) == 2 and table.skipped == {"malformed": 1}
+    assert table[0].metres is None and table[0].camera is None, "one without a camera among others"
+    assert table[1].metres is not None and table[1].camera is not None

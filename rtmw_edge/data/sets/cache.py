@@ -1,6 +1,6 @@
 """Opened sets kept as .npy files: parsed once, mapped into memory by every process of a run.
 
-COCO-WholeBody's annotations are a gigabyte of JSON: a minute and ten gigabytes of memory, for each of eight ranks.
+The annotations of the large sets are hundreds of megabytes of JSON, which every rank would parse again.
 """
 
 from __future__ import annotations

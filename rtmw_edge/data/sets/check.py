@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ import numpy as np
 
 from ...crops import read_image
 from ...errors import BadInputError
-from .config import DataConfig, SetConfig, open_set
+from .config import SetConfig, open_set
 
 THREADS = 16
 """Files are looked for by this many threads: on a network disk each look is a wait."""
@@ -46,13 +46,8 @@ class SetReport:
         return self.problem is None and not self.missing and not self.broken
 
 
-def check_sets(config: DataConfig, decode: int | None) -> Iterable[SetReport]:
-    """A report a set, in turn. `decode`: how many images of each to read in full, spread evenly; None for all."""
-    return (check_set(entry, config.cache, decode) for entry in config.sets)
-
-
 def check_set(config: SetConfig, cache: Path | None, decode: int | None) -> SetReport:
-    """Opens the set, looks for every image file, and reads `decode` of those that are there."""
+    """Opens the set, looks for every image, and reads `decode` of those that are there, spread evenly (None: all)."""
     try:
         table = open_set(config, cache)
     except BadInputError as error:

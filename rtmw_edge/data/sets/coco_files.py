@@ -22,6 +22,9 @@ from .table import Collector, Skip
 SCALE_PIXELS = 200.0
 """A `scale` of 1 in the face sets' and MPII's annotations is a box of 200 pixels."""
 
+BAD_VALUES = (LookupError, TypeError, ValueError, AttributeError, OverflowError)
+"""What reading a malformed annotation raises."""
+
 Annotation = dict[str, Any]
 Image = dict[str, Any]
 
@@ -43,16 +46,17 @@ def read_coco(path: Path, collector: Collector) -> Iterator[tuple[Annotation, Im
     document = read_json(path)
     if not isinstance(document, dict) or not all(isinstance(document.get(k), list) for k in ("images", "annotations")):
         raise BadInputError(f"{path} is no COCO annotation file: it needs the lists 'images' and 'annotations'.")
-    images = {image["id"]: image for image in document["images"] if isinstance(image, dict) and "id" in image}
+    listed = (image for image in document["images"] if isinstance(image, dict))
+    images = {image["id"]: image for image in listed if isinstance(image.get("id"), int)}
     for annotation in document["annotations"]:
         if not isinstance(annotation, dict):
             collector.skip(Skip.MALFORMED)
         elif annotation.get("iscrowd"):
             collector.skip(Skip.CROWD)
-        elif annotation.get("image_id") not in images:
+        elif not isinstance(number := annotation.get("image_id"), int) or number not in images:
             collector.skip(Skip.IMAGE)
         else:
-            yield annotation, images[annotation["image_id"]]
+            yield annotation, images[number]
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ class CocoStyle:
 
     def __call__(self, path: Path, collector: Collector, every: int) -> None:
         """Read one annotation file into the collector, keeping every n-th image."""
-        order: dict[Any, int] = {}
+        order: dict[int, int] = {}
         for annotation, image in read_coco(path, collector):
             place = order.setdefault(image["id"], len(order))
             if (image["id"] if self.by_id else place) % every:
@@ -88,7 +92,7 @@ class CocoStyle:
                 box = self._box(annotation)
                 name = str(image["file_name"]).removeprefix(self.prefix)
                 size = float(image["width"]), float(image["height"])
-            except (KeyError, TypeError, ValueError, OverflowError):
+            except BAD_VALUES:
                 collector.skip(Skip.MALFORMED)
                 continue
             collector.add(name, box, triples[:, :2] - self.origin, self._visible(triples[:, 2]), size)

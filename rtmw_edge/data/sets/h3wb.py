@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import BadInputError
+from .coco_files import BAD_VALUES
 from .object_arrays import load_objects
 from .table import Collector, Skip
 
-SUBJECTS = ("S1", "S5", "S6", "S7", "S8")
 TRAIN_SUBJECTS = ("S1", "S5", "S6")
 """RTMW3D trains on these and validates on S7."""
 CAMERAS = ("54138969", "55011271", "58860488", "60457274")
@@ -33,31 +33,25 @@ def read_h3wb(path: Path, collector: Collector, every: int, frames: str, subject
     if not all(isinstance(part, dict) for part in (people, metadata, boxes)):
         raise BadInputError(f"{path} is not H3WB's h3wb_train_bbox.npz: its parts must be dictionaries.")
     for subject in subjects:
-        if subject not in people or subject not in metadata:
+        actions = people.get(subject)
+        if not isinstance(actions, dict):
             raise BadInputError(f"{path} has no subject {subject}; it has {', '.join(map(str, people))}.")
-        for action, views in people[subject].items():
+        for action, views in actions.items():
             for camera in CAMERAS:
-                if camera not in views:
-                    continue
-                try:
-                    intrinsics = _intrinsics(metadata[subject][camera])
-                    rows = list(_frames(views, camera))[::every]
-                except (KeyError, TypeError, ValueError, AttributeError):
-                    collector.skip(Skip.MALFORMED)
-                    continue
-                for frame, points, millimetres in rows:
-                    box = boxes.get((subject, action, camera, frame))
-                    if not isinstance(box, dict):
-                        collector.skip(Skip.BOX)
-                        continue
-                    collector.add(
-                        frames.format(subject=subject, action=action, camera=camera, frame=frame),
-                        [float(box.get(side, np.nan)) for side in ("x_min", "y_min", "x_max", "y_max")],
-                        points,
-                        np.full(collector.mapping.joints, 2, np.uint8),
-                        metres=millimetres / MILLIMETRES,
-                        camera=intrinsics,
-                    )
+                if not isinstance(views, dict) or camera in views:
+                    try:
+                        intrinsics = _intrinsics(metadata[subject][camera])
+                        for frame, points, millimetres in list(_frames(views, camera))[::every]:
+                            collector.add(
+                                frames.format(subject=subject, action=action, camera=camera, frame=frame),
+                                _box(boxes.get((subject, action, camera, frame))),
+                                points,
+                                np.full(collector.mapping.joints, 2, np.uint8),
+                                metres=millimetres / MILLIMETRES,
+                                camera=intrinsics,
+                            )
+                    except BAD_VALUES:
+                        collector.skip(Skip.MALFORMED)
 
 
 def _check_pattern(frames: str) -> None:
@@ -78,6 +72,11 @@ def _intrinsics(camera: dict[str, Any]) -> NDArray[np.float64]:
     """fx, fy, cx, cy in pixels. The lens's distortion is left out, as in RTMW3D."""
     matrix = np.asarray(camera["K"], np.float64).reshape(-1, 3)[:2]
     return np.array([matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2]]) * PIXELS
+
+
+def _box(box: dict[str, Any] | None) -> list[float]:
+    """x0, y0, x1, y1; not finite, and so counted as bad, when the file has no box for a frame."""
+    return [float((box or {}).get(side, np.nan)) for side in ("x_min", "y_min", "x_max", "y_max")]
 
 
 def _frames(views: dict[str, Any], camera: str) -> Iterator[tuple[int, NDArray[Any], NDArray[Any]]]:

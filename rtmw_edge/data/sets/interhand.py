@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import BadInputError
-from .coco_files import corners, read_coco, read_json
+from .coco_files import BAD_VALUES, corners, read_coco, read_json
 from .table import Collector, Skip
 
 HAND = 21
@@ -33,7 +33,7 @@ def read_interhand(path: Path, collector: Collector, every: int) -> None:
             points = project(world.reshape(2 * HAND, 3), capture, camera)
             box = corners(annotation["bbox"])
             name, size = str(image["file_name"]), (float(image["width"]), float(image["height"]))
-        except (KeyError, TypeError, ValueError):
+        except BAD_VALUES:
             collector.skip(Skip.MALFORMED)
             continue
         # Without its wrist a hand has not been triangulated (mmpose does the same).

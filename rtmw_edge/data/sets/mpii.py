@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import BadInputError
-from .coco_files import centred_box, read_json
+from .coco_files import BAD_VALUES, centred_box, read_json
 from .table import Collector, Skip
 
 DOWN = 15.0
@@ -31,7 +31,7 @@ def read_mpii(path: Path, collector: Collector, every: int) -> None:
             box = centred_box(person["center"], scale) + np.array([0, DOWN, 0, DOWN]) * scale - 1
             points = np.array(person["joints"], np.float64).reshape(-1, 2) - 1
             visible = np.where(np.array(person["joints_vis"], np.float64) > 0, 2, 0).astype(np.uint8)
-        except (KeyError, TypeError, ValueError):
+        except BAD_VALUES:
             collector.skip(Skip.MALFORMED)
             continue
         collector.add(image, box, points, visible)

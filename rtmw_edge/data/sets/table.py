@@ -41,6 +41,7 @@ class AnnotatedSet:
         folder: of the images. paths: (bytes,) uint8, all file names below it; ends: (P,) where each of them ends.
         image: (N,) which image. boxes: (N, 4) xyxy pixels. target: (J,) which of the 133 each joint is.
         points: (N, J, 2) pixels. visible: (N, J) 0, 1 or 2. metres: (N, J, 3). cameras: (N, 4) fx, fy, cx, cy pixels.
+            Not finite for an instance that has neither; None when none has.
     """
 
     name: str
@@ -77,10 +78,9 @@ class AnnotatedSet:
         visible = np.zeros(NUM_KEYPOINTS, np.uint8)
         keypoints[self.target], visible[self.target] = self.points[index], self.visible[index]
         metres = camera = None
-        if self.metres is not None:
+        if self.metres is not None and self.cameras is not None and np.isfinite(self.cameras[index]).all():
             metres = np.zeros((NUM_KEYPOINTS, 3), np.float32)
             metres[self.target] = self.metres[index]
-        if self.cameras is not None:
             fx, fy, cx, cy = self.cameras[index]
             camera = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], np.float32)
         return Instance(
@@ -103,7 +103,7 @@ class Collector:
         self.skipped: Counter[str] = Counter()
         self._images: dict[str, int] = {}
         self._rows: list[tuple[int, NDArray[np.float32], NDArray[np.float32], NDArray[np.uint8]]] = []
-        self._depth: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
+        self._depth: list[tuple[NDArray[np.float32], NDArray[np.float32]] | None] = []
 
     def skip(self, reason: Skip) -> None:
         """Count one annotation that is left out."""
@@ -140,15 +140,17 @@ class Collector:
             return self.skip(Skip.UNLABELLED)
         if not np.isfinite(where).all():
             return self.skip(Skip.KEYPOINTS)
+        labels = None
         if metres is not None and camera is not None:
             depth = np.asarray(metres, np.float32)[chosen]
             kept = (seen > 0) | np.isin(self.mapping.target, HIPS)
             depth[~kept] = 0
             if not np.isfinite(depth).all() or not np.isfinite(np.asarray(camera, np.float32)).all():
                 return self.skip(Skip.KEYPOINTS)
-            self._depth.append((depth, np.asarray(camera, np.float32)))
+            labels = depth, np.asarray(camera, np.float32)
         number = self._images.setdefault(image.lstrip("/"), len(self._images))
         self._rows.append((number, corners, where, seen))
+        self._depth.append(labels)
 
     def table(self, name: str, folder: Path, whole: bool) -> AnnotatedSet:
         """The set; BadInputError when not one annotation was usable."""
@@ -159,6 +161,10 @@ class Collector:
                 f"annotation file is of this kind, with {self.mapping.joints} keypoints an instance."
             )
         image, boxes, points, visible = zip(*self._rows, strict=True)
+        metres = cameras = None
+        if any(self._depth):
+            flat = np.full((len(self.mapping.target), 3), np.nan, np.float32), np.full(4, np.nan, np.float32)
+            metres, cameras = (np.stack(part) for part in zip(*(pair or flat for pair in self._depth), strict=True))
         encoded = [path.encode() for path in self._images]
         return AnnotatedSet(
             name=name,
@@ -171,7 +177,7 @@ class Collector:
             target=self.mapping.target,
             points=np.stack(points),
             visible=np.stack(visible),
-            metres=np.stack([depth for depth, _ in self._depth]) if self._depth else None,
-            cameras=np.stack([camera for _, camera in self._depth]) if self._depth else None,
+            metres=metres,
+            cameras=cameras,
             skipped=dict(self.skipped),
         )

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .coco_files import corners, read_coco
+from .coco_files import BAD_VALUES, corners, read_coco
 from .table import Collector, Skip
 
 JOINTS, DROPPED = 137, 4
@@ -35,7 +35,7 @@ DEFAULT_DISTANCE = 5.14388
 
 def read_ubody3d(path: Path, collector: Collector, every: int) -> None:
     """Read one train_3dkeypoint_annotation.json into the collector, keeping every n-th image."""
-    order: dict[Any, int] = {}
+    order: dict[int, int] = {}
     for annotation, image in read_coco(path, collector):
         if order.setdefault(image["id"], len(order)) % every:
             continue
@@ -48,7 +48,7 @@ def read_ubody3d(path: Path, collector: Collector, every: int) -> None:
                 camera = np.array([*parameters["focal"], *parameters["princpt"]], np.float64).reshape(4)
             box = corners(annotation["bbox"])
             name = str(image["file_name"])
-        except (KeyError, TypeError, ValueError):
+        except BAD_VALUES:
             collector.skip(Skip.MALFORMED)
             continue
         inside = ((points >= 0) & (points < [width, height])).all(axis=1)
