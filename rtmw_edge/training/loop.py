@@ -1,61 +1,66 @@
-"""The training loop: one process, CPU or GPU, bf16 autocast, EMA, whole checkpoints, resume after a kill."""
+"""The training loop: any number of ranks by Lightning Fabric, accumulated passes, whole checkpoints, exact resume."""
 
 from __future__ import annotations
 
-import csv
+import itertools
 import json
 import logging
-import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.nn.utils import clip_grad_norm_
 
+from ..data.instances import InstanceSet, Joined
 from ..errors import BadInputError
 from ..files import atomic_write
 from ..models import build
-from ..models.checkpoints import save_safetensors
+from ..models.checkpoints import load_weights, save_safetensors
+from ..models.rtmw import RTMW
 from ..models.variants import variant_named
+from . import checkpoint, ranks
 from .depthwise import float32_weight_gradients
 from .ema import Ema
-from .loss import SimccLoss, part_weights
+from .logs import Logs
+from .objective import LabelLoss, load_backbone, prepare
 from .optimizer import Optimizer
-from .recipe import Recipe
-from .stream import BLOCK, RenderedCrops
-from .validation import Validation, normalized
+from .recipe import Recipe, passes
+from .schedule import Schedule
+from .stop_signals import StopSignals
+from .stream import Annotated, Batch, Crops, Positions, Rendered, Source, loader
+from .sync_batch_norm import synchronized
+from .validation import Validation, is_better, normalized
 
 log = logging.getLogger(__name__)
 
-CHECKPOINT = "last.pt"
 RECIPE = "recipe.json"
-
-
-def learning_rate(recipe: Recipe, step: int) -> float:
-    """Linear warm-up, flat until half of the steps, then a cosine to `lr_end` (spec of RTMW's schedule)."""
-    if step < recipe.warmup:
-        return recipe.lr * (step + 1) / recipe.warmup
-    half = recipe.steps // 2
-    if step < half:
-        return recipe.lr
-    progress = min(1.0, (step - half) / max(1, recipe.steps - half))
-    return recipe.lr_end + 0.5 * (recipe.lr - recipe.lr_end) * (1 + math.cos(math.pi * progress))
+LAST, BEST = "weights.safetensors", "best.safetensors"
+LOG_EVERY = 10
+"""Steps between two records."""
 
 
 class Trainer:
-    """Trains `recipe.variant` on rendered people into the folder `out`; goes on where an earlier run stopped.
+    """Trains `recipe.variant` into the folder `out`; goes on where an earlier run stopped, to the same losses.
+
+    Alone, or as one of the ranks that torchrun started; then `out` is on a file system that all nodes share. It gets
+    `last.pt` (everything needed to go on), `weights.safetensors` and `best.safetensors` (fp16, the average; the latest
+    and those that validated best), `recipe.json`, `train.csv`, `validation.csv` and `tensorboard/`.
 
     Args:
-        out: folder for `last.pt` (everything needed to go on), `log.csv`, and `weights.safetensors` (fp16, EMA).
+        data: configuration of annotated sets, or a set; rendered people when None.
         device: "cpu" or "cuda".
-        workers: processes that render and augment.
+        workers: processes of every rank that make samples.
         start: weights to begin with; from nothing when None.
+        backbone: checkpoint of which the backbone alone is taken (spec 4.2).
+        teacher: the teacher's weights, where the recipe distils; None takes the shipped or fetched ones in stage 1.
+        backgrounds: folder of photographs behind rendered people.
 
     Raises:
-        BadInputError: `out` holds a run of another variant or optimiser.
+        BadInputError: `out` holds another run, or the recipe and the data do not fit together.
     """
 
     def __init__(
@@ -63,142 +68,248 @@ class Trainer:
         recipe: Recipe,
         out: Path,
         *,
+        data: Path | InstanceSet | None = None,
         device: str = "cpu",
         workers: int = 1,
         start: Path | None = None,
+        backbone: Path | None = None,
+        teacher: Path | None = None,
         backgrounds: Path | None = None,
     ) -> None:
-        torch.manual_seed(recipe.seed)
-        self.recipe, self.out, self.workers, self.backgrounds = recipe, out, workers, backgrounds
-        self.device = torch.device(device)
+        self.recipe, self.out, self.workers = recipe, out, workers
+        self.fabric = ranks.start(device, recipe.precision)
+        self.micro, self.passes = passes(recipe, self.fabric.world_size)
         self.variant = variant_named(recipe.variant)
-        network = build(recipe.variant)
+        torch.manual_seed(recipe.seed)
+        network = build(recipe.variant, dropout=recipe.dropout)
         if start is not None:
-            from ..models.checkpoints import load_weights
-
             load_weights(network, start)
-        self.network = network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.ema = Ema(self.network, recipe.ema_decay, recipe.ema_ramp)
-        if self.device.type == "cpu":
-            float32_weight_gradients(self.network)
-        self.loss = SimccLoss(self.variant.input_size, part_weights(recipe.part_weights), beta=recipe.beta)
-        self.loss.to(self.device)
-        self.optimizer = Optimizer(self.network, recipe.optimizer, recipe.lr, recipe.weight_decay)
-        self.step, self.samples, self.seconds = 0, 0, 0.0
+        if backbone is not None:
+            load_backbone(network, backbone)
+        self.student, self.lesson = prepare(network, recipe, teacher)
+        self.label_loss = LabelLoss(network, recipe)
+        for part in (self.student, self.lesson, self.label_loss):
+            if part is not None:
+                part.to(self.fabric.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network: RTMW = network
+        self.ema = Ema(network, recipe.ema_decay, recipe.ema_ramp)
+        self._set_up()
+        self.optimizer = Optimizer(self.student, recipe.optimizer, recipe.lr, recipe.weight_decay)
+        self.step, self.seconds, self.skipped = 0, 0.0, 0
+        self.best: dict[str, float] = {}
+        self.losses: list[Tensor] = []
+        self.lanes, self.span = self.fabric.world_size * max(1, workers), self.micro
         self._resume()
+        samples, source = self._source(data, backgrounds)
+        self.schedule = Schedule.of(recipe, samples)
+        width, height = self.variant.input_size
+        size = (width, height, width)[: len(self.variant.axes)]
+        self.crops = Crops(source, recipe, size, self.schedule.late_from)
+        self._stop = StopSignals()
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is rank 0, which writes, validates and reports."""
+        return self.fabric.is_global_zero
+
+    def _set_up(self) -> None:
+        recipe, device = self.recipe, self.fabric.device
+        if self.fabric.world_size > 1 and recipe.synchronized != "none":
+            self.network.neck = synchronized(self.network.neck, device)
+            if recipe.synchronized == "all":
+                self.network.backbone = synchronized(self.network.backbone, device)
+                self.network.head = synchronized(self.network.head, device)
+        if device.type == "cpu" and not recipe.compile:
+            float32_weight_gradients(self.network)
+        if device.type == "cuda":
+            torch.backends.cudnn.benchmark = True
+        student = torch.compile(self.student) if recipe.compile else self.student
+        self.module = self.fabric.setup_module(student)  # type: ignore[arg-type]
+
+    def _source(self, data: Path | InstanceSet | None, backgrounds: Path | None) -> tuple[int | None, Source]:
+        """Samples of an epoch (None: endless) and where they come from."""
+        recipe = self.recipe
+        if data is None:
+            if recipe.epochs:
+                raise BadInputError(
+                    f"The recipe counts {recipe.epochs} epochs, and rendered people have none; pass --data CONFIG with "
+                    "annotated sets, or --set steps=N."
+                )
+            width, height = self.variant.input_size
+            size = (width * 5 // 4, height * 5 // 4)
+            return None, Rendered(
+                recipe.seed, recipe.reuse, size, lanes=self.lanes, span=self.span, backgrounds=backgrounds
+            )
+        if isinstance(data, Path):
+            from ..data.sets import open_sets, read_config
+
+            data = Joined(open_sets(read_config(data)))
+        if not len(data):
+            raise BadInputError("The data sets hold nobody to train on; see rtmw-edge data check CONFIG.")
+        return len(data), Annotated(data, recipe.seed)
 
     def _resume(self) -> None:
-        path = self.out / CHECKPOINT
-        if not path.exists():
+        state = checkpoint.read(self.out, asdict(self.recipe), self.fabric.device)
+        step = state["step"] if state else 0
+        if self.fabric.broadcast(step) != step:
+            raise BadInputError(f"Not all nodes see the same run in '{self.out}'; put --out on a shared file system.")
+        if state is None:
             return
-        state = torch.load(path, map_location=self.device, weights_only=True)
-        for name in ("variant", "optimizer"):
-            held, wanted = state["recipe"][name], getattr(self.recipe, name)
-            if held != wanted:
-                raise BadInputError(f"'{self.out}' holds a run of {held}, not of {wanted}; choose another --out.")
-        self.network.load_state_dict(state["network"])
+        self.student.load_state_dict(state["student"])
         self.ema.network.load_state_dict(state["ema"])
-        self.optimizer.load_state_dict(state["state"])
-        torch.set_rng_state(state["rng"].cpu())
-        self.step, self.samples, self.seconds = state["step"], state["samples"], state["seconds"]
-        log.info("resumed at step %d of %d from %s", self.step, self.recipe.steps, path)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.seconds, self.skipped, self.best = step, state["seconds"], state["skipped"], state["best"]
+        self.losses = list(state["losses"])
+        self.lanes, self.span = state["lanes"], state["span"]
+        for key, value in asdict(self.recipe).items():
+            if state["recipe"].get(key) != value:
+                log.warning("the run goes on with %s %s instead of %s", key, value, state["recipe"].get(key))
+        log.info("resumed at step %d from %s", self.step, self.out / checkpoint.NAME)
 
     def save(self) -> None:
-        """Write the checkpoint and the averaged weights, each whole or not at all."""
-        state = {
-            "recipe": asdict(self.recipe),
-            "network": self.network.state_dict(),
-            "ema": self.ema.network.state_dict(),
-            "state": self.optimizer.state_dict(),
-            "rng": torch.get_rng_state(),
-            "step": self.step,
-            "samples": self.samples,
-            "seconds": self.seconds,
-        }
-        with atomic_write(self.out / CHECKPOINT) as path:
-            torch.save(state, path)
-        with atomic_write(self.out / RECIPE) as path:
-            path.write_text(json.dumps(asdict(self.recipe), indent=1) + "\n", encoding="utf-8")
-        metadata = {"variant": self.recipe.variant, "steps": str(self.step), "samples": str(self.samples)}
-        save_safetensors(self.ema.network, self.out / "weights.safetensors", metadata=metadata)
+        """Write the checkpoint and the averaged weights, each whole or not at all; rank 0 alone does.
 
-    def _batches(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        # Behind everything that the steps so far can have rendered: half-used blocks and filled queues included.
-        used = int(self.samples / self.recipe.reuse) + self.step
-        first = used + 2 * BLOCK * max(1, self.workers) if self.step else 0
-        stream = RenderedCrops(self.recipe, self.variant.input_size, first, self.backgrounds)
-        loader = DataLoader(
-            stream,
-            batch_size=self.recipe.batch,
-            num_workers=self.workers,
-            prefetch_factor=4 if self.workers else None,
-            pin_memory=self.device.type == "cuda",
-            multiprocessing_context="spawn" if self.workers else None,
+        Chance needs no state: a sample's is that of its position, and torch is seeded for every step.
+        """
+        if not self.is_first:
+            return
+        recipe = asdict(self.recipe)
+        checkpoint.write(
+            self.out,
+            {
+                "recipe": recipe,
+                "student": self.student.state_dict(),
+                "ema": self.ema.network.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "step": self.step,
+                "samples": self.step * self.recipe.batch,
+                "lanes": self.lanes,
+                "span": self.span,
+                "losses": torch.stack(self.losses) if self.losses else torch.zeros(0),
+                "seconds": self.seconds,
+                "skipped": self.skipped,
+                "best": self.best,
+            },
         )
-        yield from loader
+        with atomic_write(self.out / RECIPE) as path:
+            path.write_text(json.dumps(recipe, indent=1) + "\n", encoding="utf-8")
+        self._save_weights(LAST, {})
 
-    def train_step(self, crops: Tensor, keypoints: Tensor, weights: Tensor) -> float:
-        """One optimiser step on uint8 crops (N, H, W, 3); returns the loss."""
-        self.optimizer.set_lr(learning_rate(self.recipe, self.step))
-        self.network.train()
-        images = normalized(crops.to(self.device, non_blocking=True)).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, torch.bfloat16):
-            logits = self.network(images)
-        loss = self.loss(logits, keypoints.to(self.device), weights.to(self.device))
-        self.network.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
+    def _save_weights(self, name: str, figures: dict[str, float]) -> None:
+        notes = {"variant": self.recipe.variant, "steps": self.step, "samples": self.step * self.recipe.batch}
+        metadata = {key: str(value) for key, value in {**notes, **figures}.items()}
+        save_safetensors(self.ema.network, self.out / name, metadata=metadata)
+
+    def batches(self) -> Iterator[list[Batch]]:
+        """This rank's passes of every step from here to the last."""
+        batch, fabric = self.recipe.batch, self.fabric
+        positions = Positions(
+            self.step * batch, self.schedule.steps * batch, self.micro, fabric.global_rank, fabric.world_size
+        )
+        stream = iter(loader(self.crops, positions, workers=self.workers, pin=fabric.device.type == "cuda"))
+        while step := list(itertools.islice(stream, self.passes)):
+            yield step
+
+    def train_step(self, batches: Sequence[Batch]) -> Tensor:
+        """One optimiser step on this rank's passes; the loss of the whole batch is the mean of this over the ranks."""
+        recipe, fabric = self.recipe, self.fabric
+        ranks.seed_step(recipe.seed, self.step, fabric.global_rank)
+        self.optimizer.set_lr(self.schedule.learning_rate(self.step))
+        self.student.train()
+        labels = [(batch[1].to(fabric.device), batch[2].to(fabric.device)) for batch in batches]
+        totals = ranks.total(fabric, self.label_loss.totals(labels)) / fabric.world_size
+        self.module.zero_grad(set_to_none=True)
+        losses = []
+        for number, ((points, weights), batch) in enumerate(zip(labels, batches, strict=True), start=1):
+            crops = batch[0].to(fabric.device, non_blocking=True)
+            images = normalized(crops).contiguous(memory_format=torch.channels_last)
+            with ranks.accumulating(fabric, self.module, number < len(batches)):
+                loss = self._loss(images, points, weights, totals, share=1 / len(batches))
+                fabric.backward(loss)
+            losses.append(loss.detach())
+        if recipe.clip:
+            clip_grad_norm_(self.student.parameters(), recipe.clip)
         self.optimizer.step()
         self.ema.update(self.network, self.step)
         self.step += 1
-        self.samples += len(crops)
-        return float(loss.detach())
+        return torch.stack(losses).sum()
+
+    def _loss(self, images: Tensor, points: Tensor, weights: Tensor, totals: Tensor, share: float) -> Tensor:
+        """The loss of one pass, which is `share` of this rank's samples of the step."""
+        outputs = self.module(images)
+        if self.lesson is None:
+            return self.label_loss(outputs[0], points, weights, totals, share)
+        with self.fabric.autocast():
+            taught = self.lesson(images, outputs, self.schedule.share_left(self.step)) * share
+        if self.lesson.stage == 2:
+            return taught
+        return self.label_loss(outputs[0], points, weights, totals, share) + taught
 
     def run(self) -> Iterator[dict[str, float]]:
-        """Train to the last step; yields a record {step, loss, images_per_second, eta_s[, pck_PART...]} every 10 steps.
+        """Train to the last step; yields a record {step, loss, images_per_second, eta_s[, ap_PART...]} every 10 steps.
 
-        The checkpoint is written every `recipe.checkpoint_every` steps and at the end, also when the caller stops.
+        The checkpoint is written every `recipe.checkpoint_every` steps, at the end, when the caller stops, and after
+        the step in which SIGINT or SIGTERM comes; then KeyboardInterrupt is raised.
         """
-        self.out.mkdir(parents=True, exist_ok=True)
-        if self.step >= self.recipe.steps:
+        if self.step >= self.schedule.steps:
             return
-        validation = Validation(self.variant, self.recipe.validate_crops)
-        mean, clock, begun, began_at = 0.0, time.monotonic(), time.monotonic(), self.step
-        earlier = self.seconds
+        validation = logs = None
+        if self.is_first:
+            self.out.mkdir(parents=True, exist_ok=True)
+            validation, logs = Validation(self.recipe.validation), Logs(self.out, self.step)
         try:
-            for count, batch in enumerate(self._batches(), start=1):
-                loss = self.train_step(*batch)
-                mean = loss if count == 1 else mean + (loss - mean) * max(0.02, 1 / count)
-                self.seconds = earlier + time.monotonic() - begun
-                if self.step % self.recipe.checkpoint_every == 0:
-                    self.save()
-                last = self.step >= self.recipe.steps
-                if self.step % 10 == 0 or last:
-                    now = time.monotonic()
-                    pace = (now - begun) / (self.step - began_at)
-                    record = {
-                        "step": self.step,
-                        "loss": mean,
-                        "images_per_second": 10 * len(batch[0]) / (now - clock),
-                        "eta_s": pace * (self.recipe.steps - self.step),
-                        "seconds": self.seconds,
-                    }
-                    clock = now
-                    if self.step % self.recipe.validate_every == 0 or last:
-                        figures = validation.pck(self.ema.network)
-                        record |= {f"pck_{part}": value for part, value in figures.items()}
-                        self._log(record)
-                    yield record
-                if last:
-                    return
+            with self._stop:
+                yield from self._run(validation, logs)
         finally:
-            self.save()
+            if logs:
+                logs.close()
+        self.fabric.barrier()
 
-    def _log(self, record: dict[str, float]) -> None:
-        path = self.out / "log.csv"
-        new = not path.exists()
-        with path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, record)
-            if new:
-                writer.writeheader()
-            writer.writerow({key: round(value, 5) for key, value in record.items()})
+    def _run(self, validation: Validation | None, logs: Logs | None) -> Iterator[dict[str, float]]:
+        earlier, begun, first = self.seconds, time.monotonic(), self.step
+        clock, counted = begun, first
+        for batches in self.batches():
+            self.losses.append(self.train_step(batches))
+            self.skipped += sum(int(batch[3].sum()) for batch in batches)
+            last = self.step >= self.schedule.steps
+            record: dict[str, float] = {}
+            stop = self._stop.asked and self.fabric.world_size == 1
+            if self.step % LOG_EVERY == 0 or last:
+                mean = torch.stack(self.losses).mean()
+                counts = mean.new_tensor([self._stop.asked, self.skipped])
+                loss, stops, skipped = ranks.total(self.fabric, torch.cat([mean[None], counts])).tolist()
+                loss, stop, self.losses = loss / self.fabric.world_size, stops > 0, []
+                now = time.monotonic()
+                record = {
+                    "step": self.step,
+                    "loss": loss,
+                    "lr": self.schedule.learning_rate(self.step - 1),
+                    "images_per_second": (self.step - counted) * self.recipe.batch / (now - clock),
+                    "eta_s": (now - begun) / (self.step - first) * (self.schedule.steps - self.step),
+                    "skipped": skipped,
+                }
+                counted = self.step
+            self.seconds = earlier + time.monotonic() - begun
+            if logs and record:
+                logs.write("train", record | {"seconds": self.seconds})
+            if validation and logs and self.schedule.is_due(self.recipe.validate_every, self.step):
+                record = {"step": self.step, **record, **self._validated(validation, logs)}
+            if last or stop or self.step % self.recipe.checkpoint_every == 0:
+                self.save()
+            if record:
+                try:
+                    yield record
+                except GeneratorExit:
+                    self.save()
+                    raise
+                clock = time.monotonic() if counted == self.step else clock
+            if stop and not last:
+                raise KeyboardInterrupt
+
+    def _validated(self, validation: Validation, logs: Logs) -> dict[str, float]:
+        figures = validation.figures(cast(RTMW, self.ema.network), self.fabric.device.type)
+        logs.write("validation", {"step": self.step, **figures})
+        if is_better(figures, self.best):
+            self.best = figures
+            self._save_weights(BEST, figures)
+        return figures

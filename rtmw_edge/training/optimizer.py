@@ -30,7 +30,7 @@ def as_matrix(weight: Tensor) -> Tensor:
 
 
 class Optimizer:
-    """Steps all parameters of a network; `kind` is "adamw" or "muon".
+    """Steps the parameters of a network that are not frozen; `kind` is "adamw" or "muon".
 
     "muon" (https://kellerjordan.github.io/posts/muon/) orthogonalises the momentum of every layer that mixes channels
     and scales it to AdamW's usual update size, so one learning rate serves both kinds. It learns more from a sample,
@@ -40,13 +40,16 @@ class Optimizer:
 
     def __init__(self, network: nn.Module, kind: str, lr: float, weight_decay: float) -> None:
         self._views: list[tuple[nn.Parameter, nn.Parameter]] = []
-        rest = list(network.parameters())
+        rest = [parameter for parameter in network.parameters() if parameter.requires_grad]
         if kind == "muon":
             matrices = [m.weight for name, m in network.named_modules() if _is_matrix(m) and "cls_" not in name]
-            chosen = {id(weight) for weight in matrices}
+            chosen = {id(weight) for weight in matrices if weight.requires_grad}
+            matrices = [weight for weight in matrices if id(weight) in chosen]
             rest = [p for p in rest if id(p) not in chosen]
             self._views = [(w, nn.Parameter(as_matrix(w.data))) for w in matrices if isinstance(w, nn.Parameter)]
-        self._parts: list[torch.optim.Optimizer] = [torch.optim.AdamW(parameter_groups(rest, weight_decay), lr=lr)]
+        self._parts: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(parameter_groups(rest, weight_decay), lr=lr, fused=True)
+        ]
         if self._views:
             matrices_2d = [view for _, view in self._views]
             self._parts.append(

@@ -13,8 +13,13 @@ from typing import Any
 from ..errors import BadInputError, unknown
 from ..keypoints import PARTS
 from ..models.variants import variant_named
+from .augmentation import Augmentation
 
 OPTIMIZERS = ("adamw", "muon")
+PRECISIONS = ("fp32", "bf16")
+SYNCHRONIZED = ("none", "neck", "all")
+AT_LEAST_1 = ("batch", "warmup", "validate_every", "checkpoint_every")
+NOT_NEGATIVE = ("steps", "epochs", "micro", "late", "clip", "weight_decay", "bone_weight", "official_batch")
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -23,34 +28,53 @@ else:
 
 
 @dataclass(frozen=True)
-class Augmentation:
-    """Random changes of a rendered image on its way to a crop. Probabilities in 0..1; sizes as parts of the box."""
+class Distillation:
+    """DWPose's distillation (spec 4.6): the teacher's variant and which of the two stages.
 
-    flip: float = 0.5
-    rotation: float = 0.5
-    rotation_degrees: float = 40.0
-    scale: tuple[float, float] = (0.75, 1.3)
-    shift: float = 0.08
-    colour: float = 0.8
-    grey: float = 0.05
-    blur: float = 0.1
-    dropout: float = 0.3
+    Stage 1: a student beside a frozen teacher. Stage 2: the teacher is the student of stage 1, and a fresh head learns
+    from it on its own frozen trunk.
+    """
+
+    teacher: str
+    stage: int = 1
+
+    def __post_init__(self) -> None:
+        variant_named(self.teacher)
+        if self.stage not in (1, 2):
+            raise BadInputError(f"The recipe's distillation.stage is {self.stage}; DWPose has the stages 1 and 2.")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides a training run.
+    """Everything that decides a training run but where its data lie.
 
     Attributes:
-        steps: optimiser steps in all; flat learning rate until half of them, then a cosine to `lr_end`.
+        steps, epochs: the length, in one or the other; rendered people are endless and have no epochs. `late` and
+            `validate_every` count in the same.
+        batch: samples of one optimiser step, over all ranks and accumulated passes.
+        micro: samples of one pass of one rank; 0 for batch / ranks, so that nothing is accumulated.
         optimizer: "adamw" or "muon" (see `optimizer.Optimizer`).
-        reuse: how many times a rendered image is used, each time with another augmentation.
+        warmup: steps; then the learning rate stays until half of the run and falls as a cosine to `lr_end`.
+        clip: the longest gradient; 0 for any.
+        precision: "bf16" (autocast) or "fp32".
+        synchronized: which batch norms span the ranks: "none", "neck" (official) or "all".
+        official_batch: 0 for a loss that no batch size changes; N for the official sum over the samples of one device
+            with a batch of N (spec 4.1), whatever `batch` and `micro` are.
+        beta: temperature of the predictions, 1 for RTMW, 10 for RTMW3D.
+        bone_weight: weight of the bone lengths in 3D.
+        dropout: on the head's attention matrix.
+        reuse: how often a rendered person is used on average, each time with another augmentation.
         occluded_weight: weight of joints that are hidden; visible ones weigh 1.
+        late: the last epochs (steps) have `late_augmentation`, which is the second stage of `augmentation` with what
+            the TOML changes in it.
+        validation: what to validate on, as `rtmw-edge evaluate --data` takes it.
     """
 
     variant: str
-    steps: int
+    steps: int = 0
+    epochs: int = 0
     batch: int = 64
+    micro: int = 0
     optimizer: str = "adamw"
     lr: float = 1e-3
     lr_end: float = 2.5e-5
@@ -59,30 +83,71 @@ class Recipe:
     clip: float = 35.0
     ema_decay: float = 0.9995
     ema_ramp: int = 500
+    precision: str = "bf16"
+    compile: bool = False
+    synchronized: str = "neck"
+    official_batch: int = 0
+    beta: float = 1.0
+    bone_weight: float = 0.0
+    dropout: float = 0.0
     reuse: float = 2.0
     occluded_weight: float = 0.5
     seed: int = 0
-    beta: float = 1.0
+    late: int = 0
+    validation: str = "synthetic:val:200"
     validate_every: int = 500
-    validate_crops: int = 200
     checkpoint_every: int = 250
     part_weights: dict[str, float] = field(default_factory=lambda: {"face": 0.5})
     augmentation: Augmentation = field(default_factory=Augmentation)
+    late_augmentation: Augmentation | None = None
+    distillation: Distillation | None = None
 
     def __post_init__(self) -> None:
         variant_named(self.variant)
-        for name in ("steps", "batch", "warmup", "validate_every", "validate_crops", "checkpoint_every"):
+        if (self.steps > 0) == (self.epochs > 0):
+            raise BadInputError(
+                f"The recipe has steps {self.steps} and epochs {self.epochs}; exactly one of them must be above 0."
+            )
+        for name in AT_LEAST_1:
             if getattr(self, name) < 1:
                 raise BadInputError(f"The recipe's {name} is {getattr(self, name)}; it must be at least 1.")
+        for name in NOT_NEGATIVE:
+            if getattr(self, name) < 0:
+                raise BadInputError(f"The recipe's {name} is {getattr(self, name)}; it must not be negative.")
         if not (0 < self.lr < 1 and 0 <= self.lr_end <= self.lr):
             raise BadInputError(f"The recipe's lr {self.lr} and lr_end {self.lr_end} must obey 0 <= lr_end <= lr < 1.")
         if self.reuse < 1:
             raise BadInputError(f"The recipe's reuse is {self.reuse}; an image is used at least once.")
-        if self.optimizer not in OPTIMIZERS:
-            raise unknown("optimizer", self.optimizer, OPTIMIZERS)
+        if not 0 <= self.dropout < 1:
+            raise BadInputError(f"The recipe's dropout is {self.dropout}; it must lie in 0..1, below 1.")
+        for name, choices in (("optimizer", OPTIMIZERS), ("precision", PRECISIONS), ("synchronized", SYNCHRONIZED)):
+            if getattr(self, name) not in choices:
+                raise unknown(name, getattr(self, name), choices)
         for part in self.part_weights:
             if part not in PARTS:
                 raise unknown("part in part_weights", part, PARTS)
+        if self.late_augmentation is None:
+            object.__setattr__(self, "late_augmentation", self.augmentation.second_stage())
+
+
+def passes(recipe: Recipe, ranks: int) -> tuple[int, int]:
+    """(samples of one pass of one rank, passes of one step); BadInputError where the batch cannot be dealt out."""
+    micro = recipe.micro or recipe.batch // ranks
+    count, rest = divmod(recipe.batch, max(1, micro) * ranks)
+    if rest or not count:
+        what = f"{ranks} ranks" + (f" in passes of {recipe.micro}" if recipe.micro else "")
+        raise BadInputError(
+            f"A batch of {recipe.batch} cannot be dealt out to {what}; set batch and micro so that batch is a multiple "
+            "of micro times the ranks."
+        )
+    return micro, count
+
+
+SECTIONS: dict[str, type] = {
+    "augmentation": Augmentation,
+    "late_augmentation": Augmentation,
+    "distillation": Distillation,
+}
 
 
 def _fill(cls: type, values: dict[str, Any], where: str) -> Any:
@@ -91,20 +156,27 @@ def _fill(cls: type, values: dict[str, Any], where: str) -> Any:
     for key, value in values.items():
         if key not in fields:
             raise unknown(f"recipe key in {where}", key, fields)
-        if key == "augmentation":
-            value = _fill(Augmentation, value, "[augmentation]")
+        section = SECTIONS.get(key)
+        if section is not None:
+            if not isinstance(value, dict):
+                raise BadInputError(f"The recipe's {key} is {value!r}; it must be a table: [{key}].")
+            value = _fill(section, value, f"[{key}]")
         default = fields[key].default
-        expected = type(default) if default is not dataclasses.MISSING else {"steps": int, "variant": str}.get(key)
+        expected = type(default) if default is not dataclasses.MISSING else {"variant": str, "teacher": str}.get(key)
         if expected is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
         if expected is tuple:
             value = tuple(value) if isinstance(value, list) else value
-        if expected is not None and not isinstance(value, expected):
+        if section is None and expected is not None and type(value) is not expected:
             raise BadInputError(f"The recipe's {key} is {value!r}; it must be of type {expected.__name__}.")
         ready[key] = value
-    missing = [n for n in ("variant", "steps") if n in fields and n not in ready]
+    missing = [n for n in ("variant", "teacher") if n in fields and n not in ready]
     if missing:
         raise BadInputError(f"The recipe lacks {', '.join(missing)}; add it to {where}.")
+    if "late_augmentation" in ready:
+        changes = {key: getattr(ready["late_augmentation"], key) for key in values["late_augmentation"]}
+        first = ready.get("augmentation", Augmentation())
+        ready["late_augmentation"] = dataclasses.replace(first.second_stage(), **changes)
     return cls(**ready)
 
 
@@ -114,8 +186,29 @@ def shipped_recipes() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}
 
 
+def _tables(path: Path) -> dict[str, Any]:
+    """The TOML of a recipe over that of its `base`, if it names one: keys replace keys, tables join tables."""
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInputError(f"The recipe '{path}' is not valid TOML: {error}.") from error
+    base = values.pop("base", None)
+    if base is None:
+        return values
+    shipped = shipped_recipes()
+    if base not in shipped or shipped[base] == path:
+        raise unknown("base of a recipe", str(base), [name for name in shipped if shipped[name] != path])
+    below = _tables(shipped[base])
+    for key, value in values.items():
+        below[key] = {**below.get(key, {}), **value} if isinstance(value, dict) else value
+    return below
+
+
 def read_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe by the name of a shipped one or the path of a TOML file; `overrides` are "key=value" in TOML.
+
+    A recipe may begin with `base = "NAME"`, a shipped recipe whose values it changes. Setting `steps` unsets `epochs`
+    and the other way round.
 
     >>> read_recipe("rtmw-n-256x192", ["steps=10"]).steps
     10
@@ -126,10 +219,7 @@ def read_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         if path.suffix == ".toml":
             raise BadInputError(f"There is no recipe at '{name}'; give a TOML file or one of: {', '.join(shipped)}.")
         raise unknown("recipe", name, shipped)
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInputError(f"The recipe '{path}' is not valid TOML: {error}.") from error
+    values = _tables(path)
     for text in overrides:
         key, sign, value = text.partition("=")
         if not sign:
@@ -142,5 +232,9 @@ def read_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         *parents, last = key.strip().split(".")
         for parent in parents:
             target = target.setdefault(parent, {})
+            if not isinstance(target, dict):
+                raise BadInputError(f"The override '{text}' goes into {parent}, which is a value and no table.")
         target[last] = parsed
+        if not parents and last in ("steps", "epochs"):
+            values.pop("epochs" if last == "steps" else "steps", None)
     return _fill(Recipe, values, f"'{path.name}'")

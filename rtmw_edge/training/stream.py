@@ -1,72 +1,184 @@
-"""An endless stream of augmented crops of rendered people, for torch's DataLoader."""
+"""Training samples by position: the sample at a position is the same whoever makes it, and whenever.
+
+The samples of a run are numbered from 0; a step takes the next `recipe.batch` of them, dealt out to ranks and passes.
+A resumed run therefore goes on exactly where the checkpoint stands, and two ranks see what one process would.
+"""
 
 from __future__ import annotations
 
+import itertools
+import signal
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset
 
 from ..data.annotators import annotated
+from ..data.instances import Instance, InstanceSet, read_instance
 from ..data.synthetic import Renderer, Sample
-from ..keypoints import FLIP
-from .augmentation import augmented_crop
+from .augmentation import augmented
 from .recipe import Recipe
 
-BUFFER = 1024
-"""Rendered images that each worker keeps for reuse (0.23 MB each)."""
-
+WINDOW = 1024
+"""Rendered people of a lane that are in use at a time (0.23 MB each at 240x320)."""
+FIRST = 64
+"""People that a lane has before the first sample."""
 BLOCK = 256
-"""Consecutive indices that one worker renders: the renderer pools bodies and backgrounds over neighbouring indices."""
+"""Consecutive people that one lane renders: the renderer pools bodies and backgrounds over neighbouring indices."""
+
+Batch = tuple[Tensor, Tensor, Tensor, Tensor]
+"""crops uint8 (N, H, W, 3) BGR; points and weights float32 (N, 133, 2 or 3); images (N,) that could not be read."""
 
 
-class RenderedCrops(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
-    """Yields (crop uint8 (H, W, 3) BGR, keypoints float32 (133, 2) crop pixels, weights float32 (133,)).
+class Source(Protocol):
+    """Where samples come from: a picture (H, W, 3) uint8 BGR and its labels by position."""
 
-    A new person is rendered for one in `recipe.reuse` samples; the others are drawn again from a buffer with another
-    augmentation, because rendering costs more than augmenting. Worker k of n renders the blocks of `BLOCK` indices
-    k, k + n, ... after `first`: no person is rendered twice, and a resumed run goes on where `first` points.
+    def __call__(self, position: int, skipped: Counter[str]) -> tuple[NDArray[np.uint8], Instance]: ...
+
+
+class Rendered:
+    """Rendered people, endless, each used about `reuse` times, because rendering costs more than augmenting.
+
+    Positions are dealt out in runs of `span` to `lanes`. Every lane has people of its own and draws from a window over
+    the latest of them, which moves on by one person every `reuse` samples. A loader's worker that always serves the
+    same lanes therefore renders every person once, in order; another one gets the same samples with more work.
+
+    Args:
+        size: (width, height) of the pictures in pixels.
+        backgrounds: folder of photographs behind the people.
     """
 
     def __init__(
-        self, recipe: Recipe, input_size: tuple[int, int], first: int = 0, backgrounds: Path | None = None
+        self, seed: int, reuse: float, size: tuple[int, int], *, lanes: int, span: int, backgrounds: Path | None = None
     ) -> None:
-        self.recipe = recipe
-        self.input_size = input_size
-        self.first = first
-        self.backgrounds = backgrounds
+        self.seed, self.reuse, self.size = seed, reuse, size
+        self.lanes, self.span, self.backgrounds = lanes, span, backgrounds
+        self._renderer: Renderer | None = None
+        self._kept: dict[int, dict[int, Sample]] = {}
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        cv2.setNumThreads(1)
-        worker = get_worker_info()
-        lane, lanes = (worker.id, worker.num_workers) if worker else (0, 1)
-        rng = np.random.default_rng([self.recipe.seed, self.first, lane])
-        renderer = Renderer("train", self.recipe.seed, backgrounds=self.backgrounds)
-        buffer: list[Sample] = []
-        rendered = 0
-        while True:
-            if len(buffer) < 64 or rng.random() < 1 / self.recipe.reuse:
-                block, place = divmod(rendered, BLOCK)
-                sample = renderer.person(self.first + (block * lanes + lane) * BLOCK + place)
-                rendered += 1
-                if len(buffer) < BUFFER:
-                    buffer.append(sample)
-                else:
-                    buffer[int(rng.integers(BUFFER))] = sample
-            else:
-                sample = buffer[int(rng.integers(len(buffer)))]
-            yield self._crop(sample, rng)
-
-    def _crop(self, sample: Sample, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    def __call__(self, position: int, skipped: Counter[str]) -> tuple[NDArray[np.uint8], Instance]:
+        run, place = divmod(position, self.span)
+        turn, lane = divmod(run, self.lanes)
+        count = turn * self.span + place
+        newest = (FIRST if self.reuse > 1 else 0) + int(count / self.reuse)
+        self._forget(lane, newest)
+        self._sample(lane, newest)  # in order, as the renderer likes it
+        age = 0
+        if self.reuse > 1:
+            age = int(np.random.default_rng([self.seed, position, 1]).integers(min(WINDOW, newest + 1)))
+        sample = self._sample(lane, newest - age)
         person = sample.people[0]
-        crop, points, mirrored = augmented_crop(
-            sample.image, person.keypoints, person.box, self.input_size, self.recipe.augmentation, rng
+        instance = Instance(
+            image=sample.image,
+            box=person.box,
+            keypoints=person.keypoints,
+            visible=annotated(person.visible),
+            metres=person.keypoints_3d,
+            camera=sample.camera,
+            source="synthetic",
+            whole=True,
         )
-        visible = annotated(person.visible)
-        visible = visible[FLIP] if mirrored else visible
-        weights = np.choose(visible, [0.0, self.recipe.occluded_weight, 1.0]).astype(np.float32)
-        return torch.from_numpy(crop), torch.from_numpy(points), torch.from_numpy(weights)
+        return sample.image, instance
+
+    def _sample(self, lane: int, person: int) -> Sample:
+        kept = self._kept.setdefault(lane, {})
+        if person not in kept:
+            if self._renderer is None:
+                self._renderer = Renderer("train", self.seed, backgrounds=self.backgrounds)
+            block, place = divmod(person, BLOCK)
+            kept[person] = self._renderer.person((block * self.lanes + lane) * BLOCK + place, self.size)
+        return kept[person]
+
+    def _forget(self, lane: int, newest: int) -> None:
+        kept = self._kept.get(lane, {})
+        if len(kept) > WINDOW + FIRST:
+            for person in [person for person in kept if person <= newest - WINDOW]:
+                del kept[person]
+
+
+class Annotated:
+    """Annotated instances, all of them once an epoch in a new order. A broken image is passed over and counted."""
+
+    def __init__(self, instances: InstanceSet, seed: int) -> None:
+        self.instances, self.seed = instances, seed
+        self._orders: dict[int, NDArray[np.int64]] = {}
+
+    def __call__(self, position: int, skipped: Counter[str]) -> tuple[NDArray[np.uint8], Instance]:
+        epoch, place = divmod(position, len(self.instances))
+        if epoch not in self._orders:
+            order = np.random.default_rng([self.seed, epoch]).permutation(len(self.instances))
+            self._orders = {**{key: value for key, value in self._orders.items() if key == epoch - 1}, epoch: order}
+        return read_instance(self.instances, int(self._orders[epoch][place]), skipped)
+
+
+class Crops(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
+    """Augmented crops by position; from the position `late_from` on with the recipe's late augmentation.
+
+    Args:
+        input_size: (width, height) of the crop in pixels, with a depth for three axes.
+    """
+
+    def __init__(self, source: Source, recipe: Recipe, input_size: tuple[int, ...], late_from: int) -> None:
+        self.source, self.recipe, self.input_size, self.late_from = source, recipe, input_size, late_from
+
+    def __getitem__(self, position: int) -> Batch:
+        """Crop uint8 (H, W, 3), points and weights float32 (133, axes), and how many images could not be read."""
+        skipped: Counter[str] = Counter()
+        image, instance = self.source(position, skipped)
+        recipe = self.recipe
+        late = recipe.late_augmentation if position >= self.late_from else None
+        crop, points, weights = augmented(
+            image,
+            instance,
+            self.input_size,
+            late or recipe.augmentation,
+            np.random.default_rng([recipe.seed, position]),
+            hidden_weight=recipe.occluded_weight,
+        )
+        arrays = (crop, points, weights, np.array(skipped.total()))
+        return tuple(torch.from_numpy(array) for array in arrays)  # type: ignore[return-value]
+
+
+class Positions:
+    """The positions of every pass of one rank from the sample `first` on, until the sample `last`."""
+
+    def __init__(self, first: int, last: int, micro: int, rank: int, ranks: int) -> None:
+        self.first, self.last, self.micro, self.rank, self.ranks = first, last, micro, rank, ranks
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for number in itertools.count(self.rank, self.ranks):
+            start = self.first + number * self.micro
+            if start >= self.last:
+                return
+            yield list(range(start, start + self.micro))
+
+
+def _set_up_worker(worker: int) -> None:
+    """One thread; Ctrl-C is for the main process, which ends its workers."""
+    cv2.setNumThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def loader(crops: Crops, positions: Positions, *, workers: int, pin: bool) -> DataLoader[Batch]:
+    """Batches of `positions` in order, made by `workers` processes; 0 makes them in this one.
+
+    Rendering workers are spawned. The others are forked where that is the platform's way: labels of a million people
+    are then held once.
+    """
+    return DataLoader(
+        crops,
+        batch_sampler=positions,
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        pin_memory=pin,
+        worker_init_fn=_set_up_worker,
+        multiprocessing_context="spawn" if workers and isinstance(crops.source, Rendered) else None,
+    )

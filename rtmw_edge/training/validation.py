@@ -1,18 +1,14 @@
-"""How good a network is on the renderer's validation people: share of keypoints within 5 % of the crop's height."""
+"""How good a network is on a fixed data set: average precision per part, PCK, and in 3D the error in millimetres."""
 
 from __future__ import annotations
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..crops import box_to_crop, warp_matrix
-from ..data.annotators import annotated
-from ..data.synthetic import Renderer
-from ..keypoints import PARTS
-from ..models.variants import MEAN_RGB, STD_RGB, Variant
-from ..simcc import decode
+from ..evaluation import evaluate, open_dataset
+from ..models.rtmw import RTMW
+from ..models.variants import MEAN_RGB, STD_RGB
+from ..runtime import Runner
 
 
 def normalized(crops: Tensor) -> Tensor:
@@ -23,37 +19,28 @@ def normalized(crops: Tensor) -> Tensor:
 
 
 class Validation:
-    """A fixed set of crops of `count` people of the split `val`, rendered once."""
+    """The data set that `text` names (see `evaluation.open_dataset`), with ground-truth boxes and no flip test.
 
-    def __init__(self, variant: Variant, count: int) -> None:
-        import cv2
+    Raises BadInputError when there is no such data set.
+    """
 
-        renderer = Renderer("val")
-        crops, points, visible = [], [], []
-        for index in range(count):
-            sample = renderer.person(index)
-            person = sample.people[0]
-            centers, scales = box_to_crop(person.box[None], variant.input_size)
-            matrix = warp_matrix(centers[0], scales[0], variant.input_size)
-            crops.append(cv2.warpAffine(sample.image, matrix, variant.input_size, flags=cv2.INTER_LINEAR))
-            points.append(person.keypoints @ matrix[:, :2].T + matrix[:, 2])
-            visible.append(annotated(person.visible))
-        self.crops = torch.from_numpy(np.stack(crops))
-        self.points: NDArray[np.float32] = np.stack(points).astype(np.float32)
-        self.visible = np.stack(visible)
+    def __init__(self, text: str) -> None:
+        self.dataset = open_dataset(text)
 
-    @torch.no_grad()
-    def pck(self, network: nn.Module, batch: int = 50) -> dict[str, float]:
-        """Share in 0..1 of labelled keypoints within 5 % of the crop's height, per part and for the whole."""
-        network.eval()
-        device = next(network.parameters()).device
-        outputs = []
-        for start in range(0, len(self.crops), batch):
-            images = normalized(self.crops[start : start + batch].to(device))
-            with torch.autocast(device.type, torch.bfloat16):
-                outputs.append([axis.float().cpu().numpy() for axis in network(images)])
-        points, _ = decode([np.concatenate(axis) for axis in zip(*outputs, strict=True)][:2])
-        near = np.linalg.norm(points - self.points, axis=-1) < 0.05 * self.crops.shape[1]
-        labelled = self.visible > 0
-        parts = {**PARTS, "whole": slice(0, near.shape[1])}
-        return {name: float(near[:, s][labelled[:, s]].mean()) for name, s in parts.items()}
+    def figures(self, network: RTMW, device: str) -> dict[str, float]:
+        """Shares in 0..1 named ap_PART and pck_PART, in 3D also mpjpe_PART in millimetres, the hips put together."""
+        from ..runtime.torch_engine import TorchEngine
+
+        result = evaluate(Runner(TorchEngine(network, device)), self.dataset)
+        figures = {f"ap_{part}": scores.ap for part, scores in result.parts.items()}
+        figures |= {f"pck_{part}": share for part, share in result.pck.items()}
+        return figures | {f"mpjpe_{part}": errors.root for part, errors in result.mpjpe.items()}
+
+
+def is_better(figures: dict[str, float], best: dict[str, float]) -> bool:
+    """By the lower hip-aligned MPJPE in 3D, as RTMW3D's best is chosen, else by the higher AP of the whole body."""
+    if not best:
+        return True
+    if figures.get("mpjpe_whole", -1.0) >= 0:
+        return figures["mpjpe_whole"] < best.get("mpjpe_whole", float("inf"))
+    return figures["ap_whole"] > best["ap_whole"]

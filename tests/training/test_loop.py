@@ -1,29 +1,78 @@
-"""The loop: schedule, what decays, the average, and going on after a stop."""
+"""The loop: schedule, average, exact resume, accumulation, logs, interrupts, distillation."""
 
 import copy
-import json
+import csv
 import math
+import os
+import signal
 
 import pytest
 import torch
+from small_runs import TINY, TINY_3D, Noise, NoValidation, forget, in_double_precision, small_recipe
 
 from rtmw_edge.errors import BadInputError
 from rtmw_edge.models import build
-from rtmw_edge.models.checkpoints import load_weights
+from rtmw_edge.models.checkpoints import load_weights, read_metadata, read_state, save_safetensors
+from rtmw_edge.models.variants import VARIANTS, Variant
+from rtmw_edge.training import loop, ranks
 from rtmw_edge.training.ema import Ema
-from rtmw_edge.training.loop import Trainer, learning_rate
-from rtmw_edge.training.recipe import read_recipe
+from rtmw_edge.training.logs import Logs
+from rtmw_edge.training.loss import SimccLoss, part_weights
+from rtmw_edge.training.recipe import passes, read_recipe
+from rtmw_edge.training.schedule import Schedule
+from rtmw_edge.training.validation import Validation, is_better
 
-SMALL = ["steps=4", "batch=2", "warmup=1", "checkpoint_every=1", "validate_every=4", "validate_crops=2"]
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch):
+    monkeypatch.setattr(loop, "LOG_EVERY", 1)
+    monkeypatch.setattr(loop, "Validation", NoValidation)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+    forget()
+    VARIANTS.pop("rtmw-wide-64x96", None)
+
+
+def trainer(out, *overrides, **arguments):
+    return loop.Trainer(small_recipe(*overrides), out, data=Noise(), workers=0, **arguments)
+
+
+def settle(student, people):
+    """Evaluation mode, with the statistics of a first batch in the batch norms."""
+    for module in student.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0
+    pictures = torch.stack([torch.from_numpy(people[index].image[:96, :64]) for index in range(4)])
+    with torch.no_grad():
+        student.train()(loop.normalized(pictures))
+    student.eval()
+
+
+def gradients(training):
+    return torch.cat([p.grad.flatten() for p in training.network.parameters() if p.grad is not None])
 
 
 def test_the_learning_rate_warms_up_stays_and_falls_as_a_cosine():
-    recipe = read_recipe("rtmw-n-256x192", ["steps=1000", "warmup=100", "lr=1e-3", "lr_end=1e-5"])
-    assert learning_rate(recipe, 0) == pytest.approx(1e-5)
-    assert learning_rate(recipe, 49) == pytest.approx(5e-4)
-    assert learning_rate(recipe, 100) == learning_rate(recipe, 499) == 1e-3
-    assert learning_rate(recipe, 750) == pytest.approx((1e-3 + 1e-5) / 2)
-    assert learning_rate(recipe, 1000) == pytest.approx(1e-5)
+    recipe = read_recipe("rtmw-n-256x192", ["steps=1000", "warmup=101", "lr=1e-3", "lr_end=1e-5"])
+    schedule = Schedule.of(recipe, None)
+    assert schedule.learning_rate(0) == pytest.approx(1e-8)
+    assert schedule.learning_rate(50) == pytest.approx(5e-4, rel=1e-4)
+    assert schedule.learning_rate(100) == schedule.learning_rate(499) == 1e-3
+    assert schedule.learning_rate(750) == pytest.approx((1e-3 + 1e-5) / 2)
+    assert schedule.learning_rate(1000) == pytest.approx(1e-5)
+
+
+def test_epochs_become_steps_late_samples_validations_and_a_fading_teacher():
+    recipe = read_recipe("rtmw-m-256x192", ["epochs=20", "late=5", "batch=64", "micro=32", "validate_every=10"])
+    schedule = Schedule.of(recipe, 1000)
+    assert schedule.steps == math.ceil(20 * 1000 / 64) == 313
+    assert schedule.late_from == 15_000
+    assert [step for step in range(1, 314) if schedule.is_due(10, step)] == [157, 313]
+    assert [schedule.share_left(step) for step in (0, 15, 16, 312)] == pytest.approx([1.0, 1.0, 0.95, 0.05])
+    steps = Schedule.of(read_recipe("rtmw-n-256x192", ["steps=100", "late=10"]), None)
+    assert steps.late_from == 90 * 32 and steps.share_left(25) == 0.75
 
 
 def test_the_average_follows_its_formula():
@@ -43,23 +92,166 @@ def test_the_average_follows_its_formula():
 
 
 @pytest.mark.slow
-def test_a_stopped_run_goes_on_and_ends_with_loadable_weights(tmp_path):
-    recipe = read_recipe("rtmw-n-256x192", SMALL)
-    first = Trainer(recipe, tmp_path, workers=0)
-    crops, points, weights = next(first._batches())
-    assert crops.shape == (2, 256, 192, 3) and crops.dtype == torch.uint8
-    assert points.shape == (2, 133, 2) and set(weights.unique().tolist()) <= {0.0, 0.5, 1.0}
-    losses = [first.train_step(crops, points, weights) for _ in range(2)]
-    first.save()
-    again = Trainer(recipe, tmp_path, workers=0)
-    assert (again.step, again.samples) == (2, 4)
-    # The same batch after a resume gives the loss of the run that was never stopped, to bf16.
-    assert again.train_step(crops, points, weights) == pytest.approx(first.train_step(crops, points, weights), rel=1e-3)
-    assert losses[1] != losses[0]
-    records = list(Trainer(recipe, tmp_path, workers=0).run())
-    assert records[-1]["step"] == 4 and 0 <= records[-1]["pck_left_hand"] <= 1
-    load_weights(build(recipe.variant), tmp_path / "weights.safetensors")
-    assert json.loads((tmp_path / "recipe.json").read_text())["batch"] == 2
-    assert not list(Trainer(recipe, tmp_path, workers=0).run())
-    with pytest.raises(BadInputError, match="holds a run of rtmw-n-256x192, not of rtmw-t-256x192"):
-        Trainer(read_recipe("rtmw-n-256x192", [*SMALL, "variant=rtmw-t-256x192"]), tmp_path)
+@pytest.mark.parametrize("extra", [(), ("optimizer=muon", "precision=bf16", "dropout=0.2")])
+def test_a_stopped_run_goes_on_to_the_very_same_losses_and_weights(tmp_path, extra):
+    whole = trainer(tmp_path / "whole", "steps=5", *extra)
+    losses = [record["loss"] for record in whole.run()]
+    first = trainer(tmp_path / "parts", "steps=5", *extra)
+    records = first.run()
+    begun = [next(records)["loss"] for _ in range(3)]
+    records.close()
+    again = trainer(tmp_path / "parts", "steps=5", *extra)
+    assert again.step == 3
+    assert begun + [record["loss"] for record in again.run()] == losses
+    assert losses[0] != losses[1]
+    for one, other in ((whole.network, again.network), (whole.ema.network, again.ema.network)):
+        assert all(map(torch.equal, one.state_dict().values(), other.state_dict().values()))
+    with (tmp_path / "parts" / "train.csv").open() as file:
+        assert [int(row["step"]) for row in csv.DictReader(file)] == [1, 2, 3, 4, 5]
+    load_weights(build(TINY.name), tmp_path / "parts" / "weights.safetensors")
+    assert read_metadata(tmp_path / "parts" / "best.safetensors")["ap_whole"] == "0.01"
+    assert list((tmp_path / "parts" / "tensorboard").iterdir())
+    assert not list(trainer(tmp_path / "parts", "steps=5", *extra).run())
+
+
+@pytest.mark.slow
+def test_an_interrupt_stops_after_the_step_and_saves_it(tmp_path):
+    training = trainer(tmp_path, "steps=5", "checkpoint_every=100")
+    records = training.run()
+    next(records)
+    os.kill(os.getpid(), signal.SIGTERM)
+    next(records)
+    with pytest.raises(KeyboardInterrupt):
+        next(records)
+    assert trainer(tmp_path, "steps=5").step == 2
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@pytest.fixture
+def _double(monkeypatch):
+    monkeypatch.setattr(loop, "normalized", loop.normalized)
+    monkeypatch.setitem(ranks.PRECISIONS, "fp32", ranks.PRECISIONS["fp32"])
+    in_double_precision()
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_double")
+def test_accumulated_passes_give_the_loss_and_the_gradient_of_the_whole_batch(tmp_path):
+    """With batch norms in evaluation mode: their statistics are those of a pass by nature."""
+    for variant, official in ((TINY.name, 0), (TINY_3D.name, 0), (TINY.name, 8)):
+        found = []
+        for micro in (4, 1):
+            three = ["beta=10", "bone_weight=2"] if variant == TINY_3D.name else []
+            settings = [f"variant={variant}", f"micro={micro}", f"official_batch={official}", "steps=1", "clip=0"]
+            training = trainer(tmp_path / "none", *settings, *three)
+            training.label_loss.float()
+            batches = next(training.batches())
+            settle(training.student, Noise())
+            training.student.train = lambda mode=True, student=training.student: student
+            assert len(batches) == 4 // micro
+            loss = training.train_step(batches)
+            found.append((loss, gradients(training)))
+            if official and micro == 4:
+                published = SimccLoss(TINY.input_size, part_weights({"face": 0.5}), official_scaling=True).float()
+                crops, points, weights, _ = batches[0]
+                again = trainer(tmp_path / "none", *settings)
+                settle(again.student, Noise())
+                logits, *_ = again.student(loop.normalized(crops))
+                # The sum over four samples, on a device that would have had eight.
+                assert float(loss) == pytest.approx(2 * published(logits, points, weights).item(), rel=1e-5)
+        (one, ours), (other, theirs) = found
+        assert float(one) == pytest.approx(float(other), rel=1e-5)
+        assert torch.linalg.norm(ours - theirs) < 1e-5 * torch.linalg.norm(ours)
+
+
+@pytest.mark.slow
+def test_distillation_runs_through_both_stages_to_a_whole_network(tmp_path):
+    VARIANTS["rtmw-wide-64x96"] = Variant("rtmw-wide-64x96", (64, 96), 0.167, 0.25, 0, 0.0)
+    torch.manual_seed(5)
+    save_safetensors(build("rtmw-wide-64x96"), tmp_path / "teacher.safetensors")
+    first = trainer(
+        tmp_path / "one", "steps=2", "distillation.teacher=rtmw-wide-64x96", teacher=tmp_path / "teacher.safetensors"
+    )
+    before = first.student.align.weight.clone()
+    plain = trainer(tmp_path / "plain", "steps=2")
+    batches = next(first.batches())
+    taught, alone = first.train_step(batches), plain.train_step(batches)
+    assert float(taught) > float(alone) and not torch.equal(before, first.student.align.weight)
+    list(first.run())
+    stage_2 = ["steps=2", "distillation.stage=2", f"distillation.teacher={TINY.name}"]
+    with pytest.raises(BadInputError, match=r"pass --teacher RUN/weights\.safetensors"):
+        trainer(tmp_path / "two", *stage_2)
+    second = trainer(tmp_path / "two", *stage_2, teacher=tmp_path / "one" / "weights.safetensors")
+    list(second.run())
+    stage_1_state = read_state(tmp_path / "one" / "weights.safetensors")
+    stage_2_state = read_state(tmp_path / "two" / "weights.safetensors")
+    for name, value in stage_1_state.items():
+        same = torch.equal(value, stage_2_state[name])
+        assert same or name.startswith("head."), name
+    assert not torch.equal(stage_1_state["head.cls_x.weight"], stage_2_state["head.cls_x.weight"])
+    with pytest.raises(BadInputError, match="the recipe does not distil"):
+        trainer(tmp_path / "three", teacher=tmp_path / "teacher.safetensors")
+
+
+@pytest.mark.slow
+def test_what_does_not_fit_is_refused(tmp_path):
+    training = trainer(tmp_path, "steps=1")
+    list(training.run())
+    with pytest.raises(BadInputError, match=r"holds a run with batch 4, not 2; choose another --out"):
+        trainer(tmp_path, "steps=1", "batch=2")
+    with pytest.raises(BadInputError, match=f"holds a run with variant {TINY.name}, not {TINY_3D.name}"):
+        trainer(tmp_path, "steps=1", f"variant={TINY_3D.name}")
+    (tmp_path / "last.pt").write_bytes(b"half a file")
+    with pytest.raises(BadInputError, match="cannot be read; choose another --out, or delete it"):
+        trainer(tmp_path, "steps=1")
+    torch.save({"network": {}}, tmp_path / "last.pt")
+    with pytest.raises(BadInputError, match="was written by another version"):
+        trainer(tmp_path, "steps=1")
+    with pytest.raises(BadInputError, match="counts 3 epochs, and rendered people have none"):
+        loop.Trainer(small_recipe("epochs=3"), tmp_path / "other", workers=0)
+    state = {name: value for name, value in build(TINY.name).state_dict().items() if name != "backbone.stem.0.bn.bias"}
+    torch.save(state, tmp_path / "backbone.pth")
+    with pytest.raises(BadInputError, match=r"does not fit rtmw-tiny-64x96 \(Missing key.*stem\.0\.bn\.bias"):
+        trainer(tmp_path / "other", "steps=1", backbone=tmp_path / "backbone.pth")
+
+
+def test_a_batch_that_cannot_be_dealt_out_is_refused():
+    recipe = small_recipe("batch=12", "micro=4")
+    assert passes(recipe, 1) == (4, 3) and passes(recipe, 3) == (4, 1)
+    with pytest.raises(BadInputError, match="A batch of 12 cannot be dealt out to 2 ranks in passes of 4"):
+        passes(recipe, 2)
+    with pytest.raises(BadInputError, match="A batch of 12 cannot be dealt out to 5 ranks;"):
+        passes(small_recipe("batch=12"), 5)
+
+
+def test_logs_drop_what_lies_behind_the_checkpoint(tmp_path):
+    logs = Logs(tmp_path, 0)
+    for step in (1, 2, 3):
+        logs.write("train", {"step": step, "loss": step / 3})
+    logs.write("validation", {"step": 3, "ap_whole": 0.5})
+    logs.close()
+    with (tmp_path / "train.csv").open("a") as file:
+        file.write("4")  # a row that a kill cut
+    Logs(tmp_path, 2).close()
+    assert (tmp_path / "train.csv").read_text().split() == ["step,loss", "1,0.3333333", "2,0.6666667"]
+    assert not (tmp_path / "validation.csv").exists()
+
+
+def test_the_best_is_the_highest_ap_and_in_3d_the_lowest_error():
+    assert is_better({"ap_whole": 0.2}, {}) and is_better({"ap_whole": 0.2}, {"ap_whole": 0.1})
+    assert not is_better({"ap_whole": 0.1}, {"ap_whole": 0.1})
+    assert is_better({"ap_whole": 0.1, "mpjpe_whole": 50.0}, {"ap_whole": 0.2, "mpjpe_whole": 60.0})
+    assert not is_better({"ap_whole": 0.3, "mpjpe_whole": 70.0}, {"ap_whole": 0.2, "mpjpe_whole": 60.0})
+
+
+@pytest.mark.slow
+def test_validation_reports_every_part():
+    small_recipe()
+    torch.manual_seed(0)
+    figures = Validation("synthetic:val:4").figures(build(TINY_3D.name), "cpu")
+    parts = ["body", "foot", "face", "left_hand", "right_hand", "whole"]
+    assert {f"ap_{part}" for part in parts} | {f"pck_{part}" for part in parts} <= figures.keys()
+    assert figures["mpjpe_whole"] > 100  # a fresh network is far off, in millimetres
+    assert 0 <= figures["ap_whole"] <= 1

@@ -3,12 +3,70 @@
 import pytest
 
 from rtmw_edge.errors import BadInputError
-from rtmw_edge.training.recipe import Augmentation, read_recipe, shipped_recipes
+from rtmw_edge.models.variants import VARIANTS
+from rtmw_edge.training.augmentation import OFFICIAL, OFFICIAL_3D, OFFICIAL_3D_STAGE_2, Augmentation
+from rtmw_edge.training.recipe import Distillation, read_recipe, shipped_recipes
+
+PAIRS = {
+    "rtmw-m-256x192": "rtmw-l-256x192",
+    "rtmw-l-256x192": "rtmw-x-256x192",
+    "rtmw-l-384x288": "rtmw-x-384x288",
+    "rtmw-n-256x192": "rtmw-m-256x192",
+    "rtmw-t-256x192": "rtmw-l-256x192",
+}
 
 
-def test_every_shipped_recipe_reads():
-    for name in shipped_recipes():
-        assert read_recipe(name).variant == name
+def test_every_shipped_recipe_reads_and_is_named_after_its_variant():
+    recipes = {name: read_recipe(name) for name in shipped_recipes()}
+    for name, recipe in recipes.items():
+        assert name.startswith(recipe.variant)
+    assert set(VARIANTS) <= set(recipes)
+    for name, teacher in PAIRS.items():
+        first, second = recipes[f"{name}-distill"], recipes[f"{name}-distill-2"]
+        assert (first.distillation, second.distillation) == (Distillation(teacher, 1), Distillation(name, 2))
+        assert first.clip == second.clip == 1
+        assert (first.epochs, second.epochs) == (270, 60)
+
+
+@pytest.mark.parametrize(
+    ("name", "batch", "decay", "first", "second"),
+    [
+        ("rtmw-m-256x192", 1024, 0.05, OFFICIAL, OFFICIAL.second_stage()),
+        ("rtmw-l-256x192", 1024, 0.1, OFFICIAL, OFFICIAL.second_stage()),
+        ("rtmw-x-256x192", 704, 0.1, OFFICIAL, OFFICIAL.second_stage()),
+        ("rtmw-l-384x288", 320, 0.1, OFFICIAL, OFFICIAL.second_stage()),
+        ("rtmw-x-384x288", 320, 0.1, OFFICIAL, OFFICIAL.second_stage()),
+        ("rtmw3d-l-384x288", 64, 0.05, OFFICIAL_3D, OFFICIAL_3D_STAGE_2),
+        ("rtmw3d-x-384x288", 32, 0.05, OFFICIAL_3D, OFFICIAL_3D_STAGE_2),
+    ],
+)
+def test_official_recipes_have_the_published_values(name, batch, decay, first, second):
+    """The tables of MMPose's configs (spec 2.5, 4.3, 4.4)."""
+    recipe = read_recipe(name)
+    assert (recipe.batch, recipe.micro, recipe.official_batch) == (8 * batch, batch, batch)
+    assert (recipe.epochs, recipe.late, recipe.warmup) == (270, 10, 1000)
+    assert (recipe.lr, recipe.lr_end, recipe.weight_decay) == (5e-4, 2.5e-5, decay)
+    assert (recipe.ema_decay, recipe.ema_ramp, recipe.optimizer) == (0.9998, 2000, "adamw")
+    assert (recipe.augmentation, recipe.late_augmentation) == (first, second)
+    assert recipe.synchronized == "neck" and recipe.occluded_weight == 1
+    three = name.startswith("rtmw3d")
+    assert (recipe.clip, recipe.beta, recipe.seed) == ((0, 10, 2024) if three else (35, 1, 21))
+    assert recipe.part_weights["face"] == (1.0 if three else 0.5)
+    assert recipe.bone_weight == (2.0 if three else 0.0)
+    assert recipe.dropout == (0.1 if name == "rtmw3d-l-384x288" else 0.0)
+
+
+def test_steps_replace_epochs_and_a_file_may_change_a_shipped_recipe(tmp_path):
+    recipe = read_recipe("rtmw-m-256x192", ["steps=7"])
+    assert (recipe.steps, recipe.epochs) == (7, 0)
+    mine = tmp_path / "mine.toml"
+    mine.write_text('base = "rtmw-l-256x192"\nlr = 1e-4\n[augmentation]\nflip = 0.25\n')
+    recipe = read_recipe(str(mine))
+    assert (recipe.variant, recipe.lr, recipe.weight_decay) == ("rtmw-l-256x192", 1e-4, 0.1)
+    assert (recipe.augmentation.flip, recipe.augmentation.rotation_degrees) == (0.25, 90.0)
+    mine.write_text('base = "rtmw-q"')
+    with pytest.raises(BadInputError, match="Unknown base of a recipe 'rtmw-q'"):
+        read_recipe(str(mine))
 
 
 def test_overrides_reach_nested_keys():
@@ -29,6 +87,15 @@ def test_overrides_reach_nested_keys():
         ("lr=2", "The recipe's lr 2.0 and lr_end"),
         ("variant=rtmw-q-256x192", "Unknown variant 'rtmw-q-256x192'; did you mean"),
         ("part_weights.hand=2", "Unknown part in part_weights 'hand'"),
+        ("epochs=-1", "The recipe has steps 0 and epochs -1; exactly one of them must be above 0."),
+        ("micro=-1", "The recipe's micro is -1; it must not be negative."),
+        ("compile=1", "The recipe's compile is 1; it must be of type bool."),
+        ("precision=fp8", "Unknown precision 'fp8'"),
+        ("dropout=1", "The recipe's dropout is 1.0; it must lie in 0..1"),
+        ("augmentation=3", "The recipe's augmentation is 3; it must be a table: [augmentation]."),
+        ("batch.size=3", "The override 'batch.size=3' goes into batch, which is a value and no table."),
+        ("distillation.stage=1", "The recipe lacks teacher; add it to [distillation]."),
+        ("distillation.teacher=rtmw-k", "Unknown variant 'rtmw-k'"),
         ("batch", "The override 'batch' is not of the form key=value."),
     ],
 )
@@ -47,6 +114,9 @@ def test_wrong_files_are_refused(tmp_path):
     broken.write_text("steps = = 3")
     with pytest.raises(BadInputError, match="is not valid TOML"):
         read_recipe(str(broken))
+    broken.write_text("steps = 3")
+    with pytest.raises(BadInputError, match=r"The recipe lacks variant; add it to 'broken\.toml'\."):
+        read_recipe(str(broken))
     broken.write_text('variant = "rtmw-n-256x192"')
-    with pytest.raises(BadInputError, match=r"The recipe lacks steps; add it to 'broken\.toml'\."):
+    with pytest.raises(BadInputError, match="The recipe has steps 0 and epochs 0; exactly one"):
         read_recipe(str(broken))

@@ -1,0 +1,73 @@
+"""Several ranks are one process, and a killed run is one that was not: in processes of their own."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from rtmw_edge.models.checkpoints import read_state
+
+SCRIPT = Path(__file__).parents[1] / "small_runs.py"
+pytestmark = pytest.mark.slow
+
+
+def start(*arguments, ranks=1, **variables):
+    command = [sys.executable]
+    if ranks > 1:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        command += ["-m", "torch.distributed.run", "--nproc-per-node", str(ranks), "--master-port", str(port)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
+    return subprocess.Popen(
+        [*command, str(SCRIPT), *map(str, arguments)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+    )  # fmt: skip
+
+
+def finished(process):
+    out, errors = process.communicate(timeout=900)
+    assert process.returncode == 0, errors
+    return [line for line in out.splitlines() if line.startswith("step ")]
+
+
+def test_two_ranks_give_the_loss_and_the_gradients_of_one_process(tmp_path):
+    """On the same global batch, with every batch norm over both ranks; one of them accumulates as well."""
+    files = [tmp_path / "one.pt", tmp_path / "two.pt"]
+    one = finished(start(tmp_path / "one", 2, DUMP=str(files[0]), DOUBLE="1"))
+    two = finished(start(tmp_path / "two", 2, "synchronized=all", ranks=2, DUMP=str(files[1]), DOUBLE="1"))
+    for line, other in zip(one, sorted(set(two)), strict=True):
+        assert float(line.split()[2]) == pytest.approx(float(other.split()[2]), rel=1e-5)
+    ours, theirs = (torch.load(file) for file in files)
+    grads = [torch.cat([g.flatten() for g in dump["gradients"].values()]) for dump in (ours, theirs)]
+    assert torch.linalg.norm(grads[0]) > 0.1
+    assert torch.linalg.norm(grads[0] - grads[1]) < 1e-5 * torch.linalg.norm(grads[0])
+    for name, value in ours["state"].items():
+        assert torch.allclose(value.double(), theirs["state"][name].double(), rtol=1e-4, atol=1e-5), name
+
+
+def test_a_run_killed_at_any_point_ends_like_one_that_was_not(tmp_path):
+    whole = finished(start(tmp_path / "whole", 8, WORKERS="1"))
+    assert len(whole) == 8
+    seen = set()
+    for pause in (3, 5):  # killed after a step with and one without a checkpoint, somewhere in the next one
+        process = start(tmp_path / "killed", 8, WORKERS="1")
+        for line in process.stdout:
+            seen.add(line.strip())
+            if line.startswith(f"step {pause} "):
+                os.kill(process.pid, signal.SIGKILL)
+        process.wait(timeout=60)
+        process.stderr.close()
+        assert process.returncode == -signal.SIGKILL
+    seen |= set(finished(start(tmp_path / "killed", 8, WORKERS="1")))
+    assert sorted(seen) == sorted(whole)
+    weights = [read_state(tmp_path / run / "weights.safetensors") for run in ("whole", "killed")]
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+    rows = (tmp_path / "killed" / "train.csv").read_text().splitlines()[1:]
+    assert [row.split(",")[0] for row in rows] == [str(step) for step in range(1, 9)]
+    assert not list((tmp_path / "killed").glob(".*"))

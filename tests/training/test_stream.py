@@ -1,0 +1,123 @@
+"""The stream: a sample hangs on its position alone, whoever makes it."""
+
+from collections import Counter
+from types import SimpleNamespace
+from typing import ClassVar
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from small_runs import Noise, forget, small_recipe
+
+from rtmw_edge.data.instances import Instance
+from rtmw_edge.training import stream
+from rtmw_edge.training.stream import Annotated, Crops, Positions, Rendered
+
+
+@pytest.fixture(autouse=True)
+def _forget_the_tiny_variants():
+    yield
+    forget()
+
+
+class Counted:
+    """A renderer whose people tell their index, and that counts what it draws."""
+
+    drawn: ClassVar[Counter[int]] = Counter()
+
+    def __init__(self, split, seed, backgrounds=None):
+        pass
+
+    def person(self, index, size):
+        self.drawn[index] += 1
+        person = SimpleNamespace(
+            keypoints=np.zeros((133, 2), np.float32),
+            visible=np.full(133, 2, np.uint8),
+            keypoints_3d=np.ones((133, 3), np.float32),
+            box=np.array([1, 1, 9, 9], np.float32),
+        )
+        return SimpleNamespace(image=np.full((4, 4, 3), index, np.int64), people=(person,), camera=np.eye(3))
+
+
+def indices(source, positions):
+    return [int(source(position, Counter())[0][0, 0, 0]) for position in positions]
+
+
+def test_rendered_people_hang_on_the_position_alone(monkeypatch):
+    monkeypatch.setattr(stream, "Renderer", Counted)
+
+    def fresh():
+        return Rendered(7, 3.0, (240, 320), lanes=2, span=16)
+
+    straight = indices(fresh(), range(3000))
+    behind = fresh()
+    assert indices(behind, [2999, 5, 1500, 0]) == [straight[p] for p in (2999, 5, 1500, 0)]
+    assert indices(fresh(), range(2000, 2100)) == straight[2000:2100]
+    lanes = [{straight[p] for p in range(3000) if p // 16 % 2 == lane} for lane in (0, 1)]
+    assert not lanes[0] & lanes[1]
+
+
+def test_a_worker_of_one_lane_renders_every_person_once_and_reuses_it(monkeypatch):
+    monkeypatch.setattr(stream, "Renderer", Counted)
+    monkeypatch.setattr(stream, "WINDOW", 128)
+    Counted.drawn = Counter()
+    uses = Counter(indices(Rendered(0, 6.0, (240, 320), lanes=1, span=32), range(6000)))
+    assert set(Counted.drawn.values()) == {1}
+    assert max(Counted.drawn) == 1000 + stream.FIRST - 1
+    # The first ones are used more often, while the window is small; then it is `reuse`.
+    assert np.mean([uses[index] for index in range(200, 900)]) == pytest.approx(6.0, abs=0.3)
+
+
+def test_people_are_new_every_time_without_reuse(monkeypatch):
+    monkeypatch.setattr(stream, "Renderer", Counted)
+    assert indices(Rendered(0, 1.0, (240, 320), lanes=1, span=4), range(50)) == list(range(50))
+
+
+def test_annotated_people_come_once_an_epoch_in_a_new_order():
+    source = Annotated(Noise(), seed=3)
+    boxes = [source(p, Counter())[0].tobytes() for p in range(80)]
+    assert len(set(boxes[:40])) == 40 and set(boxes[:40]) == set(boxes[40:])
+    assert boxes[:40] != boxes[40:]
+    assert Annotated(Noise(), seed=3)(50, Counter())[0].tobytes() == boxes[50]
+    assert Annotated(Noise(), seed=4)(50, Counter())[0].tobytes() != boxes[50]
+
+
+def test_ranks_and_passes_share_a_step_without_gap_or_double():
+    for ranks, micro in ((1, 8), (2, 4), (2, 2), (4, 2)):
+        taken = [list(Positions(16, 48, micro, rank, ranks)) for rank in range(ranks)]
+        count = 8 // micro // ranks  # passes a step of 8 samples
+        for step in range(4):
+            positions = [p for rank in taken for batch in rank[step * count : (step + 1) * count] for p in batch]
+            assert sorted(positions) == list(range(16 + 8 * step, 24 + 8 * step))
+
+
+def test_the_last_samples_are_augmented_as_the_second_stage(tmp_path):
+    recipe = small_recipe("steps=10", "augmentation.dropout=1", "augmentation.colour=0", "augmentation.grey=0")
+    assert recipe.late_augmentation.dropout == 0
+    white = np.full((100, 80, 3), 255, np.uint8)
+
+    class White(Noise):
+        def __getitem__(self, index):
+            labels = super().__getitem__(index)
+            return Instance(**{**vars(labels), "image": white, "box": np.array([30, 40, 50, 60], np.float32)})
+
+    crops = Crops(Annotated(White(), 0), recipe, (64, 96), late_from=20)
+    assert {int(crops[p][0].min()) for p in range(20)} == {0}
+    assert {int(crops[p][0].min()) for p in range(20, 40)} == {255}
+    crop, points, weights, skipped = crops[0]
+    assert crop.shape == (96, 64, 3) and crop.dtype == torch.uint8 and int(skipped) == 0
+    assert points.shape == weights.shape == (133, 2)
+    assert set(weights.unique().tolist()) <= {0.0, 0.5, 1.0}
+
+
+def test_an_image_that_cannot_be_read_is_passed_over_and_counted(tmp_path):
+    class OneBroken(Noise):
+        def __getitem__(self, index):
+            path = tmp_path / f"{index}.png"
+            if index != 7 and not path.exists():
+                cv2.imwrite(str(path), super().__getitem__(index).image)
+            return Instance(**{**vars(super().__getitem__(index)), "image": path})
+
+    crops = Crops(Annotated(OneBroken(), 0), small_recipe("steps=1"), (64, 96), late_from=100)
+    assert sum(int(crops[p][3]) for p in range(40)) == 1
