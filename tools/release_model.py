@@ -33,6 +33,7 @@ from rtmw_edge.runtime.drawing import draw
 from rtmw_edge.runtime.loading import BUILTIN_DIRECTORY
 
 ROOT = Path(__file__).parents[1]
+OPTIMIZERS = {"adamw": "AdamW", "muon": "Muon with AdamW"}
 PARTS = ("body", "foot", "face", "left_hand", "right_hand", "whole")
 
 CARD = Template("""# $variant: model card
@@ -43,7 +44,7 @@ The embedded model of rtmw-edge: small enough to ship, good enough to try every 
 |---|---|
 | architecture | RTMW (CSPNeXt depth $depth, width $width; PAFPN; SimCC head), $parameters M parameters, $gmac GMAC, 256x192 |
 | data | rendered people only (`rtmw_edge/data/synthetic`, split `train`); no photograph, no annotation of any data set |
-| training | $steps steps, $samples crops from $recipe, AdamW, EMA, bf16 autocast; $note |
+| training | $steps steps, $samples crops from $recipe, EMA, bf16 autocast; $note |
 | file | fp16 safetensors, $megabytes MB; Apache-2.0 |
 | calibrated score | 1 / (1 + exp(-($a * logit + $b))): chance that a keypoint is within its own OKS 0.5 radius of the truth |
 
@@ -55,10 +56,11 @@ their true boxes. AP and AR by the COCO-WholeBody protocol; PCK: within 5 % of t
 $rows
 
 ## What it cannot do
-- It is undertrained: it saw few crops, and its AP is far below what the architecture can do. Train on with `rtmw-edge train`.
+- It is undertrained: it was still getting better when its time was up. Train on with `rtmw-edge train --weights`.
 - It has never seen a photograph. On real people it finds large, upright, well-lit figures on quiet ground and often fails on others;
   use the official weights (`rtmw-edge fetch rtmw-m-256x192`) for work on photographs.
-- Hands are its weakest part: a hand is 10 to 20 pixels in a 256x192 crop. Small and blurred people, heavy occlusion and crowds fail.
+- Hands are its weakest part: a hand is 10 to 20 pixels in a 256x192 crop. Small and blurred people, heavy occlusion and crowds
+  fail: the rendered people that it is measured on are mostly upright, whole and sharp.
 - The rendered people follow what a renderer knows; annotators mark hips, shoulders and jaw lines a little elsewhere.
 - No claim is made about any group of people. Do not use it where an error harms somebody.
 """)
@@ -116,7 +118,7 @@ def main() -> None:
         gmac=variant.gmac,
         steps=metadata.get("steps", "?"),
         samples=metadata.get("samples", "?"),
-        recipe=f"images used {recipe['reuse']:g} times each, batch {recipe['batch']}",
+        recipe=f"images used {recipe['reuse']:g} times each, batch {recipe['batch']}, {OPTIMIZERS[recipe['optimizer']]}",
         note=arguments.note,
         megabytes=f"{weights.stat().st_size / 1e6:.1f}",
         a=f"{a:.4f}",
