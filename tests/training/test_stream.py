@@ -93,8 +93,9 @@ def test_ranks_and_passes_share_a_step_without_gap_or_double():
 
 
 def test_the_last_samples_are_augmented_as_the_second_stage(tmp_path):
-    recipe = small_recipe("steps=10", "augmentation.dropout=1", "augmentation.colour=0", "augmentation.grey=0")
-    assert recipe.late_augmentation.dropout == 0
+    early = ["augmentation.dropout=1", "augmentation.colour=0", "augmentation.grey=0"]
+    late = ["late_augmentation.dropout=0", "late_augmentation.colour=0", "late_augmentation.grey=0"]
+    recipe = small_recipe("steps=10", *early, *late)
     white = np.full((100, 80, 3), 255, np.uint8)
 
     class White(Noise):
