@@ -30,8 +30,9 @@ def preview(
     backgrounds: Annotated[Path | None, typer.Option(help="A folder of photographs to use as backgrounds.")] = None,
 ) -> None:
     """Draw people and write them as one contact sheet."""
+    from ..data.contact_sheet import contact_sheet
     from ..data.synthetic import Renderer
-    from ..data.synthetic.preview import contact_sheet, draw_labels
+    from ..data.synthetic.preview import draw_labels
 
     _check_picture_name(out)
     renderer = Renderer(split, seed, backgrounds=backgrounds)
@@ -102,9 +103,10 @@ def draw(
 
     import numpy as np
 
+    from ..data.contact_sheet import contact_sheet
     from ..data.instances import read_instance
     from ..data.sets import open_set, read_config
-    from ..data.sets.sheet import contact_sheet, mark, tile
+    from ..data.sets.sheet import mark, tile
     from ..errors import unknown
     from ..poses import Poses
     from ..runtime.drawing import draw as draw_poses

@@ -15,18 +15,21 @@ def parameter_groups(parameters: list[nn.Parameter], weight_decay: float) -> lis
     return [{"params": decay, "weight_decay": weight_decay}, {"params": keep, "weight_decay": 0.0}]
 
 
-def _is_matrix(module: nn.Module) -> bool:
+def _is_matrix(name: str, module: nn.Module) -> bool:
     """Whether a layer mixes channels: not a depthwise convolution, not the first layer, not a SimCC classifier."""
     if isinstance(module, nn.Conv2d):
         return module.groups == 1 and module.in_channels > 3
-    return isinstance(module, nn.Linear)
+    return isinstance(module, nn.Linear) and "cls_" not in name
 
 
-def as_matrix(weight: Tensor) -> Tensor:
-    """A view of a weight (O, I[, H, W]) as (O, I*H*W) (the columns in the order of memory), sharing its storage."""
+def as_matrix(tensor: Tensor, weight: Tensor) -> Tensor:
+    """A weight (O, I[, H, W]), or its gradient, as (O, I*H*W) with columns in the order of the weight's memory.
+
+    Of the weight itself it is a view that shares its storage.
+    """
     if weight.ndim == 4 and not weight.is_contiguous():
-        weight = weight.permute(0, 2, 3, 1)
-    return weight.view(weight.shape[0], -1)
+        tensor = tensor.permute(0, 2, 3, 1)
+    return tensor.reshape(weight.shape[0], -1)
 
 
 class Optimizer:
@@ -42,11 +45,10 @@ class Optimizer:
         self._views: list[tuple[nn.Parameter, nn.Parameter]] = []
         rest = [parameter for parameter in network.parameters() if parameter.requires_grad]
         if kind == "muon":
-            matrices = [m.weight for name, m in network.named_modules() if _is_matrix(m) and "cls_" not in name]
-            chosen = {id(weight) for weight in matrices if weight.requires_grad}
-            matrices = [weight for weight in matrices if id(weight) in chosen]
-            rest = [p for p in rest if id(p) not in chosen]
-            self._views = [(w, nn.Parameter(as_matrix(w.data))) for w in matrices if isinstance(w, nn.Parameter)]
+            layers = [module for name, module in network.named_modules() if _is_matrix(name, module)]
+            matrices = {id(layer.weight) for layer in layers}
+            self._views = [(w, nn.Parameter(as_matrix(w.data, w))) for w in rest if id(w) in matrices]
+            rest = [parameter for parameter in rest if id(parameter) not in matrices]
         self._parts: list[torch.optim.Optimizer] = [
             torch.optim.AdamW(parameter_groups(rest, weight_decay), lr=lr, fused=True)
         ]
@@ -64,10 +66,7 @@ class Optimizer:
     def step(self) -> None:
         """One update from the gradients of the network's parameters."""
         for weight, view in self._views:
-            gradient = weight.grad
-            if gradient is not None and weight.ndim == 4 and not weight.is_contiguous():
-                gradient = gradient.permute(0, 2, 3, 1)
-            view.grad = None if gradient is None else gradient.reshape(view.shape)
+            view.grad = None if weight.grad is None else as_matrix(weight.grad, weight)
         for part in self._parts:
             part.step()
 

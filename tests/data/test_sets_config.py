@@ -14,9 +14,10 @@ from set_files import HEIGHT, WIDTH, annotation, document, grid, opened
 from typer.testing import CliRunner
 
 from rtmw_edge.cli.data import app
+from rtmw_edge.data.contact_sheet import contact_sheet
 from rtmw_edge.data.instances import Instance, Joined, read_instance
 from rtmw_edge.data.sets import KINDS, AnnotatedSet, SetConfig, open_set, open_sets, read_config
-from rtmw_edge.data.sets.sheet import contact_sheet, tile
+from rtmw_edge.data.sets.sheet import tile
 from rtmw_edge.errors import BadInputError, VerificationError
 
 CONFIG = """
@@ -262,7 +263,7 @@ def test_draw_writes_a_sheet(tmp_path: Path) -> None:
     arguments = ["draw", config, "--set", "aic", "--out", str(out), "--count", "4", "--size", "100"]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
-    assert f"4 of 5 instances of 'aic' -> {out} (200x200)" in result.output
+    assert f"4 of 5 instances of 'aic' -> {out} (300x200)" in result.output
     sheet = cv2.imread(str(out))
     assert sheet.shape == (200, 200, 3) and (sheet == (60, 220, 60)).all(axis=2).any(), "a visible keypoint is green"
     refused = CliRunner().invoke(app, [*arguments[:3], "wflw"]).exception

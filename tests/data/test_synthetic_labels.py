@@ -62,12 +62,12 @@ def marked(actor: Actor, keypoint: int, radius: float = 0.012) -> Actor:
 
 
 @pytest.mark.parametrize("keypoint", [0, 9, 16, 50, 103, 132])
-@pytest.mark.parametrize("distance", [2.0, 6.0])
+@pytest.mark.parametrize("distance", [1.5, 6.0])
 def test_integer_coordinates_are_pixel_centres(keypoint, distance):
     """A ball around a keypoint is drawn where its label says, to a tenth of a pixel."""
     actor = person(1)
     camera = looking_at(actor, distance)
-    picture = draw_picture(quiet(), camera, SIZE, [marked(actor, keypoint, 0.04)], black, NO_FRAME)
+    picture = draw_picture(quiet(), camera, SIZE, [marked(actor, keypoint, 0.02)], black, NO_FRAME)
     label = picture.label(marked(actor, keypoint), 0, FIGURE.keypoints.seen_within).keypoints[keypoint]
     hit = picture.samples.ids >= 0
     covered = hit.reshape(SIZE[1], 2, SIZE[0], 2).mean((1, 3))

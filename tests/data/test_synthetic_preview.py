@@ -10,7 +10,7 @@ import numpy as np
 from typer.testing import CliRunner
 
 from rtmw_edge.cli.data import app
-from rtmw_edge.data.synthetic.preview import contact_sheet
+from rtmw_edge.data.contact_sheet import contact_sheet
 from rtmw_edge.errors import BadInputError
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -36,14 +33,3 @@ def mark(view: NDArray[np.uint8], keypoints: NDArray[np.float32], visible: NDArr
     for (x, y), seen in zip(keypoints.tolist(), visible.tolist(), strict=True):
         if seen:
             cv2.circle(view, (round(x), round(y)), radius, COLOURS[seen], -1, cv2.LINE_AA)
-
-
-def contact_sheet(tiles: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """Square tiles of one size side by side, in about as many rows as columns."""
-    size = tiles[0].shape[0]
-    columns = math.ceil(math.sqrt(len(tiles)))
-    sheet = np.zeros((math.ceil(len(tiles) / columns) * size, columns * size, 3), np.uint8)
-    for place, picture in enumerate(tiles):
-        y, x = place // columns * size, place % columns * size
-        sheet[y : y + size, x : x + size] = picture
-    return sheet

@@ -1,9 +1,6 @@
-"""A contact sheet of rendered people, to look at."""
+"""Rendered people with their labels drawn, to look at."""
 
 from __future__ import annotations
-
-import math
-from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -13,7 +10,6 @@ from .sample import OCCLUDED, VISIBLE, Sample
 
 _COLOURS = {VISIBLE: (60, 220, 60), OCCLUDED: (60, 60, 235)}
 _BOX = (235, 200, 60)
-_SHEET_ASPECT = 16 / 10
 
 
 def draw_labels(sample: Sample, enlarged: int = 2) -> NDArray[np.uint8]:
@@ -28,15 +24,3 @@ def draw_labels(sample: Sample, enlarged: int = 2) -> NDArray[np.uint8]:
             if visible in _COLOURS:
                 cv2.circle(image, (int(x), int(y)), 20 + 4 * enlarged, _COLOURS[visible], -1, cv2.LINE_AA, shift=4)
     return np.asarray(image, np.uint8)
-
-
-def contact_sheet(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """Pictures of one size (H,W,3) side by side, in rows that make a sheet of about 16:10."""
-    height, width = images[0].shape[:2]
-    columns = min(len(images), max(1, round(math.sqrt(len(images) * _SHEET_ASPECT * height / width))))
-    rows = math.ceil(len(images) / columns)
-    sheet = np.zeros((rows * height, columns * width, 3), np.uint8)
-    for i, image in enumerate(images):
-        y, x = i // columns * height, i % columns * width
-        sheet[y : y + height, x : x + width] = image
-    return sheet
