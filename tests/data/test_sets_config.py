@@ -265,7 +265,7 @@ def test_draw_writes_a_sheet(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert f"4 of 5 instances of 'aic' -> {out} (300x200)" in result.output
     sheet = cv2.imread(str(out))
-    assert sheet.shape == (200, 200, 3) and (sheet == (60, 220, 60)).all(axis=2).any(), "a visible keypoint is green"
+    assert sheet.shape == (200, 300, 3) and (sheet == (60, 220, 60)).all(axis=2).any(), "a visible keypoint is green"
     refused = CliRunner().invoke(app, [*arguments[:3], "wflw"]).exception
     assert isinstance(refused, BadInputError) and "Unknown set 'wflw'" in str(refused)
     refused = CliRunner().invoke(app, [*arguments[:4], "--out", "sheet.gif"]).exception
