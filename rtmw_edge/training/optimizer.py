@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from .ranks import has_bfloat16
 
 
 def parameter_groups(parameters: list[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
@@ -13,6 +16,49 @@ def parameter_groups(parameters: list[nn.Parameter], weight_decay: float) -> lis
     decay = [p for p in parameters if p.ndim > 1]
     keep = [p for p in parameters if p.ndim <= 1]
     return [{"params": decay, "weight_decay": weight_decay}, {"params": keep, "weight_decay": 0.0}]
+
+
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+NEWTON_SCHULZ_STEPS = 5
+
+
+def orthogonal(matrix: Tensor, dtype: torch.dtype) -> Tensor:
+    """The orthogonal factor of a matrix, roughly (singular values 0.7 to 1.2), by Newton-Schulz steps in `dtype`."""
+    a, b, c = NEWTON_SCHULZ
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = (matrix.T if tall else matrix).to(dtype)
+    x = x / x.norm().clamp(min=1e-7)
+    for _ in range(NEWTON_SCHULZ_STEPS):
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.T if tall else x
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon for 2D parameters, its steps as large as AdamW's (Moonshot's 0.2 sqrt(max(O, I))).
+
+    The arithmetic of torch.optim.Muon, which is fixed to bfloat16: on a CPU without bfloat16 instructions that takes
+    three times as long as all the rest of a training step. There this one computes in float32.
+    """
+
+    def __init__(self, parameters: list[nn.Parameter], lr: float, weight_decay: float, momentum: float = 0.95) -> None:
+        super().__init__(parameters, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            lr, momentum = group["lr"], group["momentum"]
+            for weight in group["params"]:
+                if weight.grad is None:
+                    continue
+                state = self.state[weight]
+                if not state:
+                    state["momentum_buffer"] = torch.zeros_like(weight)
+                state["momentum_buffer"].lerp_(weight.grad, 1 - momentum)
+                update = weight.grad.lerp(state["momentum_buffer"], momentum)
+                dtype = torch.bfloat16 if has_bfloat16(weight.device) else torch.float32
+                weight.mul_(1 - lr * group["weight_decay"])
+                weight.add_(orthogonal(update, dtype), alpha=-lr * 0.2 * math.sqrt(max(weight.shape)))
 
 
 def _is_matrix(name: str, module: nn.Module) -> bool:
@@ -54,9 +100,7 @@ class Optimizer:
         ]
         if self._views:
             matrices_2d = [view for _, view in self._views]
-            self._parts.append(
-                torch.optim.Muon(matrices_2d, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
-            )
+            self._parts.append(Muon(matrices_2d, lr=lr, weight_decay=weight_decay))
 
     def set_lr(self, lr: float) -> None:
         for part in self._parts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from contextlib import AbstractContextManager, nullcontext
@@ -14,17 +15,30 @@ from lightning_fabric.plugins.environments import LightningEnvironment
 from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor
 
+log = logging.getLogger(__name__)
+
 PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed"}
 
 PATIENCE = timedelta(hours=3)
 """How long ranks wait for each other: rank 0 validates alone."""
 
 
+def has_bfloat16(device: torch.device | str) -> bool:
+    """Whether `device` computes in bfloat16 itself; a CPU that emulates it is several times slower than in float32."""
+    if torch.device(device).type != "cpu":
+        return True
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 def start(device: str, precision: str) -> Fabric:
     """Fabric on `device` ("cpu" or "cuda"): alone, or one of the ranks that torchrun started, on any number of nodes.
 
-    `precision` is "fp32", or "bf16": weights stay float32 and autocast chooses what runs in bfloat16.
+    `precision` is "fp32", or "bf16": weights stay float32 and autocast chooses what runs in bfloat16. Where the device
+    cannot, bf16 becomes fp32, and a warning says so.
     """
+    if precision == "bf16" and not has_bfloat16(device):
+        log.warning("this processor has no bfloat16 arithmetic: training runs in fp32, which is faster here")
+        precision = "fp32"
     ranks = int(os.environ.get("WORLD_SIZE", 1))
     here = int(os.environ.get("LOCAL_WORLD_SIZE", ranks))
     arguments: dict[str, Any] = {}
