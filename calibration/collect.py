@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from rtmw_edge.quantization import COMMON, Entry, Table
-from rtmw_edge.quantization.fake import Convolution, weight_arrays
+from rtmw_edge.quantization import COMMON, Entry, Grid, Table
+from rtmw_edge.quantization.fake import Convolution, weight_arrays, weights_sha256
 from rtmw_edge.quantization.grids import RELU6_SCALE
 from torch import Tensor, nn
 
@@ -58,16 +58,19 @@ def collect(
     crops: Iterable[np.ndarray],
     method: Method | str = Method.PERCENTILE,
     *,
+    grid: Grid = COMMON,
     percentile: float = PERCENTILE,
     manifest: Callable[[], Mapping[str, Any]] = dict,
 ) -> Table:
-    """The table of the `common` grid for `deployable`, from one pass over `crops`.
+    """The table of `grid` for `deployable`, from one pass over `crops`.
 
     `crops` yields uint8 BGR batches (N,H,W,3) of the network's input size; memory does not grow with their number. The
     same network and crops give the same table on the same machine. When all have been seen, `manifest` is asked for
     what they were; the table's provenance holds the answer with the method and the versions. Raises BadInputError when
     there is no crop or one has another shape.
     """
+    if not (grid.symmetric and grid.bits == 8 and not grid.between):
+        raise BadInputError(f"Calibration for the grid {grid.name} is not here yet; use common.")
     method = Method.named(str(method))
     observed = copy.deepcopy(deployable)
     observers = _observe(observed.convolutions())
@@ -92,7 +95,7 @@ def collect(
         scale = COMMON.weight_scale(weight, bias, float(entries[f"{name}:input"].scale[0]))
         entries[f"{name}:weight"] = Entry(scale, axis=0, source="weights")
     provenance = {**manifest(), "method": source, "crops": count, "versions": _versions()}
-    return Table(deployable.variant.name, entries, COMMON.name, provenance)
+    return Table(deployable.variant.name, entries, COMMON.name, provenance, weights_sha256(deployable))
 
 
 def _versions() -> dict[str, str]:

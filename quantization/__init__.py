@@ -5,7 +5,7 @@ Nothing here imports torch but `rtmw_edge.quantization.fake`.
 
 from __future__ import annotations
 
-from .grids import COMMON, Grid
+from .grids import AFFINE, COMMON, FULL, GRIDS, W8, W8A16, Grid
 from .table import Entry, Table
 
-__all__ = ["COMMON", "Entry", "Grid", "Table"]
+__all__ = ["AFFINE", "COMMON", "FULL", "GRIDS", "W8", "W8A16", "Entry", "Grid", "Table"]

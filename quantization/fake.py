@@ -6,6 +6,7 @@ The only module of this package that imports torch.
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Protocol, TypeVar, cast
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from rtmw_edge.errors import BadInputError
 
-from .grids import GRIDS
+from .grids import GRIDS, Grid
 from .table import KINDS, Entry, Table
 
 
@@ -73,21 +74,30 @@ class FakeQuantizeChannels(nn.Module):
 
 
 def fake_quantize(network: Network, table: Table, kinds: Sequence[str] = KINDS) -> Network:
-    """A copy of `network` that quantizes and dequantizes the tensors of every convolution.
+    """A copy of `network` that quantizes and dequantizes what the table names, with the table's bias corrections.
 
     `kinds` are those that are quantized, of "input", "weight" and "output": a format may carry fewer than all three.
     Raises BadInputError when the table is not for this network (see `check_table`).
     """
     check_table(network, table)
-    quantized = copy.deepcopy(network)
+    quantized = corrected(network, table)
     for name, convolution in quantized.convolutions().items():
-        if "input" in kinds:
-            convolution.quant_in = FakeQuantizeTensor(table.entries[f"{name}:input"])
-        if "weight" in kinds:
-            convolution.quant_w = FakeQuantizeChannels(table.entries[f"{name}:weight"])
-        if "output" in kinds:
-            convolution.quant_out = FakeQuantizeTensor(table.entries[f"{name}:output"])
+        for kind, place in (("input", "quant_in"), ("weight", "quant_w"), ("output", "quant_out")):
+            entry = table.entries.get(f"{name}:{kind}")
+            if kind in kinds and entry is not None:
+                setattr(convolution, place, (FakeQuantizeTensor if kind != "weight" else FakeQuantizeChannels)(entry))
     return quantized
+
+
+def corrected(network: Network, table: Table) -> Network:
+    """A copy of `network` with the table's bias corrections added; what every target converts."""
+    changed = copy.deepcopy(network)
+    convolutions = changed.convolutions()
+    for name, correction in table.bias_corrections.items():
+        bias = cast(Tensor, convolutions[name].conv.bias)
+        with torch.no_grad():
+            bias += torch.from_numpy(correction.copy()).to(bias)
+    return changed
 
 
 def weight_arrays(convolution: Convolution) -> tuple[np.ndarray, np.ndarray]:
@@ -97,26 +107,40 @@ def weight_arrays(convolution: Convolution) -> tuple[np.ndarray, np.ndarray]:
     return weight, bias
 
 
-def check_table(network: Convolutional, table: Table) -> None:
-    """Raise BadInputError unless `table` has exactly the network's points, with scales made for the network's weights.
+def weights_sha256(network: Convolutional) -> str:
+    """Hash of the weights and biases of all convolutions by name, as float32: what a table's scales were made for."""
+    digest = hashlib.sha256()
+    for name, convolution in sorted(network.convolutions().items()):
+        for array in weight_arrays(convolution):
+            digest.update(f"{name} {array.shape} ".encode())
+            digest.update((array + np.float32(0)).tobytes())  # -0.0 counts as 0.0
+    return digest.hexdigest()
 
-    The weight scales follow from the weights alone, so a table made for other weights is told by them; they may differ
-    in the last bits, where batch norm was folded on another machine.
-    """
+
+def weights_table(network: Convolutional, variant: str, grid: Grid) -> Table:
+    """The table of a grid on which weights alone are quantized, which needs no images."""
+    entries = {
+        f"{name}:weight": Entry(grid.weight_scale(*weight_arrays(convolution), None), axis=0, source="weights")
+        for name, convolution in network.convolutions().items()
+    }
+    return Table(variant, entries, grid.name, {"method": "weights"}, weights_sha256(network))
+
+
+def check_table(network: Convolutional, table: Table) -> None:
+    """Raise BadInputError unless `table` was made for exactly the network's weights and has exactly its points."""
     grid = GRIDS[table.grid]
-    convolutions = network.convolutions()
-    expected = {f"{name}:{kind}" for name in convolutions for kind in grid.points}
-    missing, extra = sorted(expected - set(table.entries)), sorted(set(table.entries) - expected)
+    quantized = [name for name in network.convolutions() if name not in table.floats]
+    expected = {f"{name}:{kind}" for name in quantized for kind in grid.points}
+    present = {point for point in table.entries if point.rpartition(":")[2] in grid.points}
+    missing, extra = sorted(expected - present), sorted(present - expected)
     if missing or extra:
         point, what = (missing[0], "lacks") if missing else (extra[0], "has, and the network has not,")
         raise BadInputError(
             f"The quantization table is for another network ({table.variant}): it {what} '{point}'; calibrate again."
         )
-    for name, convolution in convolutions.items():
-        scale = table.entries[f"{name}:weight"].scale
-        wanted = grid.weight_scale(*weight_arrays(convolution), float(table.entries[f"{name}:input"].scale[0]))
-        if scale.shape != wanted.shape or not np.allclose(scale, wanted, rtol=1e-4, atol=0):
-            raise BadInputError(
-                f"The quantization table was made for other weights: the scales of '{name}:weight' differ; "
-                "calibrate again with these weights."
-            )
+    mine = weights_sha256(network)
+    if table.weights_sha256 != mine:
+        raise BadInputError(
+            f"The quantization table was made for other weights (sha256 {table.weights_sha256[:12] or 'not given'}, "
+            f"these have {mine[:12]}); calibrate again with these weights."
+        )

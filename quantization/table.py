@@ -1,29 +1,31 @@
 """The quantization table: every quantized tensor's scale and where it came from, as one JSON file.
 
 A table is what calibration and quantization-aware training both produce, and what every target writes into its
-format. A point is "<convolution>:input", "<convolution>:weight" or "<convolution>:output", where the convolution is
-named by its path in the network, as in the official state dict: "backbone.stem.0.conv:input".
+format. A point is "<path>:<role>": a convolution's "input", "weight" or "output", named by its path in the network as
+in the official state dict ("backbone.stem.0.conv:input"), or on the grid `full` also what stands between convolutions.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rtmw_edge.errors import BadInputError
+from rtmw_edge.errors import BadInputError, unknown
 from rtmw_edge.files import atomic_write
 
 from .grids import GRIDS
 
 FORMAT = "rtmw-edge quantization table"
-VERSION = 1
+VERSION = 2
 KINDS = ("input", "weight", "output")
+BETWEEN = ("silu", "sum", "concat", "product", "mean")
+"""Roles of the points between convolutions, on the grid `full` alone."""
 MAX_BYTES = 64 << 20
 """Larger files are refused unread; the largest variant's table has about 1 MB."""
 
@@ -58,13 +60,30 @@ class Entry:
 class Table:
     """Entries by point, for one variant's weights on one grid.
 
-    `provenance` is the calibration manifest: images (path, sha256), seed, method, tool versions.
+    Attributes:
+        weights_sha256: of the float weights that the table was made for (`quantization.fake.weights_sha256`).
+        floats: the convolutions that stay in float ("int8-mixed"); they have no entries.
+        bias_corrections: float32 (C,) by convolution, added to its bias wherever the table is used.
+        provenance: the calibration manifest: images (path, sha256), seed, method, tool versions; or the training run.
     """
 
     variant: str
     entries: Mapping[str, Entry]
     grid: str = "common"
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    weights_sha256: str = ""
+    floats: tuple[str, ...] = ()
+    bias_corrections: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def leaving_in_float(self, convolutions: Iterable[str]) -> Table:
+        """The table with more convolutions left in float; BadInputError for one that it does not quantize."""
+        more = sorted(set(convolutions))
+        for name in more:
+            if f"{name}:weight" not in self.entries:
+                raise unknown("quantized convolution", name, [p[:-7] for p in self.entries if p.endswith(":weight")])
+        kept = {point: entry for point, entry in self.entries.items() if point.rpartition(":")[0] not in more}
+        corrections = {name: values for name, values in self.bias_corrections.items() if name not in more}
+        return replace(self, entries=kept, floats=tuple(sorted({*self.floats, *more})), bias_corrections=corrections)
 
     @property
     def sha256(self) -> str:
@@ -78,6 +97,11 @@ class Table:
             "version": VERSION,
             "variant": self.variant,
             "grid": self.grid,
+            "weights_sha256": self.weights_sha256,
+            "floats": list(self.floats),
+            "bias_corrections": {
+                name: [float(value) for value in values] for name, values in self.bias_corrections.items()
+            },
             "provenance": self.provenance,
             "entries": {point: _entry_to_json(self.entries[point]) for point in sorted(self.entries)},
         }
@@ -130,8 +154,8 @@ def _table_from_json(document: Any) -> Table:
         raise BadInputError(f"its grid is {document['grid']!r}, this tool knows {', '.join(GRIDS)}.")
     entries = {}
     for point, item in document["entries"].items():
-        if point.rpartition(":")[2] not in KINDS:
-            raise BadInputError(f"point '{point}' does not end in one of :{', :'.join(KINDS)}.")
+        if point.rpartition(":")[2] not in (*KINDS, *BETWEEN):
+            raise BadInputError(f"point '{point}' does not end in one of :{', :'.join((*KINDS, *BETWEEN))}.")
         low, high = item["range"]
         with np.errstate(over="ignore"):
             scale = np.asarray(item["scale"], np.float32)
@@ -140,4 +164,15 @@ def _table_from_json(document: Any) -> Table:
             entries[point] = Entry(scale, *numbers, source=str(item["source"]))
         except BadInputError as error:
             raise BadInputError(f"point '{point}': {error}") from error
-    return Table(str(document["variant"]), entries, document["grid"], document["provenance"])
+    corrections = {str(name): np.asarray(values, np.float32) for name, values in document["bias_corrections"].items()}
+    if not all(values.ndim == 1 and np.isfinite(values).all() for values in corrections.values()):
+        raise BadInputError("a bias correction is not a list of finite numbers.")
+    return Table(
+        str(document["variant"]),
+        entries,
+        document["grid"],
+        document["provenance"],
+        str(document["weights_sha256"]),
+        tuple(str(name) for name in document["floats"]),
+        corrections,
+    )

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from rtmw_edge.quantization import Table
+from rtmw_edge.quantization import GRIDS, Entry, Grid, Table
 
-from rtmw_edge.errors import NotAvailableError, VerificationError, unknown
+from rtmw_edge.errors import BadInputError, NotAvailableError, VerificationError, unknown
 
 if TYPE_CHECKING:
     from .rewrites import Deployable
@@ -28,11 +28,18 @@ OnStep = Callable[[str], None]
 
 
 class Precision(str, Enum):
-    """How weights and arithmetic are stored: `fp16` is half-precision weights, with arithmetic asked for in float32."""
+    """How weights and arithmetic are stored.
+
+    `fp16` is half-precision weights, with arithmetic asked for in float32; `w8` the same with 8-bit weights; `w8a16`
+    has 16-bit activations at the convolutions; `int8-mixed` is int8 with some convolutions left in float.
+    """
 
     FP32 = "fp32"
     FP16 = "fp16"
+    W8 = "w8"
+    W8A16 = "w8a16"
     INT8 = "int8"
+    INT8_MIXED = "int8-mixed"
 
     def __str__(self) -> str:
         return self.value
@@ -61,11 +68,22 @@ class Converted:
     convolutions: dict[str, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Stored:
+    """What a file holds of one point: float32 numbers in the format's spelling, and the zero point of the table."""
+
+    numbers: np.ndarray
+    zero_point: int = 0
+
+
 class Target(Protocol):
-    """One format. `name` is the word of the command line; `carried` are the kinds of points that an int8 file holds."""
+    """One format. `name` is the word of the command line; `carried` are the kinds of points that its files hold.
+
+    `grids` are the names of those that it can honour, the first of a precision being its default.
+    """
 
     name: str
-    precisions: tuple[Precision, ...]
+    grids: tuple[str, ...]
     carried: tuple[str, ...]
 
     def requirements(self) -> list[str]:
@@ -83,22 +101,52 @@ class Target(Protocol):
     ) -> Converted:
         """Write the network's files into the existing directory `out_dir`.
 
-        `table` is given for int8 and None otherwise. The graph has a static batch of `batch` crops, and takes uint8
-        NHWC BGR (ncnn: float32 CHW BGR 0..255), with mean, std and channel order inside.
+        `table` is given for the precisions that have one (all but fp32 and fp16); the network has its bias corrections
+        already. The convolutions in `table.floats` stay in float. The graph has a static batch of `batch` crops, and
+        takes uint8 NHWC BGR (ncnn: float32 CHW BGR 0..255), with mean, std and channel order inside.
         """
         ...
 
-    def spell(self, scale: np.ndarray) -> np.ndarray:
-        """The float32 numbers that this format stores for a `scale`: itself, or a multiplier such as 1/scale."""
+    def spell(self, entry: Entry) -> np.ndarray:
+        """The float32 numbers that this format stores for an entry: its scale, multipliers such as 1/scale, bounds."""
         ...
 
-    def read_scales(self, files: Mapping[str, Path], deployable: Deployable) -> dict[str, np.ndarray]:
-        """The float32 numbers stored in the written files, by point ("<convolution>:input"), in this format's spelling.
+    def read_scales(self, files: Mapping[str, Path], deployable: Deployable) -> dict[str, Stored]:
+        """What is stored in the written files, by point ("<convolution>:input"), in this format's spelling.
 
         Reads the files alone; `deployable` serves only to tell which convolution is which where the format keeps no
         names. A point whose kind is in `carried` and that is not found is left out, and `check_scales` names it.
         """
         ...
+
+
+def precisions(target: Target) -> tuple[Precision, ...]:
+    """The precisions of a target: float ones, and those of the grids that it can honour."""
+    quantized = {Precision(GRIDS[name].precision) for name in target.grids}
+    if Precision.INT8 in quantized:
+        quantized.add(Precision.INT8_MIXED)
+    return (Precision.FP32, Precision.FP16, *(kind for kind in Precision if kind in quantized))
+
+
+def grid_of(target: Target, precision: Precision, name: str | None) -> Grid | None:
+    """The grid for a precision of `target`: the one called `name`, or its default; None for float precisions.
+
+    Raises BadInputError when the target has no such precision, or cannot honour that grid in it.
+    """
+    if precision not in precisions(target):
+        raise BadInputError(
+            f"{target.name} has no {precision}. It has {', '.join(precisions(target))}; see rtmw-edge export --help."
+        )
+    asked = Precision.INT8 if precision is Precision.INT8_MIXED else precision
+    there = [grid for grid in target.grids if GRIDS[grid].precision == asked]
+    if name is None:
+        return GRIDS[there[0]] if there else None
+    if name not in GRIDS:
+        raise unknown("grid", name, GRIDS)
+    if name not in there:
+        have = f"it has {', '.join(there)}" if there else "that precision has no grid"
+        raise BadInputError(f"{target.name} cannot honour the grid {name} in {precision}: {have}.")
+    return GRIDS[name]
 
 
 def installed(requirements: Iterable[str]) -> dict[str, str]:
@@ -117,7 +165,7 @@ def installed(requirements: Iterable[str]) -> dict[str, str]:
     return versions
 
 
-def check_scales(table: Table, read: Mapping[str, np.ndarray], target: Target) -> None:
+def check_scales(table: Table, read: Mapping[str, Stored], target: Target) -> None:
     """Compare what a file holds with the table, number by number; raise VerificationError naming the first difference.
 
     Every point of the table whose kind the target carries must be in `read`, and `read` must hold nothing else.
@@ -126,12 +174,17 @@ def check_scales(table: Table, read: Mapping[str, np.ndarray], target: Target) -
     for point, entry in expected.items():
         if point not in read:
             raise VerificationError(f"The written {target.name} file holds no scale for '{point}'; nothing was kept.")
-        wanted = np.asarray(target.spell(entry.scale), np.float32).ravel()
-        found = np.asarray(read[point])
+        wanted = np.asarray(target.spell(entry), np.float32).ravel()
+        found = np.asarray(read[point].numbers)
         if found.dtype != np.float32 or not np.array_equal(wanted, found.ravel()):
             raise VerificationError(
                 f"The written {target.name} file holds another scale for '{point}' than the table: "
                 f"{_difference(wanted, found.ravel())}; nothing was kept."
+            )
+        if read[point].zero_point != entry.zero_point:
+            raise VerificationError(
+                f"The written {target.name} file holds the zero point {read[point].zero_point} for '{point}' and the "
+                f"table {entry.zero_point}; nothing was kept."
             )
     extra = sorted(set(read) - set(expected))
     if extra:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rtmw_edge.calibration import Method, Source, open_source
 from rtmw_edge.calibration.ranges import PERCENTILE
-from rtmw_edge.quantization import Table
+from rtmw_edge.quantization import COMMON, Grid, Table
 
 from rtmw_edge import bundle
 from rtmw_edge.errors import BadInputError, RtmwEdgeError
@@ -25,7 +25,7 @@ from rtmw_edge.models.variants import Variant, variant_named
 from rtmw_edge.models.weights import embedded, find, score_calibration
 
 from . import TARGETS, target_named
-from .base import Converted, OnStep, Precision, Target, check_scales, installed
+from .base import Converted, OnStep, Precision, Target, check_scales, grid_of, installed, precisions
 from .golden import golden_vectors
 
 if TYPE_CHECKING:
@@ -49,45 +49,58 @@ def export(
     out: Path,
     *,
     weights: Path | None = None,
+    grid: str | None = None,
     calibration: str | Source | None = None,
     boxes: Path | None = None,
     method: str = "percentile",
     table: Path | Table | None = None,
+    floats: Sequence[str] = (),
     save_table: Path | None = None,
     batch: int = 1,
     on_step: OnStep = lambda _: None,
 ) -> Path:
     """Write the bundle of one variant, target and precision to `out` (a directory, or a .zip); returns `out`.
 
-    `weights` is a .pth or .safetensors file; without it the embedded or fetched ones are used. Int8 takes its scales
-    from `table`, or calibrates on `calibration` ("synthetic:N" or a folder, with `boxes` as in `rtmw-edge run`) and
-    writes what it found to `save_table`. The graph takes `batch` crops at once. `on_step` hears one short line before
-    each step.
+    `weights` is a .pth or .safetensors file; without it the embedded or fetched ones are used. The quantized precisions
+    are on `grid`, by default the target's first for the precision. They take their scales from `table`, or calibrate on
+    `calibration` ("synthetic:N" or a folder, with `boxes` as in `rtmw-edge run`), and write what they used to
+    `save_table`. `floats` are convolutions to leave in float, which the precision "int8-mixed" is for. The graph takes
+    `batch` crops at once. `on_step` hears one short line before each step.
 
     Raises BadInputError for an unknown name, an unsupported pair, unusable weights or images; NotAvailableError when a
     converter is not installed; VerificationError when the written file does not hold the table's scales.
     """
     model, writer, kind = _checked(variant, target, precision, batch)
+    arithmetic = grid_of(writer, kind, grid)
     tools = installed([*NEEDED, *writer.requirements()])
     bundle.check_replaceable(Path(out))
-    if kind is not Precision.INT8 and (calibration or table or save_table):
+    if arithmetic is None and (calibration or table or save_table or floats):
         raise BadInputError(f"{kind} needs no calibration and no table; leave them out, or export int8.")
     path = find(model, weights)
     on_step(f"loading {path.name}")
     network = load_deployable(model, path)
     scales = None
-    if kind is Precision.INT8:
-        scales = _table(network, calibration, boxes, method, table, on_step)
+    if arithmetic is not None:
+        scales = _table(network, arithmetic, calibration, boxes, method, table, on_step).leaving_in_float(floats)
+        _check_mixed(scales, kind)
+        if grid is not None and scales.grid != grid:
+            raise BadInputError(
+                f"The quantization table is on the grid {scales.grid}, not on {grid}; leave out --grid."
+            )
+        grid_of(writer, kind, scales.grid)
         if save_table is not None:
             scales.save(save_table)
     on_step("computing golden outputs")
+    from rtmw_edge.quantization.fake import corrected
+
     crops, logits = golden_vectors(network, scales, writer.carried)
     with tempfile.TemporaryDirectory(prefix="rtmw-edge-") as folder:
         with _converter_failures(target):
-            converted = writer.convert(network, scales, kind, Path(folder), batch, on_step)
+            exact = network if scales is None else corrected(network, scales)
+            converted = writer.convert(exact, scales, kind, Path(folder), batch, on_step)
         if scales is not None:
             on_step("comparing the written scales with the table")
-            check_scales(scales, writer.read_scales(converted.files, network), writer)
+            check_scales(scales, writer.read_scales(converted.files, exact), writer)
         on_step("packing the bundle")
         fields = {
             **_described(model, converted, batch),
@@ -106,6 +119,7 @@ def calibrate(
     network: Deployable,
     source: str | Source = CALIBRATION,
     *,
+    grid: Grid = COMMON,
     boxes: Path | None = None,
     method: str = "percentile",
     percentile: float = PERCENTILE,
@@ -124,7 +138,7 @@ def calibrate(
             yield batch
             done += len(batch)
 
-    return collect(network, counted(), Method.named(method), percentile=percentile, manifest=images.manifest)
+    return collect(network, counted(), Method.named(method), grid=grid, percentile=percentile, manifest=images.manifest)
 
 
 def load_deployable(variant: str | Variant, weights: Path) -> Deployable:
@@ -141,8 +155,8 @@ def load_deployable(variant: str | Variant, weights: Path) -> Deployable:
 
 def _checked(variant: str, target: str, precision: str, batch: int) -> tuple[Variant, Target, Precision]:
     model, writer, kind = variant_named(variant), target_named(target), Precision.named(precision)
-    if kind not in writer.precisions:
-        pairs = "; ".join(f"{name}: {', '.join(target_named(name).precisions)}" for name in TARGETS)
+    if kind not in precisions(writer):
+        pairs = "; ".join(f"{name}: {', '.join(precisions(target_named(name)))}" for name in TARGETS)
         raise BadInputError(f"{target} has no {kind}. The pairs that exist are {pairs}.")
     if not 1 <= batch <= MAX_BATCH:
         raise BadInputError(f"Batch {batch} is not between 1 and {MAX_BATCH}; choose how many crops the graph takes.")
@@ -165,16 +179,36 @@ def _converter_failures(target: str) -> Iterator[None]:
         ) from error
 
 
+def _check_mixed(table: Table, kind: Precision) -> None:
+    """Refuse to call a bundle int8 whose table leaves convolutions in float, and the other way round."""
+    if table.floats and kind is not Precision.INT8_MIXED:
+        raise BadInputError(
+            f"The quantization table leaves {len(table.floats)} convolution(s) in float, "
+            f"the first '{table.floats[0]}'; export it as int8-mixed."
+        )
+    if kind is Precision.INT8_MIXED and not table.floats:
+        raise BadInputError("int8-mixed needs convolutions to leave in float; name them, or export int8.")
+
+
 def _table(
     network: Deployable,
+    grid: Grid,
     calibration: str | Source | None,
     boxes: Path | None,
     method: str,
     table: Path | Table | None,
     on_step: OnStep,
 ) -> Table:
+    if table is None and not grid.calibrated:
+        from rtmw_edge.quantization.fake import weights_table
+
+        if calibration is not None:
+            raise BadInputError(
+                f"{grid.precision} quantizes weights alone, which needs no images; leave out --calibration."
+            )
+        return weights_table(network, network.variant.name, grid)
     if table is None:
-        return calibrate(network, calibration or CALIBRATION, boxes=boxes, method=method, on_step=on_step)
+        return calibrate(network, calibration or CALIBRATION, grid=grid, boxes=boxes, method=method, on_step=on_step)
     if calibration is not None:
         raise BadInputError("Scales come from a table or from calibration, not from both; leave out one of them.")
     loaded = table if isinstance(table, Table) else Table.load(table)

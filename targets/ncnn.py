@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from rtmw_edge.quantization import Table
+from rtmw_edge.quantization import Entry, Table
 
 from rtmw_edge.errors import BadInputError
 from rtmw_edge.models.variants import MEAN_RGB, STD_RGB
 
-from .base import Converted, OnStep, Precision, installed
+from .base import Converted, OnStep, Precision, Stored, installed
 from .half_precision import to_half
 from .ncnn_int8 import convolutions, is_int8, multipliers_of, quantized
 from .ncnn_integer import multiplier
@@ -36,7 +36,7 @@ class Ncnn:
     """The target `ncnn`: one float32 CHW BGR crop of 0..255 in, as `Mat.from_pixels` makes it, float32 logits out."""
 
     name = "ncnn"
-    precisions = (Precision.FP32, Precision.FP16, Precision.INT8)
+    grids = ("common",)
     carried = ("input", "weight")
 
     def requirements(self) -> list[str]:
@@ -78,13 +78,14 @@ class Ncnn:
             convolutions={"total": len(found), "int8": sum(is_int8(layer) for layer in found)},
         )
 
-    def spell(self, scale: np.ndarray) -> np.ndarray:
+    def spell(self, entry: Entry) -> np.ndarray:
         """ncnn stores multipliers: 1/scale."""
-        return multiplier(scale)
+        return multiplier(entry.scale)
 
-    def read_scales(self, files: Mapping[str, Path], deployable: Deployable) -> dict[str, np.ndarray]:
+    def read_scales(self, files: Mapping[str, Path], deployable: Deployable) -> dict[str, Stored]:
         """The multipliers of every int8 convolution in the files, whose layers carry the convolutions' names."""
-        return dict(multipliers_of(NcnnModel.load(files["param"], files["bin"])))
+        read = multipliers_of(NcnnModel.load(files["param"], files["bin"]))
+        return {point: Stored(numbers) for point, numbers in read.items()}
 
 
 def with_convolution_names(model: NcnnModel, deployable: Deployable) -> NcnnModel:

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from rtmw_edge.quantization import Table
+from rtmw_edge.quantization import Entry, Table
 
 from rtmw_edge.errors import VerificationError
 
-from .base import Converted, OnStep, Precision, installed
+from .base import Converted, OnStep, Precision, Stored, installed
 from .half_precision import to_half
 from .weight_matching import match_convolutions
 
@@ -40,7 +40,7 @@ class Onnx:
     """The `onnx` target."""
 
     name = "onnx"
-    precisions = (Precision.FP32, Precision.FP16, Precision.INT8)
+    grids = ("common",)
     carried = ("input", "weight", "output")
 
     def requirements(self) -> list[str]:
@@ -80,16 +80,17 @@ class Onnx:
             convolutions={"total": total, "int8": total if table is not None else 0},
         )
 
-    def spell(self, scale: np.ndarray) -> np.ndarray:
-        return scale
+    def spell(self, entry: Entry) -> np.ndarray:
+        return entry.scale
 
-    def read_scales(self, files: Mapping[str, Path], deployable: Deployable) -> dict[str, np.ndarray]:
+    def read_scales(self, files: Mapping[str, Path], deployable: Deployable) -> dict[str, Stored]:
         """Scales by point, read from the quantize and dequantize nodes around each convolution."""
         import onnx
 
         from . import onnx_qdq
 
-        return onnx_qdq.read_scales(onnx.load(files["model"]))
+        scales = onnx_qdq.read_scales(onnx.load(files["model"]))
+        return {point: Stored(numbers) for point, numbers in scales.items()}
 
 
 TARGET = Onnx()

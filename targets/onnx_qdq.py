@@ -149,7 +149,7 @@ class _Writer:
     def _weight(self, conv: onnx.NodeProto, entry: Entry) -> list[onnx.NodeProto]:
         point = f"{conv.name}:weight"
         weight = numpy_helper.to_array(self.values[conv.input[1]])
-        integers = self._add(f"{point}:integers", self.grid.quantize(weight, entry.scale))
+        integers = self._add(f"{point}:integers", self.grid.quantize_weight(weight, entry.scale))
         scale = self._add(f"{point}:scale", entry.scale)
         zero = self._add(f"{point}:zero", np.zeros(entry.scale.size, np.int8))
         conv.input[1] = point

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rtmw_edge.quantization import Table
+from rtmw_edge.quantization import Entry, Table
 
 from rtmw_edge.errors import VerificationError
 
-from .base import Converted, OnStep, Precision, installed
+from .base import Converted, OnStep, Precision, Stored, installed
 from .half_precision import to_half
 from .onnx import INPUT, float_model, output_names
 
@@ -34,7 +34,7 @@ class OpenVINO:
     """The `openvino` target."""
 
     name = "openvino"
-    precisions = (Precision.FP32, Precision.FP16, Precision.INT8)
+    grids = ("common",)
     carried = ("input", "weight", "output")
 
     def requirements(self) -> list[str]:
@@ -75,22 +75,22 @@ class OpenVINO:
             convolutions={"total": total, "int8": total if table is not None else 0},
         )
 
-    def spell(self, scale: np.ndarray) -> np.ndarray:
-        return scale
+    def spell(self, entry: Entry) -> np.ndarray:
+        return entry.scale
 
-    def read_scales(self, files: Mapping[str, Path], deployable: Deployable) -> dict[str, np.ndarray]:
+    def read_scales(self, files: Mapping[str, Path], deployable: Deployable) -> dict[str, Stored]:
         """Scales by point, from the bounds of FakeQuantize and from the factor of each int8 weight."""
         import openvino
 
-        scales: dict[str, np.ndarray] = {}
+        scales: dict[str, Stored] = {}
         for name, convolution in _convolutions(openvino.Core().read_model(files["xml"], files["bin"])):
             quantizers = {"input": convolution.input_value(0).get_node(), "output": _consumer(_consumer(convolution))}
             for kind, node in quantizers.items():
                 if node is not None and node.get_type_name() == "FakeQuantize":
-                    scales[f"{name}:{kind}"] = _scale_of(node, f"{name}:{kind}")
+                    scales[f"{name}:{kind}"] = Stored(_scale_of(node, f"{name}:{kind}"))
             weight = _scale_of_weight(convolution.input_value(1).get_node())
             if weight is not None:
-                scales[f"{name}:weight"] = weight
+                scales[f"{name}:weight"] = Stored(weight)
         return scales
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rtmw_edge.quantization import Table
+from rtmw_edge.quantization import Entry, Table
 
-from .base import Converted, OnStep, Precision, installed
+from .base import Converted, OnStep, Precision, Stored, installed
 from .converter_process import run_converter
 from .weight_matching import match_convolutions
 
@@ -30,7 +30,7 @@ class TFLite:
     """The target `tflite`, for LiteRT and XNNPACK: uint8 NHWC BGR in, float32 logits out."""
 
     name = "tflite"
-    precisions = (Precision.FP32, Precision.FP16, Precision.INT8)
+    grids = ("common",)
     carried = ("input", "weight", "output")
 
     def requirements(self) -> list[str]:
@@ -74,16 +74,16 @@ class TFLite:
             convolutions={"total": total, "int8": quantized},
         )
 
-    def spell(self, scale: np.ndarray) -> np.ndarray:
+    def spell(self, entry: Entry) -> np.ndarray:
         """TFLite stores scales as they are."""
-        return scale
+        return entry.scale
 
-    def read_scales(self, files: Mapping[str, Path], deployable: Deployable) -> dict[str, np.ndarray]:
+    def read_scales(self, files: Mapping[str, Path], deployable: Deployable) -> dict[str, Stored]:
         """The scales of every int8 convolution in the file, whose tensors carry the table's names."""
         from .tflite_int8 import scales_of
         from .tflite_model import GraphEditor
 
-        return dict(scales_of(GraphEditor(files["model"])))
+        return {point: Stored(numbers) for point, numbers in scales_of(GraphEditor(files["model"])).items()}
 
 
 def float_graph(deployable: Deployable, batch: int, on_step: OnStep) -> GraphEditor:

@@ -87,7 +87,7 @@ class _Quantizer:
                 f"The quantization table's {len(scale_w)} weight scales do not fit convolution '{name}'; "
                 "make the table with the same weights and variant."
             )
-        integers = np.moveaxis(COMMON.quantize(np.moveaxis(values, axis, 0), scale_w), 0, axis)
+        integers = np.moveaxis(COMMON.quantize_weight(np.moveaxis(values, axis, 0), scale_w), 0, axis)
         scale_bias = scale_in * scale_w
         sums = np.rint(offsets.astype(np.float64) / scale_bias.astype(np.float64)).astype(np.int64)
         if np.abs(sums).max(initial=0) >= 2**31:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from rtmw_edge.quantization import COMMON, Entry, Table
+from rtmw_edge.quantization.fake import weights_sha256
 from rtmw_edge.targets.rewrites import ActConv, Deployable, FromUint8
 from torch import Tensor, nn
 
@@ -101,7 +102,7 @@ def absmax_table(network: SmallDeployable | Deployable, crops: np.ndarray) -> Ta
         weight, bias = module.conv.weight.detach().numpy(), module.conv.bias.detach().numpy()
         scale = COMMON.weight_scale(weight, bias, float(entries[f"{name}:input"].scale[0]))
         entries[f"{name}:weight"] = Entry(scale, axis=0)
-    return Table(network.variant.name, entries)
+    return Table(network.variant.name, entries, weights_sha256=weights_sha256(network))
 
 
 def relative_rms(value: np.ndarray, reference: np.ndarray) -> float:

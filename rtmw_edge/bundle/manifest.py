@@ -28,7 +28,7 @@ ROLES: dict[str, tuple[str, ...]] = {
 }
 """The model files of each target, by the part that they play."""
 
-PRECISIONS = ("fp32", "fp16", "int8")
+PRECISIONS = ("fp32", "fp16", "w8", "w8a16", "int8", "int8-mixed")
 AXES = ("x", "y", "z")
 
 

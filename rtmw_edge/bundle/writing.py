@@ -29,7 +29,10 @@ GOLDEN_NAME = "golden.npz"
 TOLERANCES = {
     "fp32": Tolerance(relative_rms=0.002, keypoint_px_p99=0.5),
     "fp16": Tolerance(relative_rms=0.01, keypoint_px_p99=0.5),
+    "w8": Tolerance(relative_rms=0.01, keypoint_px_p99=0.5),
+    "w8a16": Tolerance(relative_rms=0.02, keypoint_px_p99=1.0),
     "int8": Tolerance(relative_rms=0.06, keypoint_px_p99=2.0),
+    "int8-mixed": Tolerance(relative_rms=0.06, keypoint_px_p99=2.0),
 }
 """How far a machine may be from the golden outputs, by precision. Int8 rounding avalanches: the same
 network with its sums in another order differs by 0.01 (RTMW-m) to 0.03 (the small ones)."""

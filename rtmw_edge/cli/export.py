@@ -12,9 +12,12 @@ def export(
     variant: Annotated[str, typer.Argument(help="Variant, e.g. rtmw-n-256x192; see 'rtmw-edge models'.")],
     target: Annotated[str, typer.Option(help="onnx, openvino, tflite or ncnn.")],
     out: Annotated[Path, typer.Option(help="The bundle to write: a folder, or a .zip.")],
-    precision: Annotated[str, typer.Option(help="fp32, fp16 or int8.")] = "fp32",
+    precision: Annotated[str, typer.Option(help="fp32, fp16, int8, int8-mixed, w8 or w8a16.")] = "fp32",
     weights: Annotated[
         Path | None, typer.Option(help="A .pth or .safetensors file; default: shipped or fetched.")
+    ] = None,
+    grid: Annotated[
+        str | None, typer.Option(help="common, affine or full; default: the target's own for the precision.")
     ] = None,
     calibration: Annotated[
         str | None, typer.Option(help="For int8: a folder of images, or synthetic:N.", show_default="synthetic:200")
@@ -22,6 +25,9 @@ def export(
     boxes: Annotated[Path | None, typer.Option(help="Person boxes for a calibration folder, as for 'run'.")] = None,
     method: Annotated[str, typer.Option(help="How ranges are chosen: minmax, percentile or mse.")] = "percentile",
     table: Annotated[Path | None, typer.Option(help="For int8: take the scales from this table instead.")] = None,
+    keep_float: Annotated[
+        list[str] | None, typer.Option(help="For int8-mixed: a convolution to leave in float; may be repeated.")
+    ] = None,
     save_table: Annotated[
         Path | None, typer.Option(help="Write the scales, and the images they are from, here.")
     ] = None,
@@ -46,10 +52,12 @@ def export(
             precision,
             out,
             weights=weights,
+            grid=grid,
             calibration=calibration,
             boxes=boxes,
             method=method,
             table=table,
+            floats=keep_float or (),
             save_table=save_table,
             batch=batch,
             on_step=on_step,

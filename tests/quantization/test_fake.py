@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from rtmw_edge.quantization import COMMON, Entry, Table
-from rtmw_edge.quantization.fake import check_table, fake_quantize, weight_arrays
+from rtmw_edge.quantization import COMMON, W8, Entry, Table
+from rtmw_edge.quantization.fake import (
+    check_table,
+    corrected,
+    fake_quantize,
+    weight_arrays,
+    weights_sha256,
+    weights_table,
+)
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -51,7 +60,7 @@ def table_for(net: Net) -> Table:
     entries = {point: Entry(np.float32([scale])) for point, scale in scales.items()}
     for name, unit in net.convolutions().items():
         entries[f"{name}:weight"] = Entry(COMMON.weight_scale(*weight_arrays(unit), scales[f"{name}:input"]), axis=0)
-    return Table("test", entries)
+    return Table("test", entries, weights_sha256=weights_sha256(net))
 
 
 def integer_convolution(integers: np.ndarray, weight: np.ndarray, stride: int, padding: int, groups: int) -> np.ndarray:
@@ -82,7 +91,11 @@ def test_a_fake_quantized_convolution_equals_integer_arithmetic(net: Net, name: 
     conv = net.convolutions()[name].conv
     weight, bias = weight_arrays(net.convolutions()[name])
     sums = integer_convolution(
-        COMMON.quantize(x, scale_in), COMMON.quantize(weight, scale_w), conv.stride[0], conv.padding[0], conv.groups
+        np.clip(np.rint(x / scale_in), -127, 127),
+        COMMON.quantize_weight(weight, scale_w),
+        conv.stride[0],
+        conv.padding[0],
+        conv.groups,
     )
     real = sums * (np.float64(scale_in[0]) * scale_w.astype(np.float64))[:, None, None] + bias[:, None, None]
     if name == "first":
@@ -121,7 +134,45 @@ def test_a_table_for_another_network_is_refused(net: Net) -> None:
 
 def test_a_table_for_other_weights_is_refused(net: Net) -> None:
     table = table_for(net)
+    before = weights_sha256(net)
     with torch.no_grad():
-        net.second.conv.weight *= 1.01
-    with pytest.raises(BadInputError, match="made for other weights: the scales of 'second:weight' differ"):
+        net.second.conv.weight[0, 0, 0, 0] += 1e-6
+    after = weights_sha256(net)
+    text = rf"made for other weights \(sha256 {before[:12]}, these have {after[:12]}\); calibrate again"
+    with pytest.raises(BadInputError, match=text):
         fake_quantize(net, table)
+
+
+def test_the_hash_of_weights_does_not_see_the_sign_of_zero(net: Net) -> None:
+    with torch.no_grad():
+        net.first.conv.bias[0] = 0.0
+    before = weights_sha256(net)
+    with torch.no_grad():
+        net.first.conv.bias[0] = -0.0
+    assert weights_sha256(net) == before
+
+
+def test_convolutions_left_in_float_compute_as_the_float_network(net: Net) -> None:
+    table = table_for(net).leaving_in_float(["second"])
+    assert table.floats == ("second",) and not [point for point in table.entries if point.startswith("second")]
+    quantized = fake_quantize(net, table)
+    x = torch.randn(1, 8, 6, 5)
+    assert torch.equal(quantized.second(x), net.second(x)) and not torch.equal(quantized.first.quant_in(x), x)
+    with pytest.raises(BadInputError, match=r"quantized convolution 'secnd'.*second"):
+        table_for(net).leaving_in_float(["secnd"])
+
+
+def test_bias_corrections_are_added_once_where_the_table_is_used(net: Net) -> None:
+    table = replace(table_for(net), bias_corrections={"first": np.full(8, 0.25, np.float32)})
+    for changed in (corrected(net, table), fake_quantize(net, table)):
+        moved = changed.first.conv.bias - net.first.conv.bias
+        assert torch.allclose(moved, torch.tensor(0.25), atol=1e-6)
+
+
+def test_weights_alone_need_no_images(net: Net) -> None:
+    table = weights_table(net, "test", W8)
+    quantized = fake_quantize(net, table)
+    weight = net.first.conv.weight.detach()
+    found = quantized.first.quant_w(weight)
+    assert (found - weight).abs().max() <= weight.abs().max() / 127 / 2 * 1.001 and not torch.equal(found, weight)
+    assert isinstance(quantized.first.quant_in, nn.Identity)

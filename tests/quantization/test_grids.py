@@ -5,7 +5,9 @@ from __future__ import annotations
 from fractions import Fraction
 
 import numpy as np
-from rtmw_edge.quantization import COMMON
+from hypothesis import given
+from hypothesis import strategies as st
+from rtmw_edge.quantization import AFFINE, COMMON, GRIDS, W8, W8A16
 from rtmw_edge.quantization.grids import BIAS_LIMIT, RELU6_SCALE, SMALLEST_SCALE
 
 
@@ -22,13 +24,13 @@ def test_scale_is_absmax_over_127_in_float32() -> None:
 def test_zero_range_gives_a_scale_that_still_represents_zero() -> None:
     scale = COMMON.scale_of_range(0.0)
     assert scale.dtype == np.float32 and scale.tolist() == [SMALLEST_SCALE]
-    assert COMMON.quantize(np.zeros(3, np.float32), scale).tolist() == [0, 0, 0]
+    assert COMMON.quantize_weight(np.zeros((1, 3), np.float32), scale).tolist() == [[0, 0, 0]]
 
 
 def test_quantize_rounds_half_to_even_and_clips_to_127() -> None:
     scale = np.float32([0.5])
-    values = np.float32([0.25, 0.75, -0.25, -0.75, 1.0, 63.5, 64.0, -63.5, -64.0, 1e9])
-    assert COMMON.quantize(values, scale).tolist() == [0, 2, 0, -2, 2, 127, 127, -127, -127, 127]
+    values = np.float32([[0.25, 0.75, -0.25, -0.75, 1.0, 63.5, 64.0, -63.5, -64.0, 1e9]])
+    assert COMMON.quantize_weight(values, scale).tolist() == [[0, 2, 0, -2, 2, 127, 127, -127, -127, 127]]
 
 
 def test_weights_use_their_whole_range_per_output_channel() -> None:
@@ -36,7 +38,7 @@ def test_weights_use_their_whole_range_per_output_channel() -> None:
     weight = (rng.normal(size=(16, 8, 3, 3)) * rng.uniform(1e-3, 10, (16, 1, 1, 1))).astype(np.float32)
     scale = COMMON.weight_scale(weight, np.zeros(16, np.float32), 0.1)
     assert np.array_equal(scale, np.abs(weight).max((1, 2, 3)) / np.float32(127))
-    integers = COMMON.quantize(weight, scale)
+    integers = COMMON.quantize_weight(weight, scale)
     assert integers.dtype == np.int8
     assert (np.abs(integers.astype(int)).max((1, 2, 3)) == 127).all()
     assert np.abs(integers * scale[:, None, None, None] - weight).max() <= scale.max() / 2 * (1 + 1e-6)
@@ -52,4 +54,38 @@ def test_a_dead_channel_with_a_bias_keeps_its_bias_in_int32() -> None:
 
 def test_relu6_scale_covers_six() -> None:
     assert np.float32(127) * RELU6_SCALE == np.float32(6)
-    assert COMMON.quantize(np.float32([0, 3, 6, 7]), np.array([RELU6_SCALE])).tolist() == [0, 64, 127, 127]
+    assert COMMON.quantize_weight(np.float32([[0, 3, 6, 7]]), np.array([RELU6_SCALE])).tolist() == [[0, 64, 127, 127]]
+
+
+def test_integer_ranges_of_the_grids() -> None:
+    assert {name: (grid.low, grid.high) for name, grid in GRIDS.items()} == {
+        "common": (-127, 127),
+        "affine": (-128, 127),
+        "full": (-128, 127),
+        "w8": (-127, 127),
+        "w8a16": (-32767, 32767),
+    }
+    assert not W8.calibrated and W8A16.calibrated
+
+
+def test_affine_spends_no_steps_beyond_silus_least_value() -> None:
+    scale, zero_point = AFFINE.activation(-0.278, 6.0)
+    assert scale.dtype == np.float32 and scale[0] == np.float32(np.float32(6.0) - np.float32(-0.278)) / np.float32(255)
+    assert zero_point == -117  # round(-128 + 0.278 / 0.02462) = round(-116.71)
+    assert AFFINE.activation(-4.0, -1.0)[1] == 127  # widened to hold zero
+    assert AFFINE.activation(0.0, 0.0)[0][0] == SMALLEST_SCALE
+
+
+@given(st.floats(-1e4, 1e4, width=32), st.floats(-1e4, 1e4, width=32))
+def test_affine_holds_zero_exactly_and_its_range_to_a_step(first: float, second: float) -> None:
+    minimum, maximum = min(first, second), max(first, second)
+    scale, zero_point = AFFINE.activation(minimum, maximum)
+    step = float(scale[0])
+    assert AFFINE.low <= zero_point <= AFFINE.high
+    assert (AFFINE.low - zero_point) * step <= min(minimum, 0) + 0.51 * step
+    assert (AFFINE.high - zero_point) * step >= max(maximum, 0) - 0.51 * step
+
+
+def test_weights_alone_need_no_input_scale() -> None:
+    weight, bias = np.full((1, 4, 1, 1), 1e-6, np.float32), np.float32([1e6])
+    assert W8.weight_scale(weight, bias, None)[0] == np.float32(1e-6) / np.float32(127)

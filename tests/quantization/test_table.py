@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,14 @@ def table() -> Table:
         "backbone.stem.0.conv:output": Entry(np.float32([np.nextafter(np.float32(0.3), np.float32(1))]), source="mse"),
         "backbone.stem.0.conv:weight": Entry(rng.uniform(1e-9, 2, 500).astype(np.float32), axis=0, source="weights"),
     }
-    return Table("rtmw-n-256x192", entries, provenance={"source": "synthetic:4", "seed": 0})
+    return Table(
+        "rtmw-n-256x192",
+        entries,
+        provenance={"source": "synthetic:4", "seed": 0},
+        weights_sha256="ab" * 32,
+        floats=("head.final_layer.conv",),
+        bias_corrections={"backbone.stem.0.conv": rng.normal(size=500).astype(np.float32)},
+    )
 
 
 def test_a_saved_table_is_the_same_to_the_last_bit(tmp_path: Path) -> None:
@@ -28,6 +36,9 @@ def test_a_saved_table_is_the_same_to_the_last_bit(tmp_path: Path) -> None:
     loaded = Table.load(tmp_path / "table.json")
     assert loaded.variant == "rtmw-n-256x192" and loaded.grid == "common"
     assert loaded.provenance == saved.provenance and loaded.sha256 == saved.sha256
+    assert loaded.weights_sha256 == saved.weights_sha256 and loaded.floats == saved.floats
+    (correction,), (kept,) = saved.bias_corrections.values(), loaded.bias_corrections.values()
+    assert kept.dtype == np.float32 and kept.tobytes() == correction.tobytes()
     for point, entry in saved.entries.items():
         other = loaded.entries[point]
         assert other.scale.dtype == np.float32 and other.scale.tobytes() == entry.scale.tobytes(), point
@@ -38,7 +49,7 @@ def test_a_saved_table_is_the_same_to_the_last_bit(tmp_path: Path) -> None:
 
 def test_the_order_of_entries_does_not_change_the_bytes() -> None:
     first = table()
-    second = Table(first.variant, dict(reversed(list(first.entries.items()))), provenance=first.provenance)
+    second = replace(first, entries=dict(reversed(list(first.entries.items()))))
     assert first.to_bytes() == second.to_bytes()
 
 
@@ -46,16 +57,17 @@ def test_one_bit_of_one_scale_changes_the_hash() -> None:
     first = table()
     entry = first.entries["backbone.stem.0.conv:input"]
     changed = {**first.entries, "backbone.stem.0.conv:input": Entry(np.nextafter(entry.scale, np.float32(1)))}
-    assert Table(first.variant, changed, provenance=first.provenance).sha256 != first.sha256
+    assert replace(first, entries=changed).sha256 != first.sha256
 
 
 @pytest.mark.parametrize(
     ("change", "text"),
     [
         ({"format": "other"}, 'it does not say "format": "rtmw-edge quantization table".'),
-        ({"version": 2}, "its version is 2, not 1; use a newer rtmw-edge."),
-        ({"grid": "affine"}, "its grid is 'affine', this tool knows common."),
-        ({"entries": {"a:middle": {}}}, "point 'a:middle' does not end in one of :input, :weight, :output."),
+        ({"version": 3}, "its version is 3, not 2; use a newer rtmw-edge."),
+        ({"grid": "afine"}, "its grid is 'afine', this tool knows common, affine, full, w8, w8a16."),
+        ({"entries": {"a:middle": {}}}, "point 'a:middle' does not end in one of :input, :weight, :output, :silu"),
+        ({"bias_corrections": {"a": [float("inf")]}}, "a bias correction is not a list of finite numbers."),
         ({"entries": {"a:input": {}}}, "KeyError at 'range'."),
         ({"entries": None}, "AttributeError"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from calm_network import calm_network
 from rtmw_edge.quantization import Table
 from rtmw_edge.quantization.fake import fake_quantize
 from rtmw_edge.targets import TARGETS, target_named
-from rtmw_edge.targets.base import Precision
+from rtmw_edge.targets.base import Stored, precisions
 from rtmw_edge.targets.export import calibrate, export, load_deployable
 from rtmw_edge.targets.golden import CANDIDATES, FIRST, golden_vectors, relative_change
 from rtmw_edge.targets.rewrites import FromUint8
@@ -60,19 +61,20 @@ def test_an_unknown_name_gets_the_nearest(arguments: tuple[str, str, str], text:
 
 
 def test_an_unsupported_pair_is_told_what_exists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(target_named("onnx"), "precisions", (Precision.FP32, Precision.INT8))
+    monkeypatch.setattr(target_named("onnx"), "grids", ("common",))
     with pytest.raises(BadInputError) as caught:
-        export(NAME, "onnx", "fp16", tmp_path / "out")
-    assert str(caught.value) == (
-        "onnx has no fp16. The pairs that exist are onnx: fp32, int8; openvino: fp32, fp16, int8; "
-        "tflite: fp32, fp16, int8; ncnn: fp32, fp16, int8."
+        export(NAME, "onnx", "w8a16", tmp_path / "out")
+    assert str(caught.value).startswith(
+        "onnx has no w8a16. The pairs that exist are onnx: fp32, fp16, int8, int8-mixed; openvino: fp32, fp16,"
     )
+    with pytest.raises(BadInputError, match=r"ncnn cannot honour the grid affine in int8: it has common\."):
+        export(NAME, "ncnn", "int8", tmp_path / "out", grid="affine")
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_every_target_has_every_precision(name: str) -> None:
+def test_every_target_has_float_and_int8(name: str) -> None:
     assert target_named(name).name == name
-    assert set(target_named(name).precisions) == set(Precision)
+    assert {"fp32", "fp16", "int8", "int8-mixed"} <= set(precisions(target_named(name)))
 
 
 @pytest.mark.parametrize(
@@ -114,10 +116,10 @@ def test_a_bad_source_of_scales_is_refused(
 
 def test_a_table_for_another_variant_or_other_weights_is_refused(weights: Path, table: Table, tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="is for rtmw-m-256x192, not for rtmw-n-256x192; calibrate again"):
-        other = Table("rtmw-m-256x192", table.entries)
+        other = replace(table, variant="rtmw-m-256x192")
         export(NAME, "onnx", "int8", tmp_path / "out", weights=weights, table=other)
     save_safetensors(calm_network(NAME, seed=1), tmp_path / "other.safetensors", torch.float32)
-    with pytest.raises(BadInputError, match=r"made for other weights: the scales of 'backbone\.stem\.0\.conv:weight'"):
+    with pytest.raises(BadInputError, match=r"made for other weights \(sha256"):
         export(NAME, "onnx", "int8", tmp_path / "out", weights=tmp_path / "other.safetensors", table=table)
 
 
@@ -156,11 +158,10 @@ def test_scales_that_changed_on_the_way_fail_and_nothing_is_kept(
     target = target_named("onnx")
     honest = target.read_scales
 
-    def off_by_one_bit(*arguments: object) -> dict[str, np.ndarray]:
+    def off_by_one_bit(*arguments: object) -> dict[str, Stored]:
         scales = honest(*arguments)  # type: ignore[arg-type]
-        scales["neck.reduce_layers.0.conv:output"] = np.nextafter(
-            scales["neck.reduce_layers.0.conv:output"], np.float32(9)
-        )
+        point = "neck.reduce_layers.0.conv:output"
+        scales[point] = Stored(np.nextafter(scales[point].numbers, np.float32(9)))
         return scales
 
     monkeypatch.setattr(target, "read_scales", off_by_one_bit)

@@ -100,7 +100,7 @@ def test_weights_are_the_grid_integers(network: SmallDeployable, table: Table, i
         name = graph.name(int(operator.inputs[1])).rpartition(":")[0]
         order = (0, 2, 3, 1) if graph.code(operator) == OPS.CONV_2D else (1, 2, 3, 0)
         weight = network.convolutions()[name].conv.weight.detach().numpy()
-        expected = COMMON.quantize(weight, table.entries[f"{name}:weight"].scale).transpose(order)
+        expected = COMMON.quantize_weight(weight, table.entries[f"{name}:weight"].scale).transpose(order)
         np.testing.assert_array_equal(graph.constant(int(operator.inputs[1])), expected)
         assert np.abs(expected.astype(int)).max() == 127
 
@@ -132,7 +132,7 @@ def integer_convolution(source: np.ndarray, module: Any, table: Table, padded: b
     scale_in, scale_w, scale_out = (
         table.entries[f"{module.name}:{kind}"].scale.astype(np.float64) for kind in ("input", "weight", "output")
     )
-    weight = COMMON.quantize(conv.weight.detach().numpy(), scale_w.astype(np.float32)).astype(np.float64)
+    weight = COMMON.quantize_weight(conv.weight.detach().numpy(), scale_w.astype(np.float32)).astype(np.float64)
     padding = 0 if padded else conv.padding
     sums = torch.nn.functional.conv2d(
         torch.from_numpy(source.astype(np.float64)),
