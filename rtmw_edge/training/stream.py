@@ -161,10 +161,10 @@ class Positions:
 
 
 def _set_up_worker(worker: int) -> None:
-    """One thread; Ctrl-C is for the main process, which ends its workers."""
+    """One thread; Ctrl-C and SIGTERM, which a batch system sends to all, are for the main process, which ends them."""
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def loader(crops: Crops, positions: Positions, *, workers: int, pin: bool) -> DataLoader[Batch]:

@@ -1,5 +1,7 @@
 """The stream: a sample hangs on its position alone, whoever makes it."""
 
+import subprocess
+import sys
 from collections import Counter
 from types import SimpleNamespace
 from typing import ClassVar
@@ -122,3 +124,17 @@ def test_an_image_that_cannot_be_read_is_passed_over_and_counted(tmp_path):
 
     crops = Crops(Annotated(OneBroken(), 0), small_recipe("steps=1"), (64, 96), late_from=100)
     assert sum(int(crops[p][3]) for p in range(40)) == 1
+
+
+def test_a_signal_to_the_whole_process_group_leaves_the_workers_to_the_main_process():
+    """`timeout`, and batch systems, send SIGTERM to workers too; they must live until the main process has its step."""
+    code = (
+        "import os, signal\n"
+        "from rtmw_edge.training.stream import _set_up_worker\n"
+        "_set_up_worker(0)\n"
+        "os.kill(os.getpid(), signal.SIGTERM)\n"
+        "os.kill(os.getpid(), signal.SIGINT)\n"
+        "print('alive')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "alive"), done.stderr
