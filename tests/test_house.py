@@ -16,7 +16,7 @@ TOP_LEVEL = ("quantization", "calibration", "targets")
 """Folders at the top level that are installed as rtmw_edge.NAME."""
 
 LEAVES = {"errors", "files"}
-CORE = {"keypoints", "simcc", "crops", "poses"}
+CORE = {"keypoints", "simcc", "crops", "camera", "poses"}
 BOARD = LEAVES | CORE | {"bundle", "runtime"}
 MODELS = BOARD | {"models"}
 DATA = MODELS | {"data"}

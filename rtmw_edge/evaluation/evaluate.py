@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..camera import root_depth, to_camera
 from ..errors import BadInputError
 from ..poses import Poses
-from .camera import root_depth, to_camera
 from .datasets import Dataset, Detections, Item, Labels3D
 from .mpjpe import JointErrors, Mpjpe
 from .pck import Pck
@@ -37,7 +37,9 @@ class Evaluation:
         pck: per part, the share in 0..1 of labelled keypoints within 5 % of the box's height; {} with detected boxes.
         mpjpe: per part, the errors of a 3D runner on a data set with 3D labels; {} otherwise and with detected boxes.
         boxes: "ground truth" or "detected".
+        flip: the flip test that was done, if any.
         images, people: how many were run.
+        ap_interval: per part, low and high end of the 95 % interval of the AP over images; {} when not asked for.
     """
 
     parts: dict[str, Scores]
@@ -45,13 +47,67 @@ class Evaluation:
     mpjpe: dict[str, JointErrors]
     dataset: str
     boxes: str
-    flip: bool
+    flip: Flip | None
     images: int
     people: int
+    ap_interval: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
         return asdict(self)
+
+
+class Evaluator:
+    """Scores the poses of a data set's images as they come; `result()` gives the figures.
+
+    `detected` tells that the people were run on detected boxes, where PCK and MPJPE have no label to go by.
+    """
+
+    def __init__(self, dataset: str, *, detected: bool = False, flip: Flip | None = None) -> None:
+        self._dataset, self._detected, self._flip = dataset, detected, flip
+        self._matches: list[dict[str, Matches]] = []
+        self._pck = Pck()
+        self._people = 0
+        self.mpjpe: Mpjpe | None = None
+
+    def add(self, item: Item, poses: Poses) -> None:
+        """Count one image; without detections `poses` are those of its `labelled_people`, in their order."""
+        labels = item.people
+        self._people += len(poses)
+        if len(poses) and not self._detected:
+            chosen = labelled_people(labels)
+            keypoints = poses.keypoints[..., :2]
+            self._pck.add(keypoints, labels.keypoints[chosen], labels.visible[chosen], labels.boxes[chosen])
+            if item.labels_3d is not None and poses.keypoints.shape[2] == 3:
+                self.mpjpe = self.mpjpe or Mpjpe()
+                in_metres = _in_metres(poses, item.labels_3d, labels.visible > 0, chosen)
+                self.mpjpe.add(*in_metres, image=len(self._matches))
+        self._matches.append(match_image(rank(poses) if len(poses) else NOBODY, labels))
+
+    def resampled_ap(self, part: str, weights: Weights) -> NDArray[np.float64]:
+        """The part's AP in 0..1 over every resample of the images so far, in the order in which they came."""
+        return resampled_ap([image[part] for image in self._matches], weights)
+
+    def result(self, *, intervals: bool = False) -> Evaluation:
+        """The figures of the images so far; `intervals` adds those of the APs, which takes about a second."""
+        parts = {part: part_scores([image[part] for image in self._matches]) for part in EVALUATED_PARTS}
+        found = {}
+        if intervals:
+            weights = resamples(len(self._matches))
+            for part, scores in parts.items():
+                interval = estimate(scores.ap, self.resampled_ap(part, weights))
+                found[part] = (interval.low, interval.high)
+        return Evaluation(
+            parts=parts,
+            pck={} if self._detected else self._pck.result(),
+            mpjpe={} if self.mpjpe is None else self.mpjpe.result(),
+            dataset=self._dataset,
+            boxes="detected" if self._detected else "ground truth",
+            flip=self._flip,
+            images=len(self._matches),
+            people=self._people,
+            ap_interval=found,
+        )
 
 
 def evaluate(
@@ -59,60 +115,42 @@ def evaluate(
     dataset: Dataset,
     *,
     detections: Detections | None = None,
-    flip: bool = False,
+    flip: Flip | None = None,
+    intervals: bool = False,
     on_progress: Progress | None = None,
 ) -> Evaluation:
     """Run `runner` on every image of `dataset` and score it by the COCO-WholeBody protocol.
 
     Boxes are the labelled ones, cut to the image, or `detections`. People are ranked by box score times the mean of
-    their keypoint scores above 0.2 and thinned by OKS-NMS at 0.9. `flip` adds the flip test of all official 2D figures.
+    their keypoint scores above 0.2 and thinned by OKS-NMS at 0.9. `flip` adds the flip test of all official 2D figures,
+    `intervals` the 95 % intervals of the APs.
     In 3D, keypoints are taken to metres by the labelled camera and the labelled depth of the hip middle, as mmpose does
     on H3WB: MPJPE judges the pose, not how far away the person is thought to be.
     `on_progress(done, total)` is called after every image.
     """
-    if flip:
-        from .flip import FlipTest
-
-        runner = FlipTest(runner)  # type: ignore[arg-type]
-    found: dict[int, Ranked] = {}
-    truth: dict[int, People] = {}
-    pck = Pck()
-    mpjpe: Mpjpe | None = None
-    people = 0
+    if flip is not None:
+        runner = FlipTest(runner, flip)  # type: ignore[arg-type]
+    evaluator = Evaluator(dataset.name, detected=detections is not None, flip=flip)
     for done, item in enumerate(dataset, start=1):
-        truth[item.image_id] = item.people
-        chosen = labelled_people(item.people)
-        if detections is None:
-            boxes, scores = clipped_boxes(item, chosen), np.ones(len(chosen), np.float32)
-        else:
-            boxes, scores = detections.of(item.image_id)
+        boxes, scores = boxes_to_run(item, detections)
+        poses = Poses.empty()
         if len(boxes):
             try:
                 poses = runner(item.image, boxes, scores)
             except BadInputError as error:
                 raise BadInputError(f"Image {item.image_id}: {error}") from error
-            found[item.image_id] = rank(poses)
-            people += len(poses)
-            if detections is None:
-                labels = item.people
-                pck.add(
-                    poses.keypoints[..., :2], labels.keypoints[chosen], labels.visible[chosen], labels.boxes[chosen]
-                )
-                if item.labels_3d is not None and poses.keypoints.shape[2] == 3:
-                    mpjpe = mpjpe or Mpjpe()
-                    mpjpe.add(*_in_metres(poses, item.labels_3d, labels.visible > 0, chosen))
+        evaluator.add(item, poses)
         if on_progress is not None:
             on_progress(done, len(dataset))
-    return Evaluation(
-        parts=whole_body_ap(found, truth).parts,
-        pck=pck.result() if detections is None else {},
-        mpjpe=mpjpe.result() if mpjpe is not None else {},
-        dataset=dataset.name,
-        boxes="ground truth" if detections is None else "detected",
-        flip=flip,
-        images=len(dataset),
-        people=people,
-    )
+    return evaluator.result(intervals=intervals)
+
+
+def boxes_to_run(item: Item, detections: Detections | None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Boxes (N,4) xyxy and scores (N,) of an image: the detected ones, or the labelled ones cut to it, which score 1."""
+    if detections is not None:
+        return detections.of(item.image_id)
+    chosen = labelled_people(item.people)
+    return clipped_boxes(item, chosen), np.ones(len(chosen), np.float32)
 
 
 def _in_metres(

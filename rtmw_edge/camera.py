@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..errors import BadInputError
-from ..simcc import LEFT_HIP, RIGHT_HIP
+from .errors import BadInputError
+from .simcc import LEFT_HIP, RIGHT_HIP
 
 Float = NDArray[np.float64]
 
