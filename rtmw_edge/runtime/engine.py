@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -55,11 +56,25 @@ class Model:
 
 
 @dataclass(frozen=True)
+class Ran:
+    """One convolution as it runs: its kernel as the runtime calls it, and whether that multiplies integers.
+
+    `macs` are its multiply-accumulates in one run: output positions times weights, as the runtime holds them (some pad
+    channels). 0 where the runtime does not tell.
+    """
+
+    kernel: str
+    int8: bool
+    macs: int
+
+
+@dataclass(frozen=True)
 class Description:
     """What really runs: the runtime, its version, the device, and its convolutions counted by kernel.
 
     `kernels` maps a kernel as the runtime calls it to how many convolutions it runs; `int8` is the part of them that
-    multiplies integers.
+    multiplies integers. `macs` are the multiply-accumulates of all convolutions in one run, `int8_macs` those of
+    the `int8` ones.
     """
 
     runtime: str
@@ -68,10 +83,36 @@ class Description:
     threads: int | None
     kernels: dict[str, int]
     int8: int
+    macs: int = 0
+    int8_macs: int = 0
+
+    @classmethod
+    def of(
+        cls, runtime: str, version: str, device: str, threads: int | None, convolutions: Iterable[Ran]
+    ) -> Description:
+        """The description of a runtime that runs `convolutions`."""
+        ran = list(convolutions)
+        integer = [convolution for convolution in ran if convolution.int8]
+        return cls(
+            runtime,
+            version,
+            device,
+            threads,
+            kernels=dict(sorted(Counter(convolution.kernel for convolution in ran).items())),
+            int8=len(integer),
+            macs=sum(convolution.macs for convolution in ran),
+            int8_macs=sum(convolution.macs for convolution in integer),
+        )
 
     @property
     def convolutions(self) -> int:
         return sum(self.kernels.values())
+
+    @property
+    def int8_share(self) -> str:
+        """In words: "79 of 80 convolutions in int8 (98.7 % of their multiply-accumulates)"."""
+        share = f" ({100 * self.int8_macs / self.macs:.1f} % of their multiply-accumulates)" if self.macs else ""
+        return f"{self.int8} of {self.convolutions} convolutions in int8{share}"
 
 
 class Engine(ABC):

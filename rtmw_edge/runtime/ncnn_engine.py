@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..bundle import Bundle
 from .devices import missing_runtime
-from .engine import BundleEngine, Description, refusals_of
+from .engine import BundleEngine, Description, Ran, refusals_of
 
 REDUCED = ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_packed", "use_bf16_storage")
 """On by default in part, and costly: half-precision arithmetic on ARMv8.2 moves half of the keypoints."""
@@ -19,6 +18,8 @@ REDUCED = ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf
 CONVOLUTIONS = ("Convolution", "ConvolutionDepthWise")
 INT8_SCALE_TERM = "8"
 """The layer parameter that is non-zero when the weights are int8 and carry scales."""
+WEIGHTS = "6"
+"""The layer parameter that counts the weights."""
 
 
 class NcnnEngine(BundleEngine):
@@ -53,18 +54,24 @@ class NcnnEngine(BundleEngine):
         return [np.array(extractor.extract(output)[1], np.float32) for output in self._outputs]
 
     def describe(self) -> Description:
-        """From the layers of the .param: ncnn runs those with int8 weights in int8, the others in float32."""
-        kernels: Counter[str] = Counter()
+        """From the layers of the .param: ncnn runs those with int8 weights in int8, the others in float32.
+
+        One run with every convolution's output kept says at how many positions each works.
+        """
+        width, height = self.model.input_size
+        extractor = self._net.create_extractor()
+        extractor.set_light_mode(False)
+        extractor.input(self._input, self._ncnn.Mat(width, height, 3))
+        ran = []
         for line in self._param.splitlines()[2:]:
             words = line.split()
             if words and words[0] in CONVOLUTIONS:
                 parameters = dict(word.partition("=")[::2] for word in words if "=" in word)
+                output = extractor.extract(words[4 + int(words[2])])[1]
                 integer = parameters.get(INT8_SCALE_TERM, "0") != "0"
-                kernels[f"{words[0]} {'int8' if integer else 'float32'}"] += 1
-        integer_count = sum(count for kernel, count in kernels.items() if kernel.endswith("int8"))
-        return Description(
-            self.runtime, self._ncnn.__version__, "cpu", self._threads, dict(sorted(kernels.items())), integer_count
-        )
+                macs = output.w * output.h * int(parameters[WEIGHTS])
+                ran.append(Ran(f"{words[0]} {'int8' if integer else 'float32'}", integer, macs))
+        return Description.of(self.runtime, self._ncnn.__version__, "cpu", self._threads, ran)
 
     def close(self) -> None:
         self._net.clear()

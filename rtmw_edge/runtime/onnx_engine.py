@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
 import tempfile
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..bundle import Bundle
 from .devices import missing_device, missing_runtime
-from .engine import BundleEngine, Description, refusals_of
+from .engine import BundleEngine, Description, Ran, refusals_of
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 OPTIONS: dict[str, dict[str, str]] = {"CUDAExecutionProvider": {"use_tf32": "0"}}
@@ -26,6 +26,11 @@ INSTALL = {
 }
 CONVOLUTIONS = ("Conv", "FusedConv", "NhwcFusedConv", "QLinearConv", "ConvInteger")
 INTEGER = ("QLinearConv", "ConvInteger")
+WEIGHT_INPUT = {"QLinearConv": 3}
+"""Which input holds the weights, where it is not the second."""
+
+KEEP_WEIGHTS = "session.disable_prepacking"
+"""Profiles do not list weights that a kernel has packed for itself, and their shapes are wanted."""
 ERRORS_ONLY = 3
 EXACT_ON_OLD_X86 = "session.x64quantprecision"
 """uint8 x int8 products overflow 16 bits on x86 without VNNI; this has ONNX Runtime multiply uint8 x uint8 there, which
@@ -53,22 +58,13 @@ class OnnxEngine(BundleEngine):
             options = session_options(self._threads)
             options.enable_profiling = True
             options.profile_file_prefix = str(Path(folder) / "profile")
+            options.add_session_config_entry(KEEP_WEIGHTS, "1")
             session = self._open_session(options)
             session.run(self._outputs, {self._input: np.zeros((self._batch, height, width, 3), np.uint8)})
             events = json.loads(Path(session.end_profiling()).read_text())
-        ran = Counter(
-            (event["args"]["op_name"], event["args"]["provider"].removesuffix("ExecutionProvider"))
-            for event in events
-            if event.get("cat") == "Node" and event.get("args", {}).get("op_name") in CONVOLUTIONS
-        )
-        return Description(
-            runtime=self.runtime,
-            version=_runtime().__version__,
-            device=self.device,
-            threads=self._threads,
-            kernels={f"{operator} ({provider})": count for (operator, provider), count in sorted(ran.items())},
-            int8=sum(count for (operator, _), count in ran.items() if operator in INTEGER),
-        )
+        facts = (event["args"] for event in events if event.get("cat") == "Node")
+        ran = [_ran(args) for args in facts if args.get("op_name") in CONVOLUTIONS]
+        return Description.of(self.runtime, _runtime().__version__, self.device, self._threads, ran)
 
     def _open_session(self, options: Any) -> Any:
         runtime = _runtime()
@@ -93,6 +89,14 @@ class OnnxEngine(BundleEngine):
         names = {provider: device for device, provider in PROVIDERS.items()}
         there = [names[provider] for provider in providers if provider in names]
         return missing_device(self.device, self.runtime, there, INSTALL[self.device])
+
+
+def _ran(args: dict[str, Any]) -> Ran:
+    """A convolution, from the arguments of its event in a profile."""
+    operator, provider = args["op_name"], args["provider"].removesuffix("ExecutionProvider")
+    (weight,) = args["input_type_shape"][WEIGHT_INPUT.get(operator, 1)].values()
+    (output,) = args["output_type_shape"][0].values()
+    return Ran(f"{operator} ({provider})", operator in INTEGER, math.prod(output) // weight[0] * math.prod(weight))
 
 
 def _runtime() -> Any:

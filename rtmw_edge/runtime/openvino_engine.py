@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..bundle import Bundle
 from .devices import missing_device, missing_runtime
-from .engine import BundleEngine, Description, refusals_of
+from .engine import BundleEngine, Description, Ran, refusals_of
 
 INSTALL = {
     "cpu": "install OpenVINO's CPU plugin again: pip install --force-reinstall openvino",
@@ -49,19 +49,24 @@ class OpenVinoEngine(BundleEngine):
 
     def describe(self) -> Description:
         """From the compiled graph: the primitive of each convolution, and the precision of what it reads."""
-        kernels: Counter[str] = Counter()
-        integer = 0
-        for operator in self._compiled.get_runtime_model().get_ops():
-            facts = operator.get_rt_info()
-            if str(facts["layerType"].astype(str)) in CONVOLUTIONS:
-                kernels[facts["primitiveType"].astype(str)] += 1
-                integer += facts["runtimePrecision"].astype(str) in INTEGER
-        return Description(
-            self.runtime, self._version, self.device, self._threads, dict(sorted(kernels.items())), integer
-        )
+        operators = ((operator, operator.get_rt_info()) for operator in self._compiled.get_runtime_model().get_ops())
+        ran = [
+            Ran(facts["primitiveType"].astype(str), facts["runtimePrecision"].astype(str) in INTEGER, _macs(operator))
+            for operator, facts in operators
+            if facts["layerType"].astype(str) in CONVOLUTIONS
+        ]
+        return Description.of(self.runtime, self._version, self.device, self._threads, ran)
 
     def close(self) -> None:
         del self._request, self._compiled
+
+
+def _macs(convolution: Any) -> int:
+    """Multiply-accumulates of a convolution of the compiled graph; 0 when that does not show its weights."""
+    if convolution.get_input_size() < 2:
+        return 0
+    batch, _, *positions = convolution.get_output_shape(0)
+    return math.prod([batch, *positions]) * math.prod(convolution.get_input_shape(1))
 
 
 def _runtime() -> Any:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..bundle import Bundle
 from .devices import missing_runtime
-from .engine import BundleEngine, Description, refusals_of
+from .engine import BundleEngine, Description, Ran, refusals_of
 
 RUNTIMES = (
     ("LiteRT", "ai_edge_litert.interpreter", "ai-edge-litert"),
@@ -53,15 +53,17 @@ class TFLiteEngine(BundleEngine):
 
     def describe(self) -> Description:
         """From the interpreter's operators: the types that each convolution reads, input x weights."""
-        types = {entry["index"]: np.dtype(entry["dtype"]).name for entry in self._interpreter.get_tensor_details()}
-        kernels: Counter[str] = Counter()
-        integer = 0
+        tensors = {entry["index"]: entry for entry in self._interpreter.get_tensor_details()}
+        ran = []
         for operator in self._interpreter._get_ops_details():
             if operator["op_name"] in CONVOLUTIONS:
-                read, weights = (types[int(index)] for index in operator["inputs"][:2])
-                kernels[f"{operator['op_name']} {read} x {weights}"] += 1
-                integer += read in INTEGER and weights in INTEGER
-        return Description(self.runtime, self._version, "cpu", self._threads, dict(sorted(kernels.items())), integer)
+                read, weights = (tensors[int(index)] for index in operator["inputs"][:2])
+                types = [np.dtype(entry["dtype"]).name for entry in (read, weights)]
+                positions = math.prod(tensors[int(operator["outputs"][0])]["shape"][:-1])
+                macs = int(positions) * int(math.prod(weights["shape"]))
+                integer = types[0] in INTEGER and types[1] in INTEGER
+                ran.append(Ran(f"{operator['op_name']} {types[0]} x {types[1]}", integer, macs))
+        return Description.of(self.runtime, self._version, "cpu", self._threads, ran)
 
 
 @contextmanager

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from ..models import MEAN_RGB, STD_RGB, build
 from ..models.checkpoints import load_weights
+from ..models.macs import multiply_accumulates
 from ..models.weights import find, score_calibration
 from .devices import missing_device
-from .engine import Description, Engine, Model
+from .engine import Description, Engine, Model, Ran
 
 if TYPE_CHECKING:
     from ..models import RTMW
@@ -74,8 +75,10 @@ class TorchEngine(Engine):
 
     def describe(self) -> Description:
         """torch runs every convolution in float32."""
-        count = sum(isinstance(module, torch.nn.Conv2d) for module in self._network.modules())
-        return Description(self.runtime, torch.__version__, self.device, self._threads, {"Conv2d float32": count}, 0)
+        macs = multiply_accumulates(self._network)
+        names = [name for name, module in self._network.named_modules() if isinstance(module, torch.nn.Conv2d)]
+        ran = [Ran("Conv2d float32", False, macs.get(name, 0)) for name in names]
+        return Description.of(self.runtime, torch.__version__, self.device, self._threads, ran)
 
 
 def open_torch(variant: str, weights: Path | None, device: str, threads: int | None) -> TorchEngine:
