@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from types import TracebackType
 
 import numpy as np
@@ -16,6 +17,20 @@ from .engine import Description, Engine, Logits, Model
 
 PEAK_2D, PEAK_3D = 10.0, 1.0
 """The logit of a sure keypoint as RTMW (temperature 1) and RTMW3D (temperature 10) are trained."""
+
+
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """The people of one image as crops (N,H,W,3) uint8, and where each was.
+
+    boxes (N,4) xyxy float32; box_scores (N,); centers and scales (N,2) of the crops in image pixels.
+    """
+
+    crops: NDArray[np.uint8]
+    boxes: NDArray[np.float32]
+    box_scores: NDArray[np.float32]
+    centers: NDArray[np.float64]
+    scales: NDArray[np.float64]
 
 
 class Runner:
@@ -34,6 +49,7 @@ class Runner:
         self.engine = engine
         self.bundle = bundle
         self.subbin = subbin
+        self._buffer = np.empty((0, *engine.model.input_size[::-1], 3), np.uint8)
 
     @property
     def model(self) -> Model:
@@ -53,16 +69,33 @@ class Runner:
         `boxes` (N,4) xyxy in pixels, one a person; [] gives no poses, None takes the whole image as one person.
         `box_scores` (N,) in 0..1, 1 when not given. Raises BadInputError for an image or box that cannot be used.
         """
+        cut = self.cut(image, boxes, box_scores)
+        return self.poses(self.engine.infer(cut.crops), cut)
+
+    def cut(
+        self, image: NDArray[np.uint8], boxes: ArrayLike | None = None, box_scores: ArrayLike | None = None
+    ) -> Cut:
+        """The first step of a call: every person by one warp straight to the network's size.
+
+        The crops lie in one buffer, which the next `cut` of this runner writes over.
+        """
         image = check_image(image)
         height, width = image.shape[:2]
         checked = check_boxes([[0, 0, width, height]] if boxes is None else boxes, image.shape)
-        trust = _box_scores(box_scores, len(checked))
+        people = len(checked)
+        trust = _box_scores(box_scores, people)
         centers, scales = box_to_crop(checked, self.input_size)
-        crops = np.empty((len(checked), *self.input_size[::-1], 3), np.uint8)
+        if people > len(self._buffer):
+            self._buffer = np.empty((people, *self._buffer.shape[1:]), np.uint8)
+        crops = self._buffer[:people]
         for center, scale, out in zip(centers, scales, crops, strict=True):
             crop(image, center, scale, self.input_size, out=out)
-        keypoints, scores = self._decode(self.engine.infer(crops))
-        return Poses(to_image(keypoints, centers, scales, self.input_size), scores, checked, trust)
+        return Cut(crops, checked, trust, centers, scales)
+
+    def poses(self, logits: Logits, cut: Cut) -> Poses:
+        """The last step of a call: what the network answered to `cut`, decoded and taken back to the image."""
+        keypoints, scores = self._decode(logits)
+        return Poses(to_image(keypoints, cut.centers, cut.scales, self.input_size), scores, cut.boxes, cut.box_scores)
 
     def crops(self, crops: NDArray[np.uint8]) -> Poses:
         """Poses of `crops` (N,H,W,3) uint8 BGR of the network's input size, keypoints in crop pixels."""

@@ -65,6 +65,16 @@ def test_without_boxes_the_whole_image_is_one_person(runner: Runner) -> None:
     assert np.array_equal(whole.keypoints, boxed.keypoints) and whole.boxes.tolist() == [[0, 0, 300, 400]]
 
 
+def test_a_call_is_its_three_steps_and_cuts_into_one_buffer(runner: Runner) -> None:
+    image, boxes = picture(110, 190), [[60, 80, 180, 280], [90, 150, 200, 330]]
+    cut = runner.cut(image, boxes, [0.5, 0.25])
+    stepwise = runner.poses(runner.engine.infer(cut.crops), cut)
+    whole = runner(image, boxes, [0.5, 0.25])
+    for field in ("keypoints", "scores", "boxes", "box_scores"):
+        assert np.array_equal(getattr(stepwise, field), getattr(whole, field))
+    assert np.shares_memory(cut.crops, runner.cut(image, boxes[:1]).crops)
+
+
 def test_people_do_not_touch_each_other(runner: Runner) -> None:
     image = picture(110, 190)
     boxes = [[60, 80, 180, 280], [90, 150, 200, 330], [-40, -40, 300, 300]]
