@@ -24,21 +24,32 @@ def evaluate(
     flip: Annotated[
         bool, typer.Option("--flip", help="Average with the mirror image, as official figures do.")
     ] = False,
+    flip_aligned: Annotated[
+        bool, typer.Option("--flip-aligned", help="The same, without the half pixel that the official flip is off.")
+    ] = False,
     device: Annotated[str, typer.Option(help="Device to run on.")] = "cpu",
     threads: Annotated[int | None, typer.Option(help="Threads of the runtime.", min=1)] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first images.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")] = None,
 ) -> None:
-    """Body, foot, face, hand and whole-body AP and AR by the COCO-WholeBody protocol, PCK, and MPJPE of 3D variants."""
+    """Body, foot, face, hand and whole-body AP and AR by the COCO-WholeBody protocol, PCK, and MPJPE of 3D variants.
+
+    Beside each AP stands its 95 % interval, by the bootstrap over images.
+    """
     import json
     from dataclasses import asdict
 
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from ..errors import BadInputError
+    from ..evaluation import Flip, open_dataset, read_detections
     from ..evaluation import evaluate as run_evaluation
-    from ..evaluation import open_dataset, read_detections
     from ..files import atomic_write
+
+    if flip and flip_aligned:
+        raise BadInputError("--flip and --flip-aligned are two ways to do one thing: leave out one of them.")
+    flipped = Flip.OFFICIAL if flip else Flip.ALIGNED if flip_aligned else None
 
     dataset = open_dataset(data, limit)
     boxes = read_detections(detections) if detections else None
@@ -53,7 +64,8 @@ def evaluate(
             runner,
             dataset,
             detections=boxes,
-            flip=flip,
+            flip=flipped,
+            intervals=True,
             on_progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
         runs = asdict(runner.describe())
@@ -88,19 +100,18 @@ def _print_tables(model: str, result: Evaluation) -> None:
     def percent(value: float) -> str:
         return "-" if value < 0 else f"{100 * value:.1f}"
 
-    flipped = ", flip test" if result.flip else ""
+    flipped = f", flip test ({result.flip})" if result.flip else ""
     title = (
         f"{model} on {result.dataset}: {result.images} images, {result.people} people, {result.boxes} boxes{flipped}"
     )
     table = Table(title=title, title_justify="left")
     table.add_column("part, %")
-    for name in ("AP", "AP.50", "AP.75", "AR", *(["PCK@5%"] if result.pck else [])):
+    for name in ("AP", "95 %", "AP.50", "AP.75", "AR", *(["PCK@5%"] if result.pck else [])):
         table.add_column(name, justify="right")
     for part, scores in result.parts.items():
-        figures = [scores.ap, scores.ap50, scores.ap75, scores.ar]
-        if result.pck:
-            figures.append(result.pck[part])
-        table.add_row(part.replace("_", " "), *(percent(figure) for figure in figures))
+        figures = [scores.ap50, scores.ap75, scores.ar, *([result.pck[part]] if result.pck else [])]
+        interval = "-" if scores.ap < 0 else " to ".join(percent(end) for end in result.ap_interval[part])
+        table.add_row(part.replace("_", " "), percent(scores.ap), interval, *(percent(figure) for figure in figures))
     Console().print(table)
     if result.mpjpe:
         Console().print(_errors(result))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from .datasets import Dataset, Detections, open_dataset, read_detections
 from .evaluate import Evaluation, evaluate
+from .flip import Flip
 from .mpjpe import JointErrors, Mpjpe
 from .whole_body_ap import EVALUATED_PARTS, Report, Scores, whole_body_ap
 
@@ -16,6 +17,7 @@ __all__ = [
     "Dataset",
     "Detections",
     "Evaluation",
+    "Flip",
     "JointErrors",
     "Mpjpe",
     "Report",

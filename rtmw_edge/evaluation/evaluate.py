@@ -13,9 +13,12 @@ from ..camera import root_depth, to_camera
 from ..errors import BadInputError
 from ..poses import Poses
 from .datasets import Dataset, Detections, Item, Labels3D
+from .flip import Flip, FlipTest
+from .intervals import Weights, estimate, resampled_ap, resamples
+from .matching import Matches
 from .mpjpe import JointErrors, Mpjpe
 from .pck import Pck
-from .whole_body_ap import People, Ranked, Scores, rank, whole_body_ap
+from .whole_body_ap import EVALUATED_PARTS, NOBODY, People, Scores, match_image, part_scores, rank
 
 Progress = Callable[[int, int], None]
 
@@ -146,7 +149,7 @@ def evaluate(
 
 
 def boxes_to_run(item: Item, detections: Detections | None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Boxes (N,4) xyxy and scores (N,) of an image: the detected ones, or the labelled ones cut to it, which score 1."""
+    """Boxes (N,4) xyxy and scores (N,) to run: the detected ones, or the labelled ones cut to the image, of score 1."""
     if detections is not None:
         return detections.of(item.image_id)
     chosen = labelled_people(item.people)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Protocol
 
 import numpy as np
@@ -16,6 +17,21 @@ from ..simcc import decode
 Logits = tuple[NDArray[np.float32], ...]
 
 
+class Flip(str, Enum):
+    """How the mirror image's logits are laid over the crop's.
+
+    The mirror of pixel x is w-1-x, at bin 2w-2-2x, which reversal of the line takes to bin 2x+1. `OFFICIAL` leaves it
+    there, as mmpose does: half a pixel to the right of the crop's own, and official figures have that in them.
+    `ALIGNED` moves the reversed line one bin to the left, to where it belongs.
+    """
+
+    OFFICIAL = "official"
+    ALIGNED = "aligned"
+
+    def __str__(self) -> str:
+        return self.value
+
+
 class LogitsRunner(Protocol):
     """What the flip test needs of a runner."""
 
@@ -27,19 +43,28 @@ class LogitsRunner(Protocol):
         """Logits (N,133,bins) per axis of `crops` (N,H,W,3)."""
 
 
-def flip_logits(runner: LogitsRunner, crops: NDArray[np.uint8]) -> Logits:
-    """Mean of the logits (x, y) of the crops and of their mirror images, the latter mapped back.
-
-    As mmpose does it: left and right keypoints change places and the x line is reversed. The mirror of pixel x is
-    w-1-x, at bin 2w-2-2x, which reversal takes to bin 2x+1: the mirrored line stays one bin (half a pixel) to the
-    right, and official figures have that in them.
-    """
-    plain = runner.logits(crops)
-    if len(plain) != 2:
+def mirrored_logits(runner: LogitsRunner, crops: NDArray[np.uint8]) -> Logits:
+    """Logits (x, y) of the crops' mirror images, with left and right keypoints changed back and the x line reversed."""
+    found = runner.logits(np.ascontiguousarray(crops[:, :, ::-1]))
+    if len(found) != 2:
         raise BadInputError("The flip test works on 2D variants only: leave --flip out.")
-    mirrored_x, mirrored_y = runner.logits(np.ascontiguousarray(crops[:, :, ::-1]))
+    return found[0][:, FLIP, ::-1], found[1][:, FLIP]
+
+
+def mean_logits(plain: Logits, mirrored: Logits, flip: Flip) -> Logits:
+    """Mean of the crops' logits (x, y) and of `mirrored_logits`, laid over them as `flip` says."""
+    x, y = mirrored
+    if flip is Flip.ALIGNED:
+        # Nothing is known of the last bin, half a pixel beyond the last pixel's middle: it repeats its neighbour.
+        x = np.concatenate([x[..., 1:], x[..., -1:]], axis=-1)
     half = np.float32(0.5)
-    return (plain[0] + mirrored_x[:, FLIP, ::-1]) * half, (plain[1] + mirrored_y[:, FLIP]) * half
+    return (plain[0] + x) * half, (plain[1] + y) * half
+
+
+def flip_logits(runner: LogitsRunner, crops: NDArray[np.uint8], flip: Flip = Flip.OFFICIAL) -> Logits:
+    """Mean of the logits (x, y) of the crops (N,H,W,3) and of their mirror images."""
+    mirrored = mirrored_logits(runner, crops)
+    return mean_logits(runner.logits(crops), mirrored, flip)
 
 
 class FlipTest:
@@ -48,8 +73,9 @@ class FlipTest:
     >>> poses = FlipTest(runner)(image, boxes)      # doctest: +SKIP
     """
 
-    def __init__(self, runner: LogitsRunner) -> None:
+    def __init__(self, runner: LogitsRunner, flip: Flip = Flip.OFFICIAL) -> None:
         self._runner = runner
+        self._flip = flip
 
     def __call__(
         self, image: NDArray[np.uint8], boxes: NDArray[np.float32], box_scores: NDArray[np.float32] | None = None
@@ -61,6 +87,6 @@ class FlipTest:
         size = self._runner.input_size
         centers, scales = box_to_crop(boxes, size)
         crops = np.stack([crop(image, center, scale, size) for center, scale in zip(centers, scales, strict=True)])
-        keypoints, scores = decode(flip_logits(self._runner, crops))
+        keypoints, scores = decode(flip_logits(self._runner, crops, self._flip))
         trust = np.ones(len(boxes), np.float32) if box_scores is None else box_scores
         return Poses(to_image(keypoints, centers, scales, size), scores, boxes, trust)

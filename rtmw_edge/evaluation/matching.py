@@ -121,7 +121,7 @@ def average(images: Sequence[Matches]) -> tuple[Float, Float]:
 
 
 def _curve(right: Float, wrong: Float, people: int) -> tuple[float, float]:
-    """Mean interpolated precision and final recall from the running counts."""
+    """Mean interpolated precision and final recall, from the running counts (D,) of right and wrong detections."""
     if not right.size:
         return 0.0, 0.0
     recall = right / people

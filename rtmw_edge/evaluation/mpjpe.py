@@ -53,51 +53,78 @@ class JointErrors:
     procrustes: float
 
 
+COLUMNS = ("plain", "root", "part_root", "procrustes")
+
+
+@dataclass(frozen=True, eq=False)
+class PersonErrors:
+    """One row's errors person by person: the image (N,) of each, and per column of `JointErrors` the summed distance in
+    metres (N,4) and how many keypoints it sums (N,4)."""
+
+    images: NDArray[np.int64]
+    sums: Float
+    counts: Float
+
+
 class Mpjpe:
     """Adds up distances person by person; `result()` gives their means per part so far."""
 
     def __init__(self) -> None:
-        self._sums = {row: np.zeros(4) for row in ROWS}
-        self._counts = {row: np.zeros(4) for row in ROWS}
-        self._waiting: list[tuple[NDArray[np.floating], NDArray[np.floating], Bool]] = []
+        self._blocks: list[dict[str, PersonErrors]] = []
+        self._waiting: list[tuple[NDArray[np.floating], NDArray[np.floating], Bool, NDArray[np.int64]]] = []
 
-    def add(self, found: NDArray[np.floating], truth: NDArray[np.floating], labelled: Bool) -> None:
-        """Count N people: `found` and `truth` (N,133,3) in metres in the camera's frame, `labelled` (N,133)."""
-        self._waiting.append((found, truth, labelled))
+    def add(self, found: NDArray[np.floating], truth: NDArray[np.floating], labelled: Bool, image: int = 0) -> None:
+        """Count N people: `found` and `truth` (N,133,3) in metres in the camera's frame, `labelled` (N,133).
+
+        `image` is what `people` tells them by.
+        """
+        self._waiting.append((found, truth, labelled, np.full(len(found), image)))
         if len(self._waiting) >= BLOCK:
             self._flush()
 
     def _flush(self) -> None:
         if not self._waiting:
             return
-        found, truth, labelled = (np.concatenate(arrays) for arrays in zip(*self._waiting, strict=True))
+        found, truth, labelled, images = (np.concatenate(arrays) for arrays in zip(*self._waiting, strict=True))
         self._waiting = []
         known: Float = np.where(labelled[..., None], truth, 0).astype(np.float64)
         offsets = found.astype(np.float64) - known
+        block = {}
         for row, (joints, root) in ROWS.items():
             counted: Bool = labelled[:, joints]
-            fits = counted.sum(axis=1) >= FEWEST_FITTED
-            self._count(row, 0, offsets[:, joints], counted)
-            for column, anchor in ((1, HIPS), (2, root)):
+            columns = [_sums(offsets[:, joints], counted)]
+            for anchor in (HIPS, root):
                 away = offsets[:, joints] - offsets[:, anchor].mean(axis=1, keepdims=True)
-                self._count(row, column, away, counted & labelled[:, anchor].all(axis=1, keepdims=True))
+                columns.append(_sums(away, counted & labelled[:, anchor].all(axis=1, keepdims=True)))
+            fits = counted.sum(axis=1) >= FEWEST_FITTED
             fitted = procrustes(found[:, joints].astype(np.float64), known[:, joints], counted)
-            self._count(row, 3, fitted - known[:, joints], counted & fits[:, None])
+            columns.append(_sums(fitted - known[:, joints], counted & fits[:, None]))
+            sums, counts = (np.stack(arrays, axis=1) for arrays in zip(*columns, strict=True))
+            block[row] = PersonErrors(images, sums, counts)
+        self._blocks.append(block)
+
+    def people(self, row: str) -> PersonErrors:
+        """The errors of "body" (with feet), "face", "left_hand", "right_hand" or "whole", person by person."""
+        self._flush()
+        nobody = PersonErrors(np.zeros(0, np.int64), np.zeros((0, 4)), np.zeros((0, 4)))
+        blocks = [nobody, *(block[row] for block in self._blocks)]
+        return PersonErrors(
+            np.concatenate([block.images for block in blocks]),
+            np.concatenate([block.sums for block in blocks]),
+            np.concatenate([block.counts for block in blocks]),
+        )
 
     def result(self) -> dict[str, JointErrors]:
         """Errors of "body" (with feet), "face", "left_hand", "right_hand", "hands" (each aligned alone) and "whole"."""
-        self._flush()
+        errors = {row: self.people(row) for row in ROWS}
         rows = {row: (row,) for row in ROWS if row != "whole"} | {"hands": HANDS, "whole": ("whole",)}
         return {
             row: _means(
-                np.sum([self._sums[part] for part in parts], 0), np.sum([self._counts[part] for part in parts], 0)
+                np.sum([errors[part].sums.sum(axis=0) for part in parts], axis=0),
+                np.sum([errors[part].counts.sum(axis=0) for part in parts], axis=0),
             )
             for row, parts in rows.items()
         }
-
-    def _count(self, row: str, column: int, offsets: Float, counted: Bool) -> None:
-        self._sums[row][column] += np.linalg.norm(offsets, axis=-1)[counted].sum()
-        self._counts[row][column] += counted.sum()
 
 
 def mpjpe(found: Float, truth: Float, labelled: Bool) -> float:
@@ -124,6 +151,11 @@ def procrustes(found: Float, truth: Float, labelled: Bool | None = None) -> Floa
     scale = np.sum(singular * signs, axis=1) / np.where(spread > 0, spread, 1)
     fitted: Float = scale[:, None, None] * source @ rotation + target
     return fitted
+
+
+def _sums(offsets: Float, counted: Bool) -> tuple[Float, Float]:
+    """Summed length (N,) of the counted ones among `offsets` (N,K,3), and their number (N,)."""
+    return np.where(counted, np.linalg.norm(offsets, axis=-1), 0).sum(axis=1), counted.sum(axis=1).astype(np.float64)
 
 
 def _means(sums: Float, counts: Float) -> JointErrors:

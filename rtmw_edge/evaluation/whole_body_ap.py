@@ -6,7 +6,7 @@ Equal to xtcocotools 1.14.3 as mmpose's CocoWholeBodyMetric calls it (tests/refe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +48,10 @@ class Ranked:
     keypoints: Float
     keypoint_scores: Float
     scores: Float
+
+
+NOBODY = Ranked(np.zeros((0, NUM_KEYPOINTS, 2)), np.zeros((0, NUM_KEYPOINTS)), np.zeros(0))
+"""What is found in an image where nobody is."""
 
 
 @dataclass(frozen=True)
@@ -101,12 +105,17 @@ def rank(
 
 def whole_body_ap(predictions: Mapping[int, Ranked], ground_truth: Mapping[int, People]) -> Report:
     """Evaluate `predictions` against `ground_truth`, both by image; every image of the latter counts."""
-    return Report({part: _part_scores(predictions, ground_truth, rows) for part, rows in EVALUATED_PARTS.items()})
+    images = [match_image(predictions.get(image, NOBODY), people) for image, people in ground_truth.items()]
+    return Report({part: part_scores([image[part] for image in images]) for part in EVALUATED_PARTS})
 
 
-def _part_scores(predictions: Mapping[int, Ranked], ground_truth: Mapping[int, People], rows: slice) -> Scores:
-    nobody = Ranked(np.zeros((0, NUM_KEYPOINTS, 2)), np.zeros((0, NUM_KEYPOINTS)), np.zeros(0))
-    images = [_match_part(predictions.get(image, nobody), people, rows) for image, people in ground_truth.items()]
+def match_image(found: Ranked, people: People) -> dict[str, Matches]:
+    """One image matched part by part: all that the figures of any collection of images are made from."""
+    return {part: _match_part(found, people, rows) for part, rows in EVALUATED_PARTS.items()}
+
+
+def part_scores(images: Sequence[Matches]) -> Scores:
+    """The ten figures of one part from its matches, image by image."""
     precision, recall = average(images)
     at50, at75 = (int(np.argmin(abs(THRESHOLDS - level))) for level in (0.5, 0.75))
     figures = []

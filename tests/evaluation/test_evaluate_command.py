@@ -87,3 +87,16 @@ def test_detections(data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str
 def test_refusals(data: str, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert _run(*arguments) == 2
     assert message in capsys.readouterr().err
+
+
+def test_intervals_hold_the_figures(data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run("builtin", "--data", data, "--json", str(tmp_path / "out.json")) == 0
+    written = json.loads((tmp_path / "out.json").read_text())
+    low, high = written["ap_interval"]["body"]
+    assert 0 <= low <= written["parts"]["body"]["ap"] <= high <= 1
+    assert "95 %" in capsys.readouterr().out
+
+
+def test_two_flips_are_refused(data: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run("builtin", "--data", data, "--flip", "--flip-aligned") == 2
+    assert "--flip and --flip-aligned are two ways to do one thing" in capsys.readouterr().err

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from rtmw_edge.errors import BadInputError
-from rtmw_edge.evaluation.flip import FlipTest, flip_logits
+from rtmw_edge.evaluation.flip import Flip, FlipTest, flip_logits
 from rtmw_edge.keypoints import FLIP
 from rtmw_edge.simcc import decode, encode
 
@@ -36,11 +36,23 @@ def test_mirror_comes_back_half_a_pixel_to_the_right() -> None:
     x, y = flip_logits(BrightPixel(), crops)
     plain_x, plain_y = BrightPixel().logits(crops)
     height = np.arange(1, 134)
-    assert y == pytest.approx(plain_y / height[:, None] * ((height + height[FLIP]) / 2)[:, None], rel=1e-5)
+    assert np.allclose(y, plain_y / height[:, None] * ((height + height[FLIP]) / 2)[:, None], rtol=1e-5)
     mirrored = 2 * x[0, 0] - plain_x[0, 0]
     assert mirrored.argmax() == plain_x[0, 0].argmax() + 1 == 61
     keypoints, _ = decode([x, y])
     assert set(np.unique(keypoints[0, :, 0])) <= {30.0, 30.5} and set(np.unique(keypoints[0, :, 1])) == {100.0}
+
+
+def test_aligned_the_mirror_comes_back_where_it_belongs() -> None:
+    crops = _crops()
+    plain_x, plain_y = BrightPixel().logits(crops)
+    x, y = flip_logits(BrightPixel(), crops, Flip.ALIGNED)
+    height = np.arange(1, 134)[:, None]
+    mean = (height + height[FLIP]) / 2
+    assert np.allclose(x[..., :-1], (plain_x / height * mean)[..., :-1], rtol=1e-5)
+    assert np.allclose(y, plain_y / height * mean, rtol=1e-5)
+    keypoints, _ = decode([x, y])
+    assert set(np.unique(keypoints[0, :, 0])) == {30.0} and set(np.unique(keypoints[1, :, 0])) == {150.0}
 
 
 def test_flip_test_of_an_image() -> None:
