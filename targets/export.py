@@ -22,7 +22,7 @@ from rtmw_edge.quantization import COMMON, Grid, Table
 from rtmw_edge import bundle
 from rtmw_edge.errors import BadInputError, RtmwEdgeError
 from rtmw_edge.models.variants import Variant, variant_named
-from rtmw_edge.models.weights import embedded, find, score_calibration
+from rtmw_edge.models.weights import embedded, find, score_calibration, shipped_table
 
 from . import TARGETS, target_named
 from .base import Converted, OnStep, Precision, Target, check_scales, grid_of, installed, precisions
@@ -64,8 +64,9 @@ def export(
     `weights` is a .pth or .safetensors file; without it the embedded or fetched ones are used. The quantized precisions
     are on `grid`, by default the target's first for the precision. They take their scales from `table`, or calibrate on
     `calibration` ("synthetic:N" or a folder, with `boxes` as in `rtmw-edge run`), and write what they used to
-    `save_table`. `floats` are convolutions to leave in float, which the precision "int8-mixed" is for. The graph takes
-    `batch` crops at once. `on_step` hears one short line before each step.
+    `save_table`; with neither, the embedded weights take the table that ships with them, and others `CALIBRATION`.
+    `floats` are convolutions to leave in float, which the precision "int8-mixed" is for. The graph takes `batch` crops
+    at once. `on_step` hears one short line before each step.
 
     Raises BadInputError for an unknown name, an unsupported pair, unusable weights or images; NotAvailableError when a
     converter is not installed; VerificationError when the written file does not hold the table's scales.
@@ -81,6 +82,8 @@ def export(
     network = load_deployable(model, path)
     scales = None
     if arithmetic is not None:
+        if table is None and calibration is None and path == embedded(model):
+            table = shipped_table(model, arithmetic.name)
         scales = _table(network, arithmetic, calibration, boxes, method, table, on_step).leaving_in_float(floats)
         _check_mixed(scales, kind)
         if grid is not None and scales.grid != grid:

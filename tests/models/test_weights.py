@@ -59,6 +59,14 @@ def test_score_calibration(places: tuple[Path, Path]) -> None:
     assert weights.score_calibration("rtmw-n-256x192") == (1.5, -4.0)
 
 
+def test_a_table_may_ship_with_the_weights(places: tuple[Path, Path]) -> None:
+    path = places[0] / "rtmw-n-256x192.common.table.json"
+    assert weights.shipped_table("rtmw-n-256x192", "common") is None
+    path.touch()
+    assert weights.shipped_table("rtmw-n-256x192", "common") == path
+    assert weights.shipped_table("rtmw-n-256x192", "affine") is None
+
+
 def test_cache_is_in_the_home_folder_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RTMW_EDGE_CACHE")
     monkeypatch.setenv("HOME", "/home/somebody")

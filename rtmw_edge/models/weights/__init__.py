@@ -1,7 +1,8 @@
 """Where the weights of a variant are: shipped in this folder, fetched into the cache, or named by the user.
 
-A shipped variant is three files here: `NAME.safetensors`, `NAME.md` (its model card) and `NAME.json`, whose
-`score` holds the (a, b) of the calibrated score 1 / (1 + exp(-(a * logit + b))).
+A shipped variant is files here: `NAME.safetensors`, `NAME.md` (its model card), `NAME.json`, whose `score` holds the
+(a, b) of the calibrated score 1 / (1 + exp(-(a * logit + b))), and `NAME.GRID.table.json`, the quantization table that
+its fine-tuning with quantization ended with.
 """
 
 from __future__ import annotations
@@ -26,6 +27,12 @@ def cache_dir() -> Path:
 def embedded(variant: str | Variant) -> Path | None:
     """The weights of `variant` that ship in the package, if any."""
     path = FOLDER / f"{_named(variant).name}.safetensors"
+    return path if path.is_file() else None
+
+
+def shipped_table(variant: str | Variant, grid: str) -> Path | None:
+    """The quantization table on `grid` that ships with the embedded weights of `variant`, if any."""
+    path = FOLDER / f"{_named(variant).name}.{grid}.table.json"
     return path if path.is_file() else None
 
 
