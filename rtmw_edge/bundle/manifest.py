@@ -1,7 +1,7 @@
 """The manifest of a bundle: what the model is, what it takes and gives, and the size and sha256 of every file.
 
-`manifest.json`, format version 1. Everything that a board needs to run the model is in it; nothing in it is optional,
-and nothing else may be in it.
+`manifest.json`, format version 1. Everything that a board needs to run the model is in it, and nothing else may be in it.
+Nothing in it is optional but what older bundles have not.
 """
 
 from __future__ import annotations
@@ -71,10 +71,14 @@ class Tolerance:
 
 @dataclass(frozen=True)
 class Convolutions:
-    """Convolutions of the network, and how many of them the file holds in int8."""
+    """Convolutions of the network, and how many of them the file computes in int8.
+
+    `int8_macs` is the part of all convolutions' multiply-accumulates that these do, 0 to 1; None in older bundles.
+    """
 
     total: int
     int8: int
+    int8_macs: float | None = None
 
 
 @dataclass(frozen=True)
@@ -226,9 +230,16 @@ def _tolerance(fields: Fields) -> Tolerance:
 
 def _convolutions(fields: Fields, where: str) -> Convolutions:
     most = limits.MAX_CONVOLUTIONS
-    counts = Convolutions(total=fields.integer("total", 0, most), int8=fields.integer("int8", 0, most))
+    unknown = "int8_macs" not in fields.names() or fields.is_null("int8_macs")
+    counts = Convolutions(
+        total=fields.integer("total", 0, most),
+        int8=fields.integer("int8", 0, most),
+        int8_macs=None if unknown else fields.number("int8_macs", 0.0, 1.0),
+    )
     if counts.int8 > counts.total:
         refuse(f"{where} claims {counts.int8} int8 convolutions of {counts.total}; export the bundle again.")
+    if not unknown and (counts.int8_macs == 0.0) != (counts.int8 == 0):
+        refuse(f"{where} claims int8 arithmetic for {counts.int8} convolutions; export the bundle again.")
     fields.finish()
     return counts
 

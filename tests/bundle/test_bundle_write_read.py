@@ -30,6 +30,14 @@ def test_read_gives_back_what_was_written(written: Path) -> None:
         assert opened.path("model").read_bytes() == b"no parser ever sees this" * 100
 
 
+def test_a_bundle_from_before_the_share_was_counted(tmp_path: Path) -> None:
+    written = tiny_models.opaque_bundle(tmp_path / "tiny")
+    data = json.loads((written / "manifest.json").read_text())
+    assert data["convolutions"].pop("int8_macs", "absent") is None
+    (written / "manifest.json").write_text(json.dumps(data))
+    assert bundle.read(written).manifest.convolutions == bundle.manifest.Convolutions(1, 0, None)
+
+
 def test_golden_vectors_survive(written: Path) -> None:
     images = tiny_models.crops()
     x, y = tiny_models.logits(images)
@@ -103,7 +111,7 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, name: str, monkeypatch: pyte
 def test_fields_that_make_no_manifest_are_refused_when_written(tmp_path: Path) -> None:
     model = tmp_path / "model.onnx"
     model.write_bytes(b"x")
-    with pytest.raises(bundle.BundleError, match=r"has precision = 'int4', but it must be one of fp32, fp16, int8"):
+    with pytest.raises(bundle.BundleError, match=r"has precision = 'int4', but it must be one of fp32, fp16, w8, w8a16, int8, int8-mixed"):
         tiny_models.write_bundle(tmp_path / "out", {"model": model}, precision="int4")
     assert not (tmp_path / "out").exists()
 

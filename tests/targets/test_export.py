@@ -51,7 +51,7 @@ def table(weights: Path) -> Table:
             (NAME, "onxn", "int8"),
             "Unknown target 'onxn'; did you mean 'onnx'? Choose one of: onnx, openvino, tflite, ncnn.",
         ),
-        ((NAME, "onnx", "int4"), "Unknown precision 'int4'; did you mean 'int8'? Choose one of: fp32, fp16, int8."),
+        ((NAME, "onnx", "int4"), "Unknown precision 'int4'; did you mean 'int8'? Choose one of: fp32, fp16, w8,"),
     ],
 )
 def test_an_unknown_name_gets_the_nearest(arguments: tuple[str, str, str], text: str, tmp_path: Path) -> None:
