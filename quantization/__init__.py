@@ -6,6 +6,6 @@ Nothing here imports torch but `rtmw_edge.quantization.fake`.
 from __future__ import annotations
 
 from .grids import AFFINE, COMMON, FULL, GRIDS, W8, W8A16, Grid
-from .table import Entry, Table
+from .table import SIGMOID, Entry, Table
 
-__all__ = ["AFFINE", "COMMON", "FULL", "GRIDS", "W8", "W8A16", "Entry", "Grid", "Table"]
+__all__ = ["AFFINE", "COMMON", "FULL", "GRIDS", "SIGMOID", "W8", "W8A16", "Entry", "Grid", "Table"]

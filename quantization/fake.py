@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol, TypeVar, cast
 
 import numpy as np
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from rtmw_edge.errors import BadInputError
 
 from .grids import GRIDS, Grid
-from .table import KINDS, Entry, Table
+from .table import BETWEEN, KINDS, Entry, Table
 
 
 class Convolution(Protocol):
@@ -36,6 +36,18 @@ class Convolutional(Protocol):
     """A network that gives its convolutions by name."""
 
     def convolutions(self) -> Mapping[str, Convolution]: ...
+
+
+class Place(Protocol):
+    """A place for a quantizer between convolutions."""
+
+    quant: nn.Module
+
+
+class Quantizable(Convolutional, Protocol):
+    """A network that also gives its places between convolutions, by point: what the grid `full` needs."""
+
+    def between(self) -> Mapping[str, Place]: ...
 
 
 Network = TypeVar("Network", bound=Convolutional)
@@ -73,10 +85,12 @@ class FakeQuantizeChannels(nn.Module):
         return torch.fake_quantize_per_channel_affine(weight, self.scale, self.zero_point, 0, self.low, self.high)
 
 
-def fake_quantize(network: Network, table: Table, kinds: Sequence[str] = KINDS) -> Network:
+def fake_quantize(network: Network, table: Table, kinds: Sequence[str] = (*KINDS, *BETWEEN)) -> Network:
     """A copy of `network` that quantizes and dequantizes what the table names, with the table's bias corrections.
 
-    `kinds` are those that are quantized, of "input", "weight" and "output": a format may carry fewer than all three.
+    `kinds` are those that are quantized, of "input", "weight", "output" and, on the grid `full`, the roles of
+    `BETWEEN`: a format may carry fewer than all.
+
     Raises BadInputError when the table is not for this network (see `check_table`).
     """
     check_table(network, table)
@@ -86,6 +100,10 @@ def fake_quantize(network: Network, table: Table, kinds: Sequence[str] = KINDS) 
             entry = table.entries.get(f"{name}:{kind}")
             if kind in kinds and entry is not None:
                 setattr(convolution, place, (FakeQuantizeTensor if kind != "weight" else FakeQuantizeChannels)(entry))
+    if GRIDS[table.grid].between:
+        for point, place in cast(Quantizable, quantized).between().items():
+            if point.rpartition(":")[2] in kinds:
+                place.quant = FakeQuantizeTensor(table.entries[point])
     return quantized
 
 
@@ -126,12 +144,23 @@ def weights_table(network: Convolutional, variant: str, grid: Grid) -> Table:
     return Table(variant, entries, grid.name, {"method": "weights"}, weights_sha256(network))
 
 
+def points_of(network: Convolutional, grid: Grid, floats: Collection[str] = ()) -> set[str]:
+    """The points that a table of `grid` has for `network` when the convolutions in `floats` stay in float.
+
+    On the grid `full` they are those between convolutions, and of the inputs the first convolution's, the image.
+    """
+    convolutions = network.convolutions()
+    points = {f"{name}:{kind}" for name in convolutions if name not in floats for kind in grid.points}
+    if grid.between:
+        points |= {f"{next(iter(convolutions))}:input", *cast(Quantizable, network).between()}
+    return points
+
+
 def check_table(network: Convolutional, table: Table) -> None:
     """Raise BadInputError unless `table` was made for exactly the network's weights and has exactly its points."""
-    grid = GRIDS[table.grid]
-    quantized = [name for name in network.convolutions() if name not in table.floats]
-    expected = {f"{name}:{kind}" for name in quantized for kind in grid.points}
-    present = {point for point in table.entries if point.rpartition(":")[2] in grid.points}
+    expected = points_of(network, GRIDS[table.grid], table.floats)
+    kinds = {point.rpartition(":")[2] for point in expected}
+    present = {point for point in table.entries if point.rpartition(":")[2] in kinds}
     missing, extra = sorted(expected - present), sorted(present - expected)
     if missing or extra:
         point, what = (missing[0], "lacks") if missing else (extra[0], "has, and the network has not,")

@@ -24,8 +24,11 @@ from .grids import GRIDS
 FORMAT = "rtmw-edge quantization table"
 VERSION = 2
 KINDS = ("input", "weight", "output")
-BETWEEN = ("silu", "sum", "concat", "product", "mean")
-"""Roles of the points between convolutions, on the grid `full` alone."""
+BETWEEN = ("silu", "sum", "concat", "product", "mean", "sigmoid")
+"""Roles of the points between convolutions, on the grid `full` alone.
+
+"sigmoid" is the factor of SiLU that LiteRT rounds; a format that computes SiLU whole does not carry it.
+"""
 MAX_BYTES = 64 << 20
 """Larger files are refused unread; the largest variant's table has about 1 MB."""
 
@@ -56,6 +59,10 @@ class Entry:
         object.__setattr__(self, "scale", scale)
 
 
+SIGMOID = Entry(np.array([2.0**-8]), zero_point=-128, low=-128, source="fixed")
+"""Every sigmoid's entry: LiteRT allows no other."""
+
+
 @dataclass(frozen=True, eq=False)
 class Table:
     """Entries by point, for one variant's weights on one grid.
@@ -76,8 +83,16 @@ class Table:
     bias_corrections: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def leaving_in_float(self, convolutions: Iterable[str]) -> Table:
-        """The table with more convolutions left in float; BadInputError for one that it does not quantize."""
+        """The table with more convolutions left in float.
+
+        Raises BadInputError for one that it does not quantize, and on a grid that quantizes between convolutions.
+        """
         more = sorted(set(convolutions))
+        if more and GRIDS[self.grid].between:
+            raise BadInputError(
+                f"On the grid {self.grid} integers pass from one convolution to the next, so that none can be left in "
+                "float; choose a grid that quantizes around convolutions alone, such as affine."
+            )
         for name in more:
             if f"{name}:weight" not in self.entries:
                 raise unknown("quantized convolution", name, [p[:-7] for p in self.entries if p.endswith(":weight")])

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rtmw_edge.models.attention import SCALE_NORM_EPS, GatedAttention, ScaleNorm
-from rtmw_edge.models.layers import ChannelAttention, ConvUnit, SpatialPyramidPooling
+from rtmw_edge.models.layers import Add, ChannelAttention, ConvUnit, Join, SpatialPyramidPooling
 from rtmw_edge.models.rtmw import RTMW
 from rtmw_edge.models.variants import MEAN_RGB, STD_RGB
 
@@ -30,6 +30,38 @@ Activation = Literal["silu", "relu", "relu6", "none"]
 
 HALF_SAFE = 64.0
 """A power of two, so dividing by it changes no bit of the mantissa."""
+
+
+class Place(nn.Module):
+    """The result of an operation between convolutions; a module put into `quant` quantizes or observes it.
+
+    `point` is its name in a quantization table on the grid `full`: "<path>:<role>" with a role of
+    `quantization.table.BETWEEN`. Without an operation it stands for its input.
+    """
+
+    def __init__(self, point: str, operation: nn.Module | None = None) -> None:
+        super().__init__()
+        self.point = point
+        self.operation = nn.Identity() if operation is None else operation
+        self.quant: nn.Module = nn.Identity()
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        result: Tensor = self.quant(self.operation(*inputs))
+        return result
+
+
+class SiLU(nn.Module):
+    """x * sigmoid(x). Where integers compute it (LiteRT), the sigmoid is rounded too, to steps of 1/256."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.sigmoid = Place(f"{name}:sigmoid")
+        self.product = Place(f"{name}:silu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        if isinstance(self.sigmoid.quant, nn.Identity):  # whole, as converters recognize it
+            return self.product(F.silu(x))
+        return self.product(x * self.sigmoid(torch.sigmoid(x)))
 
 
 class ActConv(nn.Module):
@@ -47,6 +79,7 @@ class ActConv(nn.Module):
         self.quant_in: nn.Module = nn.Identity()
         self.quant_w: nn.Module = nn.Identity()
         self.quant_out: nn.Module = nn.Identity()
+        self.silu = SiLU(name) if activation == "silu" else None
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.quant_in(x)
@@ -61,7 +94,7 @@ class ActConv(nn.Module):
         elif self.activation == "relu6":
             x = F.relu6(x)
         x = self.quant_out(x)
-        return F.silu(x) if self.activation == "silu" else x
+        return x if self.silu is None else self.silu(x)
 
 
 class ReLU6ChannelAttention(nn.Module):
@@ -74,10 +107,13 @@ class ReLU6ChannelAttention(nn.Module):
         with torch.no_grad():
             conv.bias += 3.0
         self.fc = ActConv(f"{path}.fc", conv, "relu6")
+        self.mean = Place(f"{path}:mean")
+        self.product = Place(f"{path}:product")
 
     def forward(self, x: Tensor) -> Tensor:
-        mean = x.mean((2, 3), keepdim=True)  # adaptive pooling exports as gathers (ONNX) and symbolic reshapes (ncnn)
-        return x * (self.fc(mean) * (1.0 / 6.0))
+        # Adaptive pooling exports as gathers (ONNX) and symbolic reshapes (ncnn).
+        mean = self.mean(x.mean((2, 3), keepdim=True))
+        return self.product(x * (self.fc(mean) * (1.0 / 6.0)))
 
 
 class RepeatedPyramidPooling(nn.Module):
@@ -162,6 +198,14 @@ class Deployable(nn.Module):
     def convolutions(self) -> dict[str, ActConv]:
         """Every convolution by the path that it has in the original network, in that network's order of definition."""
         return {module.name: module for module in self.modules() if isinstance(module, ActConv)}
+
+    def between(self) -> dict[str, Place]:
+        """Every tensor that is quantized between convolutions on the grid `full`, by point.
+
+        The maxima of the pyramid pooling, their concatenation, upsampling and the pixel shuffle have none: they keep
+        the integers of what they read.
+        """
+        return {module.point: module for module in self.modules() if isinstance(module, Place)}
 
 
 class FromPixels(nn.Module):
@@ -253,6 +297,10 @@ def _rewritten(module: nn.Module, path: str) -> nn.Module | None:
         return ReLU6ChannelAttention(module, path)
     if isinstance(module, SpatialPyramidPooling):
         return RepeatedPyramidPooling(module, path)
+    if isinstance(module, Add):
+        return Place(f"{path}:sum", module)
+    if isinstance(module, Join):
+        return Place(f"{path}:concat", module)
     if isinstance(module, ScaleNorm):
         return HalfSafeScaleNorm(module)
     if isinstance(module, GatedAttention):

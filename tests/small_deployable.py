@@ -1,7 +1,8 @@
 """Eight convolutions, one of every kind that the targets treat in its own way, small enough to compare closely.
 
 48x64 crops; stride 2 in the stem, 3x3, 5x5 depthwise, 1x1, channel attention, a 7x7 with ReLU, and a float tail.
-Activations: SiLU, ReLU, ReLU6 and none. Built of the same `ActConv` as the real networks.
+Activations: SiLU, ReLU, ReLU6 and none. Between convolutions: a sum, a mean, a product, a concatenation, a maximum.
+Built of the same `ActConv` and `Place` as the real networks.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from collections.abc import Callable
 import numpy as np
 import torch
 import torch.nn.functional as F
-from rtmw_edge.quantization import COMMON, Entry, Table
-from rtmw_edge.quantization.fake import weights_sha256
-from rtmw_edge.targets.rewrites import ActConv, Deployable, FromUint8
+from rtmw_edge.quantization import COMMON, SIGMOID, Entry, Grid, Table
+from rtmw_edge.quantization.fake import points_of, weight_arrays, weights_sha256
+from rtmw_edge.targets.rewrites import ActConv, Deployable, FromUint8, Place
 from torch import Tensor, nn
 
+from rtmw_edge.models.layers import Add, Join
 from rtmw_edge.models.variants import Variant
 
 WIDTH, HEIGHT = 48, 64
@@ -29,6 +31,10 @@ class SmallDeployable(nn.Module):
     def __init__(self, axes: tuple[str, ...] = ("x", "y")) -> None:
         super().__init__()
         self.variant = Variant("small", (WIDTH, HEIGHT), 1.0, 1.0, 0, 0.0, axes)
+        self.add = Place("add:sum", Add())
+        self.mean = Place("attention:mean")
+        self.product = Place("attention:product")
+        self.join = Place("join:concat", Join())
         self.stem = ActConv("stem", nn.Conv2d(3, 12, 3, 2, 1), "silu")
         self.middle = ActConv("middle", nn.Conv2d(12, 16, 3, 1, 1), "silu")
         self.depthwise = ActConv("depthwise", nn.Conv2d(16, 16, 5, 1, 2, groups=16), "silu")
@@ -42,11 +48,15 @@ class SmallDeployable(nn.Module):
     def convolutions(self) -> dict[str, ActConv]:
         return {module.name: module for module in self.modules() if isinstance(module, ActConv)}
 
+    def between(self) -> dict[str, Place]:
+        return {module.point: module for module in self.modules() if isinstance(module, Place)}
+
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        x = self.pointwise(self.depthwise(self.middle(self.stem(images))))
-        x = self.down(x)
-        x = x * (self.attention(x.mean((2, 3), keepdim=True)) * (1.0 / 6.0))
-        x = torch.cat((x, self.branch(x)), dim=1)
+        x = self.middle(self.stem(images))
+        x = self.down(self.pointwise(self.add(self.depthwise(x), x)))
+        mean = self.mean(x.mean((2, 3), keepdim=True))
+        x = self.product(x * (self.attention(mean) * (1.0 / 6.0)))
+        x = self.join(x, self.branch(x))
         x = self.head(F.max_pool2d(x, 5, 1, 2)).flatten(2)
         return tuple(tail(x) for tail in self.tails)
 
@@ -77,32 +87,42 @@ def float_logits(network: SmallDeployable | Deployable, crops: np.ndarray) -> li
         return [logits.numpy() for logits in FromUint8(network).eval()(torch.from_numpy(crops))]
 
 
-def absmax_table(network: SmallDeployable | Deployable, crops: np.ndarray) -> Table:
-    """Scales from the largest magnitudes on `crops`: plain, and independent of the calibration package."""
-    largest: dict[str, float] = {}
+def absmax_table(network: SmallDeployable | Deployable, crops: np.ndarray, grid: Grid = COMMON) -> Table:
+    """Scales from the extremes on `crops`: plain, and independent of the calibration package."""
+    seen: dict[str, tuple[float, float]] = {}
 
-    def watch(point: str) -> Callable[..., None]:
+    def watch(point: str, *, of_input: bool = False) -> Callable[..., None]:
         def hook(_: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
-            value = inputs[0] if point.endswith("input") else output
-            largest[point] = max(largest.get(point, 0.0), float(value.abs().max()))
+            value = inputs[0] if of_input else output
+            low, high = seen.get(point, (0.0, 0.0))
+            seen[point] = min(low, float(value.min())), max(high, float(value.max()))
 
         return hook
 
     handles = []
     for name, module in network.convolutions().items():
-        handles.append(module.conv.register_forward_hook(watch(f"{name}:input")))
+        handles.append(module.conv.register_forward_hook(watch(f"{name}:input", of_input=True)))
         handles.append(module.quant_out.register_forward_hook(watch(f"{name}:output")))
+    for point, place in network.between().items():
+        handles.append(place.register_forward_hook(watch(point)))
     float_logits(network, crops)
     for handle in handles:
         handle.remove()
-    entries = {point: Entry(COMMON.scale_of_range(value)) for point, value in largest.items()}
+    points = points_of(network, grid)
+    entries = {}
     for name, module in network.convolutions().items():
         if module.activation == "relu6":
-            entries[f"{name}:output"] = Entry(COMMON.scale_of_range(6.0))
-        weight, bias = module.conv.weight.detach().numpy(), module.conv.bias.detach().numpy()
-        scale = COMMON.weight_scale(weight, bias, float(entries[f"{name}:input"].scale[0]))
-        entries[f"{name}:weight"] = Entry(scale, axis=0)
-    return Table(network.variant.name, entries, weights_sha256=weights_sha256(network))
+            seen[f"{name}:output"] = 0.0, 6.0
+        if f"{name}:weight" in points:
+            scale_in = float(grid.activation(*seen[f"{name}:input"])[0][0]) if grid.calibrated else None
+            entries[f"{name}:weight"] = Entry(grid.weight_scale(*weight_arrays(module), scale_in), axis=0)
+    for point in points - entries.keys():
+        if point.endswith(":sigmoid"):
+            entries[point] = SIGMOID
+        else:
+            scale, zero_point = grid.activation(*seen[point])
+            entries[point] = Entry(scale, zero_point, grid.bits, low=grid.low, high=grid.high)
+    return Table(network.variant.name, entries, grid.name, weights_sha256=weights_sha256(network))
 
 
 def relative_rms(value: np.ndarray, reference: np.ndarray) -> float:

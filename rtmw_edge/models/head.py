@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from .attention import GatedAttention, ScaleNorm
-from .layers import ConvUnit
+from .layers import ConvUnit, Join
 from .variants import NUM_KEYPOINTS, Variant
 
 HIDDEN = 256
@@ -27,6 +27,7 @@ class RTMWHead(nn.Module):
         self.final_layer = ConvUnit(coarse, NUM_KEYPOINTS, KERNEL, relu=True)
         self.final_layer2 = ConvUnit(shuffled + fine, NUM_KEYPOINTS, KERNEL, relu=True)
         self.ps: nn.Module = nn.PixelShuffle(2)
+        self.join = Join()
         self.mlp = nn.Sequential(ScaleNorm(cells), nn.Linear(cells, HIDDEN // 2, bias=False))
         self.mlp2 = nn.Sequential(ScaleNorm(4 * cells), nn.Linear(4 * cells, HIDDEN // 2, bias=False))
         self.gau = GatedAttention(HIDDEN, dropout=dropout)
@@ -36,7 +37,7 @@ class RTMWHead(nn.Module):
     def forward(self, features: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
         enc_b, enc_t = features
         coarse = self.mlp(self.final_layer(enc_t).flatten(2))
-        detail = torch.cat((self.conv_dec(self.ps(enc_t)), enc_b), dim=1)
+        detail = self.join(self.conv_dec(self.ps(enc_t)), enc_b)
         fine = self.mlp2(self.final_layer2(detail).flatten(2))
         tokens = self.gau(torch.cat((coarse, fine), dim=-1))
         return tuple(self.get_submodule(f"cls_{axis}")(tokens) for axis in self.axes)

@@ -40,6 +40,20 @@ class DepthwiseSeparable(nn.Module):
         return self.pointwise_conv(self.depthwise_conv(x))
 
 
+class Add(nn.Module):
+    """x + y; a module, so that whoever quantizes or observes the sum finds it by its path."""
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return x + y
+
+
+class Join(nn.Module):
+    """Concatenation along channels, as a module for the same reason."""
+
+    def forward(self, *maps: Tensor) -> Tensor:
+        return torch.cat(maps, dim=1)
+
+
 class CSPNeXtBlock(nn.Module):
     """3x3 unit, then the depthwise-separable unit; adds its input when `residual`."""
 
@@ -47,11 +61,11 @@ class CSPNeXtBlock(nn.Module):
         super().__init__()
         self.conv1 = ConvUnit(channels, channels, 3)
         self.conv2 = DepthwiseSeparable(channels)
-        self.residual = residual
+        self.add = Add() if residual else None
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.conv2(self.conv1(x))
-        return out + x if self.residual else out
+        return out if self.add is None else self.add(out, x)
 
 
 class ChannelAttention(nn.Module):
@@ -77,10 +91,11 @@ class CSPLayer(nn.Module):
         self.short_conv = ConvUnit(channels, middle)
         self.final_conv = ConvUnit(2 * middle, out)
         self.blocks = nn.Sequential(*(CSPNeXtBlock(middle, residual) for _ in range(blocks)))
+        self.join = Join()
         self.attention: nn.Module | None = ChannelAttention(2 * middle) if attention else None
 
     def forward(self, x: Tensor) -> Tensor:
-        both = torch.cat((self.blocks(self.main_conv(x)), self.short_conv(x)), dim=1)
+        both = self.join(self.blocks(self.main_conv(x)), self.short_conv(x))
         return self.final_conv(both if self.attention is None else self.attention(both))
 
 

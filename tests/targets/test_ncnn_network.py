@@ -112,8 +112,8 @@ def test_multipliers_are_the_tables(network: SmallDeployable, table: Table, int8
     assert int8.convolutions == {"total": 8, "int8": 8}
     read = TARGET.read_scales(int8.files, network)
     assert len(read) == 16
-    for point, factor in read.items():
-        np.testing.assert_array_equal(factor, np.float32(1) / table.entries[point].scale)
+    for point, stored in read.items():
+        np.testing.assert_array_equal(stored.numbers, np.float32(1) / table.entries[point].scale)
     check_scales(table, read, TARGET)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import onnxruntime
 import pytest
 import torch
 from reference_weights import fill
+from rtmw_edge.quantization.table import BETWEEN
 from rtmw_edge.targets.rewrites import (
     ActConv,
     Deployable,
@@ -19,9 +21,11 @@ from rtmw_edge.targets.rewrites import (
     FromPixels,
     FromUint8,
     HalfSafeScaleNorm,
+    Place,
     RankThreeAttention,
     ReLU6ChannelAttention,
     RepeatedPyramidPooling,
+    SiLU,
     deployable,
     folded,
     with_dcr_shuffle,
@@ -30,7 +34,7 @@ from torch import Tensor, nn
 
 from rtmw_edge.models import MEAN_RGB, STD_RGB, build
 from rtmw_edge.models.attention import GatedAttention, ScaleNorm
-from rtmw_edge.models.layers import ChannelAttention, ConvUnit, SpatialPyramidPooling
+from rtmw_edge.models.layers import ChannelAttention, ConvUnit, Join, SpatialPyramidPooling
 from rtmw_edge.models.macs import multiply_accumulates
 
 NAME = "rtmw-n-256x192"
@@ -224,6 +228,31 @@ def test_hooks_stand_before_silu_and_after_relu(activation: Any) -> None:
         "none": 2 * inner,
     }[activation]
     assert difference(module(x), expected) < TOLERANCE
+
+
+def test_every_tensor_between_convolutions_has_a_place(network: Any) -> None:
+    """Counted by hand for rtmw-n: 73 SiLUs, 3 residual blocks, 4 + 4 + 4 + 1 concatenations, 4 attentions."""
+    places = deployable(network).between()
+    roles = Counter(point.rpartition(":")[2] for point in places)
+    assert roles == {"silu": 73, "sigmoid": 73, "sum": 3, "concat": 13, "mean": 4, "product": 4}
+    assert set(roles) == set(BETWEEN)
+    assert all(point.rpartition(":")[0] in dict(network.named_modules()) for point in places)
+    assert "backbone.stage1.1.blocks.0.add:sum" in places and "neck.top_down_joins.1:concat" in places
+
+
+def test_places_stand_after_their_operations() -> None:
+    join = Place("join:concat", Join())
+    join.quant = Doubled()
+    assert torch.equal(
+        join(noise(1, 2, 3, 3), noise(1, 1, 3, 3)), 2 * torch.cat((noise(1, 2, 3, 3), noise(1, 1, 3, 3)), 1)
+    )
+    silu = SiLU("conv")
+    x = noise(2, 3)
+    assert difference(silu(x), nn.functional.silu(x)) < TOLERANCE
+    silu.sigmoid.quant = Doubled()
+    assert difference(silu(x), 2 * nn.functional.silu(x)) < TOLERANCE
+    silu.product.quant = Doubled()
+    assert difference(silu(x), 4 * nn.functional.silu(x)) < TOLERANCE
 
 
 def test_rewrites_cost_nothing(network: Any) -> None:

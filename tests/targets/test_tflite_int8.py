@@ -26,7 +26,7 @@ pytest.importorskip("litert_torch")
 interpreter_module = pytest.importorskip("ai_edge_litert.interpreter")
 
 from rtmw_edge.targets import tflite  # noqa: E402
-from rtmw_edge.targets.base import Precision, check_scales  # noqa: E402
+from rtmw_edge.targets.base import Precision, Stored, check_scales  # noqa: E402
 from rtmw_edge.targets.tflite_int8 import halve_weights, quantize, scales_of  # noqa: E402
 from rtmw_edge.targets.tflite_model import BUFFER_ALIGNMENT, OPS, GraphEditor  # noqa: E402
 
@@ -80,16 +80,17 @@ def test_float_parity(network: SmallDeployable, float_file: Path) -> None:
 def test_scales_come_back_out_of_the_file_bit_for_bit(network: SmallDeployable, table: Table, int8_file: Path) -> None:
     read = tflite.TARGET.read_scales({"model": int8_file}, network)
     assert len(read) == 24
-    for point, scale in read.items():
-        assert scale.dtype == np.float32
-        np.testing.assert_array_equal(scale, table.entries[point].scale)
+    for point, stored in read.items():
+        assert stored.numbers.dtype == np.float32
+        np.testing.assert_array_equal(stored.numbers, table.entries[point].scale)
     check_scales(table, read, tflite.TARGET)
 
 
 def test_a_changed_scale_is_noticed(network: SmallDeployable, table: Table, int8_file: Path) -> None:
     read = tflite.TARGET.read_scales({"model": int8_file}, network)
-    read["head:weight"] = read["head:weight"].copy()
-    read["head:weight"][3] = np.nextafter(read["head:weight"][3], np.float32(1))
+    numbers = read["head:weight"].numbers.copy()
+    numbers[3] = np.nextafter(numbers[3], np.float32(1))
+    read["head:weight"] = Stored(numbers)
     with pytest.raises(VerificationError, match=r"another scale for 'head:weight' than the table: .* at channel 3"):
         check_scales(table, read, tflite.TARGET)
 
