@@ -101,9 +101,9 @@ def fake_quantize(network: Network, table: Table, kinds: Sequence[str] = (*KINDS
             if kind in kinds and entry is not None:
                 setattr(convolution, place, (FakeQuantizeTensor if kind != "weight" else FakeQuantizeChannels)(entry))
     if GRIDS[table.grid].between:
-        for point, place in cast(Quantizable, quantized).between().items():
+        for point, hook in cast(Quantizable, quantized).between().items():
             if point.rpartition(":")[2] in kinds:
-                place.quant = FakeQuantizeTensor(table.entries[point])
+                hook.quant = FakeQuantizeTensor(table.entries[point])
     return quantized
 
 
