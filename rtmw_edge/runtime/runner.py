@@ -72,9 +72,7 @@ class Runner:
         cut = self.cut(image, boxes, box_scores)
         return self.poses(self.engine.infer(cut.crops), cut)
 
-    def cut(
-        self, image: NDArray[np.uint8], boxes: ArrayLike | None = None, box_scores: ArrayLike | None = None
-    ) -> Cut:
+    def cut(self, image: NDArray[np.uint8], boxes: ArrayLike | None = None, box_scores: ArrayLike | None = None) -> Cut:
         """The first step of a call: every person by one warp straight to the network's size.
 
         The crops lie in one buffer, which the next `cut` of this runner writes over.

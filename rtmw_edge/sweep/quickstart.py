@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import platform
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +18,7 @@ from .. import __version__, bundle
 from ..crops import read_image
 from ..errors import NotAvailableError, RtmwEdgeError, VerificationError
 from ..files import MARKER, atomic_write, check_replaceable
+from ..runtime.environment import environment
 from .measure import Reference, latency_ms
 from .report import write_report
 from .result import PART_ORDER, CellResult, load_results, save_results
@@ -300,22 +299,3 @@ def model_bytes(path: Path) -> int:
     """Size of a bundle's model files, without manifest and golden vectors."""
     with bundle.read(path) as opened:
         return sum(entry.size for entry in opened.manifest.files if entry.role in bundle.ROLES[opened.manifest.target])
-
-
-def environment() -> dict[str, str]:
-    """What the figures were made with: machine, Python, packages."""
-    from importlib import metadata
-
-    out = {"rtmw-edge": __version__, "Python": platform.python_version(), "system": platform.platform()}
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        out["processor"] = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
-    except OSError:
-        out["processor"] = platform.processor()
-    out["cores"] = str(os.cpu_count())
-    for name in ("torch", "onnxruntime", "openvino", "ai-edge-litert", "ncnn", "numpy", "opencv-python-headless"):
-        try:
-            out[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            out[name] = "not installed"
-    return out
