@@ -9,10 +9,11 @@
 from __future__ import annotations
 
 from .errors import BundleError, Reason
+from .gate_report import GateCheck, GateReport
 from .golden import Agreement, Golden, agreement
 from .manifest import MANIFEST_NAME, PRECISIONS, ROLES, Manifest, Tolerance
 from .reading import Bundle, read
-from .writing import TOLERANCES, check_replaceable, write
+from .writing import TOLERANCES, check_replaceable, record_gates, write
 
 __all__ = [
     "MANIFEST_NAME",
@@ -22,6 +23,8 @@ __all__ = [
     "Agreement",
     "Bundle",
     "BundleError",
+    "GateCheck",
+    "GateReport",
     "Golden",
     "Manifest",
     "Reason",
@@ -29,5 +32,6 @@ __all__ = [
     "agreement",
     "check_replaceable",
     "read",
+    "record_gates",
     "write",
 ]

@@ -1,7 +1,7 @@
 """The manifest of a bundle: what the model is, what it takes and gives, and the size and sha256 of every file.
 
-`manifest.json`, format version 1. Everything that a board needs to run the model is in it, and nothing else may be in it.
-Nothing in it is optional but what older bundles have not.
+`manifest.json`, format version 1. Everything that a board needs to run the model is in it, nothing
+else may be in it, and nothing is optional but what older bundles lack.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 from . import limits
 from .errors import BundleError, Reason
+from .gate_report import GateReport, read_gate_report
 from .strict_json import Fields, is_name, parse, refuse
 
 FORMAT = "rtmw-edge bundle"
@@ -93,7 +94,10 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a bundle is; `outputs` has the axes in the order x, y[, z], and `z_range` is in metres (3D only)."""
+    """What a bundle is; `outputs` has the axes in the order x, y[, z], and `z_range` is in metres (3D only).
+
+    `gates` is what the gate that was applied to it said; None where none was.
+    """
 
     variant: str
     target: str
@@ -111,6 +115,7 @@ class Manifest:
     weights_sha256: str
     table_sha256: str | None
     created_by: str
+    gates: GateReport | None = None
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -195,11 +200,18 @@ def _from_fields(fields: Fields, where: str) -> Manifest:
         weights_sha256=fields.sha256("weights_sha256"),
         table_sha256=None if fields.is_null("table_sha256") else fields.sha256("table_sha256"),
         created_by=fields.text("created_by"),
+        gates=_gates(fields, where),
     )
     size.finish()
     fields.finish()
     _check_consistent(manifest, where)
     return manifest
+
+
+def _gates(fields: Fields, where: str) -> GateReport | None:
+    if not fields.has("gates") or fields.is_null("gates"):
+        return None
+    return read_gate_report(fields.fields("gates"), where)
 
 
 def _outputs(fields: Fields, where: str) -> dict[str, Output]:

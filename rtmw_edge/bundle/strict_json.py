@@ -97,6 +97,12 @@ class Fields:
             self._wrong(name, value, f"a number from {low:g} to {high:g}")
         return float(value)
 
+    def boolean(self, name: str) -> bool:
+        value = self._take(name)
+        if type(value) is not bool:
+            self._wrong(name, value, "true or false")
+        return bool(value)
+
     def is_null(self, name: str) -> bool:
         """Whether the field, which must be there, is null; the field counts as read only when it is."""
         if name in self._data and self._data[name] is not None:
@@ -112,6 +118,10 @@ class Fields:
         if not isinstance(value, list) or not low <= len(value) <= high:
             self._wrong(name, value, f"a list of {low} to {high} entries")
         return [Fields(item, f"{self._where}, '{name}' entry {index},") for index, item in enumerate(value)]
+
+    def has(self, name: str) -> bool:
+        """Whether the field is there at all, for those that a format's older writers did not know."""
+        return name in self._data
 
     def names(self) -> list[str]:
         """The keys of this object, in the order of the file."""

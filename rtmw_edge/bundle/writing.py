@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,9 @@ from rtmw_edge.files import atomic_write, reported_disk_errors, staged_directory
 
 from . import archive, golden
 from .errors import BundleError
+from .gate_report import GateReport
 from .manifest import FORMAT, GOLDEN_ROLE, MANIFEST_NAME, VERSION, FileEntry, Manifest, Tolerance
-from .reading import CHUNK_BYTES, listed, read_manifest
+from .reading import CHUNK_BYTES, listed, read, read_manifest
 
 GOLDEN_NAME = "golden.npz"
 
@@ -64,6 +65,24 @@ def write(
         with staged_directory(out, MANIFEST_NAME) as stage:
             _fill(stage, fields, files, golden_crops, golden_logits)
     return out
+
+
+def record_gates(path: Path, gates: GateReport) -> None:
+    """Write what a gate said of the bundle at `path` (a directory or a .zip) into its manifest; nothing else changes.
+
+    Raises BundleError for what is no good bundle, BadInputError when the disk is full.
+    """
+    path = Path(path)
+    with read(path) as opened:
+        text = replace(opened.manifest, gates=gates).to_json()
+        Manifest.from_json(text, str(path))
+        if path.is_dir():
+            with atomic_write(path / MANIFEST_NAME) as temporary:
+                temporary.write_bytes(text)
+        else:
+            (opened.root / MANIFEST_NAME).write_bytes(text)
+            with atomic_write(path) as temporary:
+                _pack(opened.root, temporary)
 
 
 def check_replaceable(out: Path) -> None:

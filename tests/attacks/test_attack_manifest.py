@@ -151,6 +151,72 @@ def test_a_value_of_the_wrong_type_or_range(good: Path, path: tuple[str, ...], v
     refused(good, changed(good, *path, value=value), Reason.BAD_MANIFEST, message)
 
 
+def gated() -> dict[str, Any]:
+    """A good gate report, as a manifest holds it."""
+    drop = {"part": "face", "measure": "ap_drop", "limit": 0.5, "value": 0.7, "low": 0.4, "high": 1.1, "passed": False}
+    distance = {"part": "whole", "measure": "px_p99", "limit": 4, "value": 2.5, "low": 2, "high": 3, "passed": True}
+    return {
+        "gate": "default",
+        "reference": "torch:cpu",
+        "data": "synthetic:val:100",
+        "images": 100,
+        "strict": False,
+        "passed": False,
+        "checks": [drop, distance],
+    }
+
+
+def test_a_manifest_of_before_there_were_gates(good: Path) -> None:
+    data = json.loads((good / "manifest.json").read_text())
+    assert data.pop("gates") is None
+    (good / "manifest.json").write_text(json.dumps(data))
+    with read(good) as opened:
+        assert opened.manifest.gates is None
+
+
+def test_a_gate_report_is_read(good: Path) -> None:
+    (good / "manifest.json").write_bytes(changed(good, "gates", value=gated()))
+    with read(good) as opened:
+        report = opened.manifest.gates
+        assert report is not None and not report.passed and [check.passed for check in report.checks] == [False, True]
+        assert opened.manifest == Manifest.from_json(opened.manifest.to_json(), "it")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("gates",), [], r"'gates', must be an object, not \[\]"),
+        (("gates", "surprise"), 1, "has the unknown key 'surprise'"),
+        (("gates", "checks"), [], r"has checks = \[\], but it must be a list of 1 to 30 entries"),
+        (("gates", "checks"), [{}] * 31, "must be a list of 1 to 30 entries"),
+        (("gates", "images"), 0, "has images = 0"),
+        (("gates", "strict"), 0, "has strict = 0, but it must be true or false"),
+        (("gates", "passed"), "yes", "has passed = 'yes', but it must be true or false"),
+        (("gates", "passed"), True, "claims that its gate passed, which its checks deny"),
+        (("gates", "strict"), True, "claims another verdict on face ap_drop"),
+        (("gates", "data"), "a\nb", "must be printable text"),
+        (("gates", "checks", 0, "passed"), True, "claims another verdict on face ap_drop than its figures give"),
+        (("gates", "checks", 0, "part"), "hands", "must be one of body, foot, face, left_hand, right_hand, whole"),
+        (("gates", "checks", 0, "measure"), "ap", "must be one of ap_drop, px_p50, px_p90, px_p99, mpjpe_percent"),
+        (("gates", "checks", 0, "limit"), -0.5, "has limit = -0.5, but it must be a number from 0"),
+        (("gates", "checks", 0, "value"), "0.7", "has value = '0.7'"),
+        (("gates", "checks", 0, "low"), None, "a figure without its interval"),
+        (("gates", "checks", 0, "more"), 1, "has the unknown key 'more'"),
+    ],
+)
+def test_a_gate_report_that_is_wrong(good: Path, path: tuple[Any, ...], value: object, message: str) -> None:
+    data = json.loads((good / "manifest.json").read_text())
+    data["gates"] = gated()
+    if path == ("gates", "strict") and value is True:
+        data["gates"]["checks"][0].update(value=0.4, passed=True)
+        data["gates"]["passed"] = True
+    place = data
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    refused(good, json.dumps(data).encode(), Reason.BAD_MANIFEST, message)
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),

@@ -111,7 +111,7 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, name: str, monkeypatch: pyte
 def test_fields_that_make_no_manifest_are_refused_when_written(tmp_path: Path) -> None:
     model = tmp_path / "model.onnx"
     model.write_bytes(b"x")
-    with pytest.raises(bundle.BundleError, match=r"has precision = 'int4', but it must be one of fp32, fp16, w8, w8a16, int8, int8-mixed"):
+    with pytest.raises(bundle.BundleError, match=r"has precision = 'int4', but it must be one of fp32, fp16, w8"):
         tiny_models.write_bundle(tmp_path / "out", {"model": model}, precision="int4")
     assert not (tmp_path / "out").exists()
 
@@ -122,3 +122,31 @@ def test_a_manifest_is_readable_json(tmp_path: Path) -> None:
     assert (data["format"], data["version"]) == ("rtmw-edge bundle", 1)
     assert [entry["role"] for entry in data["files"]] == ["model", "golden"]
     assert out.stat().st_mode & 0o777 == 0o755 and (out / "manifest.json").stat().st_mode & 0o044 == 0o044
+
+
+def test_what_a_gate_said_is_written_into_the_manifest_alone(written: Path) -> None:
+    check = bundle.gate_report.judged("face", "ap_drop", 0.5, (0.7, 0.4, 1.1), strict=False)
+    report = bundle.GateReport("mine", "torch:cpu", "synthetic:val:9", 9, strict=False, passed=False, checks=(check,))
+    with bundle.read(written) as before:
+        files = before.manifest.files
+    bundle.record_gates(written, report)
+    with bundle.read(written) as after:
+        assert after.manifest.gates == report and after.manifest.files == files
+    assert report.sentence() == (
+        "The gate 'mine' failed against torch:cpu on synthetic:val:9, 9 images. "
+        "face: 0.70 AP points lost (at most 0.5; 95 % 0.40 to 1.10, within noise)."
+    )
+    bundle.record_gates(written, report)
+    assert tiny_models.opaque_bundle(written) == written, "a bundle with a report is still ours to replace"
+    assert not [path for path in written.parent.iterdir() if path.name.startswith(f".{written.name}")]
+
+
+def test_the_rule_of_a_limit() -> None:
+    judged = bundle.gate_report.judged
+    assert judged("foot", "ap_drop", 1.0, (1.0, 0.2, 1.7), strict=False).passed
+    assert judged("foot", "ap_drop", 1.0, (1.0, 0.2, 1.7), strict=False).within_noise
+    assert not judged("foot", "ap_drop", 1.0, (1.0, 0.2, 1.7), strict=True).passed
+    assert judged("foot", "ap_drop", 1.0, (0.3, 0.2, 1.0), strict=True).passed
+    assert not judged("foot", "ap_drop", 1.0, (1.01, 0.2, 1.7), strict=False).passed
+    assert not judged("foot", "ap_drop", 0.0, None, strict=False).passed
+    assert judged("foot", "ap_drop", 0.0, (-0.4, -1.0, 0.1), strict=False).passed
