@@ -149,8 +149,11 @@ def grid_of(target: Target, precision: Precision, name: str | None) -> Grid | No
     return GRIDS[name]
 
 
-def installed(requirements: Iterable[str]) -> dict[str, str]:
-    """Versions of the distributions in `requirements`; raises NotAvailableError naming those that are missing."""
+def installed(requirements: Iterable[str], extra: str = "export") -> dict[str, str]:
+    """Versions of the distributions in `requirements`, which the product's `extra` brings.
+
+    Raises NotAvailableError naming those that are missing.
+    """
     versions: dict[str, str] = {}
     missing: list[str] = []
     for name in dict.fromkeys(requirements):
@@ -160,7 +163,7 @@ def installed(requirements: Iterable[str]) -> dict[str, str]:
             missing.append(name)
     if missing:
         raise NotAvailableError(
-            f'This export needs {", ".join(missing)}, which is not installed. Run: pip install "rtmw-edge[export]".'
+            f'This export needs {", ".join(missing)}, which is not installed. Run: pip install "rtmw-edge[{extra}]".'
         )
     return versions
 
