@@ -6,7 +6,8 @@ and so proves those too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,8 +68,7 @@ class TorchEngine(Engine):
         self._std = torch.tensor(STD_RGB, device=device).view(1, 3, 1, 1)
 
     def run(self, crops: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:
-        # TF32, torch's default for convolutions on a GPU, has 10 bits of mantissa: no reference.
-        with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        with torch.inference_mode(), _full_float32():
             bgr = torch.from_numpy(crops).to(self.device).permute(0, 3, 1, 2)
             rgb = (bgr.flip(1).float() - self._mean) / self._std
             return [line.float().cpu().numpy() for line in self._network(rgb)]
@@ -79,6 +79,22 @@ class TorchEngine(Engine):
         names = [name for name, module in self._network.named_modules() if isinstance(module, torch.nn.Conv2d)]
         ran = [Ran("Conv2d float32", False, macs.get(name, 0)) for name in names]
         return Description.of(self.runtime, torch.__version__, self.device, self._threads, ran)
+
+
+@contextmanager
+def _full_float32() -> Iterator[None]:
+    """Convolutions and products in float32 proper, whatever this process or its environment has asked for.
+
+    TF32, torch's default for convolutions on a GPU and some containers' for products, has 10 bits of mantissa, bfloat16
+    on a CPU has 7: no reference.
+    """
+    asked = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(asked)
 
 
 def open_torch(variant: str, weights: Path | None, device: str, threads: int | None) -> TorchEngine:

@@ -50,6 +50,22 @@ def test_a_runner_from_a_file(network: torch.nn.Module, tmp_path: Path) -> None:
     assert (ran.runtime, ran.device, ran.convolutions, ran.int8) == ("PyTorch", "cpu", 80, 0)
 
 
+def test_float32_is_float32_whatever_the_process_asked_for(network: torch.nn.Module) -> None:
+    seen = []
+    watch = network.register_forward_pre_hook(
+        lambda *_: seen.append((torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32))
+    )
+    torch.set_float32_matmul_precision("high")
+    try:
+        assert torch.backends.cuda.matmul.allow_tf32
+        TorchEngine(network).infer(np.zeros((1, 256, 192, 3), np.uint8))
+        assert torch.get_float32_matmul_precision() == "high", "the process has its own wish back"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+        watch.remove()
+    assert seen == [(False, False)]
+
+
 def test_three_dimensions() -> None:
     runner = Runner(TorchEngine(build("rtmw3d-n-256x192")))
     assert runner.crops(np.zeros((1, 256, 192, 3), np.uint8)).keypoints.shape == (1, 133, 3)
