@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "data": LEAVES | CORE | {"models"},
     "evaluation": BOARD | {"data", "models"},
     "training": DATA | {"evaluation"},
-    "quantization": MODELS | {"targets.rewrites"},
+    "quantization": DATA | {"training", "targets.rewrites"},
     "calibration": DATA | {"quantization", "targets.rewrites"},
     "targets": DATA | {"quantization", "calibration"},
     "sweep": DATA | {"evaluation", "quantization", "calibration", "targets"},

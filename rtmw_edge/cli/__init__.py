@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from ..errors import RtmwEdgeError
+from .benchmark import benchmark
 from .data import app as data_app
 from .doctor import doctor
 from .evaluate import evaluate
@@ -18,6 +19,7 @@ from .export import export
 from .fetch import fetch
 from .inspect import inspect
 from .models import models
+from .qat import qat
 from .quickstart import quickstart
 from .run import run
 from .train import train
@@ -31,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (quickstart, run, export, evaluate, verify, inspect, models, fetch, doctor, train):
+for command in (quickstart, run, export, evaluate, verify, inspect, benchmark, models, fetch, doctor, train, qat):
     app.command()(command)
 app.add_typer(data_app, name="data")
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from ..training.loop import Trainer
 
 
 def train(
@@ -35,25 +38,37 @@ def train(
     On several GPUs: torchrun --nproc-per-node 8 -m rtmw_edge train RECIPE ...; on several nodes also --nnodes and
     --rdzv-endpoint, the same line on each.
     """
-    import logging
-
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    from ..errors import NotAvailableError, unknown
+    from ..errors import NotAvailableError
 
     if list_:
         _list_recipes()
         return
     try:
-        import torch
-
         from ..training.loop import BEST, LAST, Trainer
     except ImportError as error:
         raise NotAvailableError(
             f'Training needs {error.name}, which is not installed: pip install "rtmw-edge[train]".'
         ) from error
     from ..training.recipe import read_recipe
+
+    chosen = read_recipe(recipe, set_ or ())
+    out = out or Path("runs") / Path(recipe).stem
+    trainer = Trainer(
+        chosen, out, data=data, device=computing_device(device, threads), workers=workers, start=weights,
+        backbone=backbone, teacher=teacher, backgrounds=backgrounds,
+    )  # fmt: skip
+    follow(trainer)
+    if trainer.is_first:
+        print(f"Averaged weights: {out / LAST}; those that validated best: {out / BEST}")
+
+
+def computing_device(device: str, threads: int) -> str:
+    """The device for what was asked, "cpu" or "cuda"; takes `threads` of the CPU, 0 for all."""
+    import logging
+
+    import torch
+
+    from ..errors import NotAvailableError, unknown
 
     if device not in ("auto", "cpu", "cuda"):
         raise unknown("device", device, ["auto", "cpu", "cuda"])
@@ -64,28 +79,37 @@ def train(
     if threads:
         torch.set_num_threads(threads)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # greets at every start
-    chosen = read_recipe(recipe, set_ or ())
-    out = out or Path("runs") / Path(recipe).stem
-    console = Console(stderr=True)
-    trainer = Trainer(
-        chosen, out, data=data, device=device, workers=workers, start=weights, backbone=backbone, teacher=teacher,
-        backgrounds=backgrounds,
-    )  # fmt: skip
-    console.quiet = not trainer.is_first
+    return device
+
+
+def follow(trainer: Trainer) -> None:
+    """Run to the last step and show how it goes."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True, quiet=not trainer.is_first)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not (console.is_terminal and trainer.is_first)) as progress:
         task = progress.add_task("starting", total=trainer.schedule.steps, completed=trainer.step)
         for record in trainer.run():
             line = _line(record)
             progress.update(task, completed=int(record["step"]), description=line)
-            figures = "  ".join(
-                f"{key[3:]} {value:.3f}" for key, value in record.items() if key.startswith("ap_")
-            ) + "".join(f"  {key[6:]} {value:.0f} mm" for key, value in record.items() if key.startswith("mpjpe_"))
+            figures = _figures(record)
             if figures or (not console.is_terminal and record["step"] % 50 == 0):
-                text = f"step {record['step']:.0f}  {line}" + (f"  AP {figures}" if figures else "")
-                console.print(text, highlight=False)
-    if trainer.is_first:
-        print(f"Averaged weights: {out / LAST}; those that validated best: {out / BEST}")
+                console.print(f"step {record['step']:.0f}  {line}{figures}", highlight=False)
+
+
+def _figures(record: dict[str, float]) -> str:
+    """AP per part, with how much quantization took where the run reports it; in 3D the error too."""
+    parts = []
+    for key, value in record.items():
+        kind, _, part = key.partition("_")
+        if kind == "ap":
+            drop = f" ({-record[f'drop_{part}']:+.3f})" if f"drop_{part}" in record else ""
+            parts.append(f"{part} {value:.3f}{drop}")
+        elif kind == "mpjpe":
+            parts.append(f"{part} {value:.0f} mm")
+    return f"  AP {'  '.join(parts)}" if parts else ""
 
 
 def _line(record: dict[str, float]) -> str:

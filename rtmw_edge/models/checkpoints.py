@@ -99,13 +99,18 @@ def save_safetensors(
     gets the name of the network's variant by itself. Raises BadInputError when a value does not fit `dtype`.
     """
     state = weights.state_dict() if isinstance(weights, nn.Module) else dict(weights)
-    stored = {name: _stored(name, value.detach().cpu(), dtype) for name, value in state.items()}
+    stored = as_stored(state, dtype)
     notes = {"format": "pt"}
     if isinstance(weights, nn.Module) and hasattr(weights, "variant"):
         notes["variant"] = _name(weights)
     notes.update({key: str(value) for key, value in (metadata or {}).items()})
     with atomic_write(Path(path)) as temporary:
         temporary.write_bytes(save(stored, metadata=notes))
+
+
+def as_stored(state: Mapping[str, Tensor], dtype: torch.dtype = torch.float16) -> State:
+    """The tensors that `save_safetensors` writes: what another process will read back, to the last bit."""
+    return {name: _stored(name, value.detach().cpu(), dtype) for name, value in state.items()}
 
 
 def unwrap(content: object, path: Path) -> State:

@@ -12,7 +12,7 @@ from ..files import atomic_write
 
 NAME = "last.pt"
 FORMAT = 2
-FIXED = ("variant", "optimizer", "batch", "seed", "reuse", "distillation")
+FIXED = ("variant", "optimizer", "batch", "seed", "reuse", "distillation", "quantization")
 """What a run cannot change on its way: its state or the order of its samples hang on it."""
 
 State = dict[str, Any]
@@ -44,7 +44,7 @@ def read(out: Path, recipe: dict[str, Any], device: torch.device) -> State | Non
             "weights.safetensors with --weights."
         )
     for name in FIXED:
-        held, wanted = state["recipe"][name], recipe[name]
+        held, wanted = state["recipe"].get(name), recipe[name]
         if held != wanted:
             raise BadInputError(f"'{out}' holds a run with {name} {held}, not {wanted}; choose another --out.")
     return state

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from ..data.instances import InstanceSet, Joined
@@ -26,7 +26,7 @@ from . import checkpoint, ranks
 from .depthwise import float32_weight_gradients
 from .ema import Ema
 from .logs import Logs
-from .objective import LabelLoss, load_backbone, prepare
+from .objective import LabelLoss, Lesson, Student, load_backbone, prepare
 from .optimizer import Optimizer
 from .recipe import Recipe, passes
 from .schedule import Schedule
@@ -41,6 +41,7 @@ RECIPE = "recipe.json"
 LAST, BEST = "weights.safetensors", "best.safetensors"
 LOG_EVERY = 10
 """Steps between two records."""
+SYNCHRONIZED_PARTS = {"none": (), "neck": ("neck",), "all": ("neck", "backbone", "head")}
 
 
 class Trainer:
@@ -81,20 +82,22 @@ class Trainer:
         self.micro, self.passes = passes(recipe, self.fabric.world_size)
         self.variant = variant_named(recipe.variant)
         torch.manual_seed(recipe.seed)
-        network = build(recipe.variant, dropout=recipe.dropout)
-        if start is not None:
-            load_weights(network, start)
-        if backbone is not None:
-            load_backbone(network, backbone)
-        self.student, self.lesson = prepare(network, recipe, teacher)
-        self.label_loss = LabelLoss(network, recipe)
+        self.student, self.lesson = self._subject(start, backbone, teacher)
+        self.network = cast(nn.Module, self.student.network)
+        self.label_loss = LabelLoss(self.student.network, recipe)
         for part in (self.student, self.lesson, self.label_loss):
             if part is not None:
                 part.to(self.fabric.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.network: RTMW = network
-        self.ema = Ema(network, recipe.ema_decay, recipe.ema_ramp)
+        self.ema = Ema(self.network, recipe.ema_decay, recipe.ema_ramp)
         self._set_up()
-        self.optimizer = Optimizer(self.student, recipe.optimizer, recipe.lr, recipe.weight_decay)
+        self.optimizer = Optimizer(
+            self.student,
+            recipe.optimizer,
+            recipe.lr,
+            recipe.weight_decay,
+            scales=self.student.scales,
+            scale_lr=recipe.quantization.scale_lr if recipe.quantization else 0.0,
+        )
         self.step, self.seconds, self.skipped = 0, 0.0, 0
         self.best: dict[str, float] = {}
         self.losses: list[Tensor] = []
@@ -112,13 +115,25 @@ class Trainer:
         """Whether this is rank 0, which writes, validates and reports."""
         return self.fabric.is_global_zero
 
+    def _subject(
+        self, start: Path | None, backbone: Path | None, teacher: Path | None
+    ) -> tuple[Student, Lesson | None]:
+        """What is trained, and what teaches it beside the labels."""
+        recipe = self.recipe
+        if recipe.quantization is not None:
+            raise BadInputError("The recipe trains with quantization in the loop; run it with rtmw-edge qat --recipe.")
+        network = build(recipe.variant, dropout=recipe.dropout)
+        if start is not None:
+            load_weights(network, start)
+        if backbone is not None:
+            load_backbone(network, backbone)
+        return prepare(network, recipe, teacher)
+
     def _set_up(self) -> None:
         recipe, device = self.recipe, self.fabric.device
-        if self.fabric.world_size > 1 and recipe.synchronized != "none":
-            self.network.neck = synchronized(self.network.neck, device)
-            if recipe.synchronized == "all":
-                self.network.backbone = synchronized(self.network.backbone, device)
-                self.network.head = synchronized(self.network.head, device)
+        if self.fabric.world_size > 1:
+            for part in SYNCHRONIZED_PARTS[recipe.synchronized]:
+                setattr(self.network, part, synchronized(getattr(self.network, part), device))
         if device.type == "cpu" and not recipe.compile:
             float32_weight_gradients(self.network)
         if device.type == "cuda":
@@ -268,6 +283,8 @@ class Trainer:
     def _run(self, validation: Validation | None, logs: Logs | None) -> Iterator[dict[str, float]]:
         earlier, begun, first = self.seconds, time.monotonic(), self.step
         clock, counted = begun, first
+        if validation and logs and self.recipe.quantization and not self.step:
+            yield {"step": 0, **self._validated(validation, logs)}
         for batches in self.batches():
             self.losses.append(self.train_step(batches))
             self.skipped += sum(int(batch[3].sum()) for batch in batches)
@@ -307,9 +324,12 @@ class Trainer:
                 raise KeyboardInterrupt
 
     def _validated(self, validation: Validation, logs: Logs) -> dict[str, float]:
-        figures = validation.figures(cast(RTMW, self.ema.network), self.fabric.device.type)
+        figures = self._figures(validation)
         logs.write("validation", {"step": self.step, **figures})
         if is_better(figures, self.best):
             self.best = figures
             self._save_weights(BEST, figures)
         return figures
+
+    def _figures(self, validation: Validation) -> dict[str, float]:
+        return validation.figures(cast(RTMW, self.ema.network), self.fabric.device.type)

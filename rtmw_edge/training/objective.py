@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from ..errors import BadInputError
 from ..models.checkpoints import load_weights, read_state
 from ..models.rtmw import RTMW, build
+from ..models.variants import Variant
 from ..models.weights import find
 from .distillation import Teacher, alignment, feature_loss, logit_loss, take_trunk
 from .loss import BoneLoss, SimccLoss, part_weights
@@ -20,14 +22,31 @@ Outputs = tuple[tuple[Tensor, ...], tuple[Tensor, Tensor], Tensor]
 """Logits (N, 133, bins) per axis, the neck's features at strides 16 and 32, and the latter as a teacher takes them."""
 
 
+class PoseNetwork(Protocol):
+    """What can be trained: an RTMW, or one in another form of the same three parts."""
+
+    variant: Variant
+
+    @property
+    def backbone(self) -> nn.Module: ...
+
+    @property
+    def neck(self) -> nn.Module: ...
+
+    @property
+    def head(self) -> nn.Module: ...
+
+
 class Student(nn.Module):
     """The network with its features in view, and with what is trained beside it: all whose gradients ranks exchange.
 
     `align` brings the features at stride 32 to the teacher's width. `frozen`: the trunk only answers, in evaluation
-    mode (distillation, stage 2).
+    mode (distillation, stage 2). `scales` are the parameters of quantizers, which have a learning rate of their own.
     """
 
-    def __init__(self, network: RTMW, align: nn.Module | None = None, *, frozen: bool = False) -> None:
+    scales: Sequence[nn.Parameter] = ()
+
+    def __init__(self, network: PoseNetwork, align: nn.Module | None = None, *, frozen: bool = False) -> None:
         super().__init__()
         self.network = network
         self.align = align or nn.Identity()
@@ -50,9 +69,9 @@ class Student(nn.Module):
 class Lesson(nn.Module):
     """What a frozen teacher adds to the loss, in either stage of DWPose's distillation (spec 4.6)."""
 
-    def __init__(self, teacher: RTMW, stage: int, beta: float) -> None:
+    def __init__(self, teacher: PoseNetwork, stage: int, beta: float) -> None:
         super().__init__()
-        self.teacher = Teacher(teacher)
+        self.teacher = Teacher(cast(RTMW, teacher))
         self.stage, self.beta = stage, beta
 
     def forward(self, images: Tensor, outputs: Outputs, share_left: float) -> Tensor:
@@ -92,11 +111,12 @@ def prepare(network: RTMW, recipe: Recipe, weights: Path | None) -> tuple[Studen
 class LabelLoss(nn.Module):
     """The loss towards the labels, over a batch that may be spread over passes and ranks: KL, and in 3D the bones."""
 
-    def __init__(self, network: RTMW, recipe: Recipe) -> None:
+    def __init__(self, network: PoseNetwork, recipe: Recipe) -> None:
         super().__init__()
         variant = network.variant
         size = (*variant.input_size, variant.input_size[0])[: len(variant.axes)]
         self.official_batch, self.bone_weight = recipe.official_batch, recipe.bone_weight
+        self.weight = recipe.quantization.labels if recipe.quantization else 1.0
         self.simcc = SimccLoss(
             size,
             part_weights(recipe.part_weights),
@@ -125,7 +145,7 @@ class LabelLoss(nn.Module):
             loss = loss * (self.official_batch / len(points) * share)
         if self.bones is not None:
             loss = loss + self.bone_weight * self.bones(logits, points, weights, totals[1])
-        return loss
+        return loss if self.weight == 1 else loss * self.weight
 
 
 def load_backbone(network: RTMW, path: Path) -> None:

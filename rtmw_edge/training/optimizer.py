@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -85,19 +86,34 @@ class Optimizer:
     and scales it to AdamW's usual update size, so one learning rate serves both kinds. It learns more from a sample,
     which is what counts where samples are slow. Norms, biases, depthwise kernels, the first layer and the SimCC
     classifiers stay with AdamW.
+
+    `scales` are quantizers' parameters: AdamW's without decay, with the rate `scale_lr` where the others have `lr`.
     """
 
-    def __init__(self, network: nn.Module, kind: str, lr: float, weight_decay: float) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        kind: str,
+        lr: float,
+        weight_decay: float,
+        *,
+        scales: Sequence[nn.Parameter] = (),
+        scale_lr: float = 0.0,
+    ) -> None:
         self._views: list[tuple[nn.Parameter, nn.Parameter]] = []
-        rest = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        apart = {id(parameter) for parameter in scales}
+        rest = [
+            parameter for parameter in network.parameters() if parameter.requires_grad and id(parameter) not in apart
+        ]
         if kind == "muon":
             layers = [module for name, module in network.named_modules() if _is_matrix(name, module)]
             matrices = {id(layer.weight) for layer in layers}
             self._views = [(w, nn.Parameter(as_matrix(w.data, w))) for w in rest if id(w) in matrices]
             rest = [parameter for parameter in rest if id(parameter) not in matrices]
-        self._parts: list[torch.optim.Optimizer] = [
-            torch.optim.AdamW(parameter_groups(rest, weight_decay), lr=lr, fused=True)
-        ]
+        groups = parameter_groups(rest, weight_decay)
+        if scales:
+            groups.append({"params": list(scales), "weight_decay": 0.0, "share": scale_lr / lr})
+        self._parts: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=lr, fused=True)]
         if self._views:
             matrices_2d = [view for _, view in self._views]
             self._parts.append(Muon(matrices_2d, lr=lr, weight_decay=weight_decay))
@@ -105,7 +121,7 @@ class Optimizer:
     def set_lr(self, lr: float) -> None:
         for part in self._parts:
             for group in part.param_groups:
-                group["lr"] = lr
+                group["lr"] = lr * group.get("share", 1.0)
 
     def step(self) -> None:
         """One update from the gradients of the network's parameters."""

@@ -18,6 +18,7 @@ from .augmentation import Augmentation
 OPTIMIZERS = ("adamw", "muon")
 PRECISIONS = ("fp32", "bf16")
 SYNCHRONIZED = ("none", "neck", "all")
+LEARNED_GRIDS = ("common", "affine")
 AT_LEAST_1 = ("batch", "warmup", "validate_every", "checkpoint_every")
 NOT_NEGATIVE = ("steps", "epochs", "micro", "late", "clip", "weight_decay", "bone_weight", "official_batch")
 
@@ -42,6 +43,35 @@ class Distillation:
         variant_named(self.teacher)
         if self.stage not in (1, 2):
             raise BadInputError(f"The recipe's distillation.stage is {self.stage}; DWPose has the stages 1 and 2.")
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """Fine-tuning with quantization in the loop: on which grid, and what is learned from the float model beside it.
+
+    Attributes:
+        scale_lr: learning rate of the activations' scales (of their logarithms) where that of the weights is `lr`.
+        labels: weight of the labels' loss.
+        logits: weight of the KL divergence from the float model's logits; 1 weighs a joint as its label does.
+        features: weight of the squared distance from the float model's features, of which DWPose's is 1.
+    """
+
+    grid: str = "common"
+    scale_lr: float = 1e-3
+    labels: float = 1.0
+    logits: float = 1.0
+    features: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.grid not in LEARNED_GRIDS:
+            raise unknown("grid to train on", self.grid, LEARNED_GRIDS)
+        if not 0 <= self.scale_lr < 1:
+            raise BadInputError(f"The recipe's quantization.scale_lr is {self.scale_lr}; it must lie in 0..1, below 1.")
+        for name in ("labels", "logits", "features"):
+            if getattr(self, name) < 0:
+                raise BadInputError(
+                    f"The recipe's quantization.{name} is {getattr(self, name)}; it must not be negative."
+                )
 
 
 @dataclass(frozen=True)
@@ -101,6 +131,7 @@ class Recipe:
     augmentation: Augmentation = field(default_factory=Augmentation)
     late_augmentation: Augmentation | None = None
     distillation: Distillation | None = None
+    quantization: Quantization | None = None
 
     def __post_init__(self) -> None:
         variant_named(self.variant)
@@ -147,6 +178,7 @@ SECTIONS: dict[str, type] = {
     "augmentation": Augmentation,
     "late_augmentation": Augmentation,
     "distillation": Distillation,
+    "quantization": Quantization,
 }
 
 

@@ -1,0 +1,84 @@
+"""`rtmw-edge qat`: fine-tune a variant with quantization in the loop, into weights and their quantization table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .train import computing_device, follow
+
+if TYPE_CHECKING:
+    from ..quantization import Table
+    from ..targets.rewrites import Deployable
+
+
+def qat(
+    variant: Annotated[str, typer.Argument(help="Variant, e.g. rtmw-n-256x192; see 'rtmw-edge models'.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run; an earlier run there goes on. By default runs/VARIANT-qat.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="The float weights, .pth or .safetensors; default: shipped or fetched.")
+    ] = None,
+    recipe: Annotated[str | None, typer.Option(help="Shipped recipe or TOML file; default: VARIANT-qat.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="key=value, over the recipe.")] = None,
+    grid: Annotated[str | None, typer.Option(help="common or affine; default: the recipe's, or the table's.")] = None,
+    table: Annotated[Path | None, typer.Option(help="Begin with the scales of this quantization table.")] = None,
+    calibration: Annotated[
+        str | None,
+        typer.Option(help="Begin with scales from a folder of images, or synthetic:N.", show_default="synthetic:200"),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Configuration of annotated sets (docs/data.md); without, rendered people.")
+    ] = None,
+    backgrounds: Annotated[Path | None, typer.Option(help="Folder of photographs behind rendered people.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    workers: Annotated[int, typer.Option(help="Processes of every rank that make samples.", min=0)] = 1,
+    threads: Annotated[int, typer.Option(help="Threads of the training step; 0 for all cores.", min=0)] = 0,
+) -> None:
+    """Fine-tune with quantization in the loop; resumes by itself, also after a kill.
+
+    Writes weights.safetensors and table.json, for 'rtmw-edge export --precision int8 --weights ... --table ...' to any
+    target. On several GPUs: torchrun --nproc-per-node 8 -m rtmw_edge qat VARIANT ...
+    """
+    from ..errors import BadInputError, NotAvailableError
+
+    try:
+        from ..quantization.qat import QatTrainer
+        from ..training.loop import BEST, LAST
+    except ImportError as error:
+        raise NotAvailableError(
+            f'Training needs {error.name}, which is not installed: pip install "rtmw-edge[train]".'
+        ) from error
+    from ..models.variants import variant_named
+    from ..quantization import GRIDS, Table
+    from ..training.recipe import read_recipe
+
+    if table is not None and calibration is not None:
+        raise BadInputError("Scales come from a table or from calibration, not from both; leave out one of them.")
+    name = variant_named(variant).name
+    loaded = None if table is None else Table.load(table)
+    wanted = grid or (loaded.grid if loaded else None)
+    overrides = [f"variant={name}", *(set_ or ()), *([f"quantization.grid={wanted}"] if wanted else ())]
+    chosen = read_recipe(recipe or f"{name}-qat", overrides)
+
+    def start_table(network: Deployable) -> Table:
+        from ..targets.export import CALIBRATION, calibrate
+
+        if loaded is not None:
+            return loaded
+        typer.echo(f"calibrating on {calibration or CALIBRATION}", err=True)
+        assert chosen.quantization is not None
+        return calibrate(network, calibration or CALIBRATION, grid=GRIDS[chosen.quantization.grid])
+
+    out = out or Path("runs") / f"{name}-qat"
+    trainer = QatTrainer(
+        chosen, out, weights=weights, start_table=start_table, data=data,
+        device=computing_device(device, threads), workers=workers, backgrounds=backgrounds,
+    )  # fmt: skip
+    follow(trainer)
+    if trainer.is_first:
+        print(f"Weights and table: {out / LAST}, {out / 'table.json'}; those that validated best: {out / BEST}, "
+              f"{out / 'best.json'}")  # fmt: skip
