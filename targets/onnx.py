@@ -1,8 +1,9 @@
 """ONNX, opset 18: for ONNX Runtime everywhere, and what TensorRT and OpenVINO read.
 
 Float16 files hold their weights in half precision, cast to float32 inside the graph: every runtime folds the casts
-when it loads, and computes in float32. Int8 files are spelled for ONNX Runtime on x86 (see `onnx_qdq.UINT8`), and their
-float tail is stored in half precision too.
+when it loads, and computes in float32. Int8 files are spelled for ONNX Runtime on x86 (see `onnx_qdq.UINT8`), and what
+stays float in a quantized file is stored in half precision too. 16-bit activations need opset 21, and an NPU to gain
+by them: ONNX Runtime's CPU computes those convolutions in float, with the rounding of the grid.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from rtmw_edge.quantization import Entry, Table
+from rtmw_edge.quantization import GRIDS, Entry, Table
 
 from rtmw_edge.errors import VerificationError
 
@@ -30,8 +31,11 @@ if TYPE_CHECKING:
     from .rewrites import Deployable
 
 OPSET = 18
-IR_VERSION = 8
-"""The oldest file version that has opset 18, so that runtimes of 2023 open the file."""
+OPSET_16_BITS = 21
+"""The first opset whose QuantizeLinear has 16-bit integers."""
+
+IR_VERSIONS = {OPSET: 8, OPSET_16_BITS: 10}
+"""The oldest file version that has each opset, so that runtimes of 2023 (16 bits: of 2024) open the file."""
 
 INPUT = "image"
 
@@ -40,7 +44,7 @@ class Onnx:
     """The `onnx` target."""
 
     name = "onnx"
-    grids = ("common",)
+    grids = ("common", "affine", "w8", "w8a16")
     carried = ("input", "weight", "output")
 
     def requirements(self) -> list[str]:
@@ -61,11 +65,11 @@ class Onnx:
         from . import onnx_qdq
 
         tools = installed(self.requirements())
-        model = float_model(deployable, batch, on_step)
-        total = sum(1 for _ in onnx_qdq.convolutions(model))
+        wide = precision is Precision.W8A16
+        model = float_model(deployable, batch, on_step, OPSET_16_BITS if wide else OPSET)
         if table is not None:
             on_step("inserting the scales")
-            model = onnx_qdq.quantize(model, table, onnx_qdq.UINT8)
+            model = onnx_qdq.quantize(model, table, onnx_qdq.UINT16 if wide else onnx_qdq.UINT8)
         if precision is not Precision.FP32:
             model = with_half_weights(model)
         on_step("writing model.onnx")
@@ -77,20 +81,19 @@ class Onnx:
             input={"name": INPUT, "dtype": "uint8", "layout": "NHWC"},
             outputs=output_names(deployable),
             tools=tools,
-            convolutions={"total": total, "int8": total if table is not None else 0},
+            convolutions=counted(deployable, table),
         )
 
     def spell(self, entry: Entry) -> np.ndarray:
         return entry.scale
 
     def read_scales(self, files: Mapping[str, Path], deployable: Deployable) -> dict[str, Stored]:
-        """Scales by point, read from the quantize and dequantize nodes around each convolution."""
+        """Scales and zero points by point, read from the nodes around each convolution."""
         import onnx
 
         from . import onnx_qdq
 
-        scales = onnx_qdq.read_scales(onnx.load(files["model"]))
-        return {point: Stored(numbers) for point, numbers in scales.items()}
+        return onnx_qdq.read_scales(onnx.load(files["model"]))
 
 
 TARGET = Onnx()
@@ -101,7 +104,14 @@ def output_names(deployable: Deployable) -> dict[str, str]:
     return {axis: f"simcc_{axis}" for axis in deployable.variant.axes}
 
 
-def float_model(deployable: Deployable, batch: int, on_step: OnStep) -> onnx.ModelProto:
+def counted(deployable: Deployable, table: Table | None) -> dict[str, int]:
+    """How many convolutions there are, and how many the table puts on integers of 8 bits."""
+    total = len(deployable.convolutions())
+    integer = table is not None and GRIDS[table.grid].precision == Precision.INT8
+    return {"total": total, "int8": total - len(table.floats) if table is not None and integer else 0}
+
+
+def float_model(deployable: Deployable, batch: int, on_step: OnStep, opset: int = OPSET) -> onnx.ModelProto:
     """The float32 graph, uint8 (batch,H,W,3) in, with every convolution node called as in the network.
 
     Raises RtmwEdgeError when a convolution of the network is not found in the graph with the same weights.
@@ -120,16 +130,16 @@ def float_model(deployable: Deployable, batch: int, on_step: OnStep) -> onnx.Mod
             None,
             dynamo=True,
             external_data=False,
-            opset_version=OPSET,
+            opset_version=opset,
             input_names=[INPUT],
             output_names=list(output_names(deployable).values()),
             verbose=False,
         )
     assert program is not None
     model: onnx.ModelProto = program.model_proto
-    if {item.version for item in model.opset_import if not item.domain} != {OPSET}:
-        raise VerificationError(f"The exporter did not write opset {OPSET}; install the versions of rtmw-edge[export].")
-    model.ir_version = IR_VERSION
+    if {item.version for item in model.opset_import if not item.domain} != {opset}:
+        raise VerificationError(f"The exporter did not write opset {opset}; install the versions of rtmw-edge[export].")
+    model.ir_version = IR_VERSIONS[opset]
     _strip_trace(model)
     _name_convolutions(model, deployable)
     return model

@@ -1,11 +1,11 @@
-"""Int8 in ONNX: quantize and dequantize nodes around every convolution, with the table's scales; and their way back.
+"""Integers in ONNX: quantize and dequantize nodes around every convolution with the table's scales; and their way back.
 
-Every convolution node carries the name of the network's convolution, and its tensors are quantized like this:
+Every convolution node carries the name of the network's convolution, and what the table has of it is quantized:
 
     x -> Q -> DQ -> Conv(DQ(int8 weight), bias) -> Q -> DQ -> activation
 
-The output is quantized before ReLU and ReLU6, where ONNX Runtime fuses it into the integer convolution: on a symmetric
-grid relu(q(y)) equals q(relu(y)), and the scale of a ReLU6 output saturates at 6.
+The output is quantized before ReLU and ReLU6, which comes to the same: zero is on every grid, and the scale of a ReLU6
+output saturates at 6. A convolution without entries stays as it is.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ from rtmw_edge.quantization.grids import GRIDS
 
 from rtmw_edge.errors import VerificationError
 
+from .base import Stored
+
 
 @dataclass(frozen=True)
 class Spelling:
-    """How activations of the symmetric grid are stored: the integer type, and what is added to the integers.
+    """How activations are stored: the integer type, and what is added to the table's integers and zero points.
 
     Weights are int8 with zero point 0 in every spelling. `integer_bias` stores biases as int32 in steps of input scale
     times weight scale, as ONNX Runtime's integer convolution wants them; otherwise they stay float. `fused_silu` writes
@@ -33,16 +35,21 @@ class Spelling:
     """
 
     dtype: type[np.generic]
-    zero_point: int
-    integer_bias: bool
-    fused_silu: bool
+    shift: int
+    integer_bias: bool = False
+    fused_silu: bool = False
 
 
 UINT8 = Spelling(np.uint8, 128, integer_bias=True, fused_silu=True)
 """For ONNX Runtime on x86, whose convolutions with int8 activations are slower than float."""
 
-INT8 = Spelling(np.int8, 0, integer_bias=False, fused_silu=False)
+INT8 = Spelling(np.int8, 0)
 """For converters that read QDQ: OpenVINO."""
+
+UINT16 = Spelling(np.uint16, 32768, integer_bias=True)
+"""16-bit activations, for ONNX Runtime on NPUs; its CPU computes such convolutions in float. Needs opset 21."""
+
+SHIFTS = {np.dtype(spelling.dtype): spelling.shift for spelling in (UINT8, INT8, UINT16)}
 
 
 def convolutions(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
@@ -51,7 +58,7 @@ def convolutions(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
 
 
 def quantize(model: onnx.ModelProto, table: Table, spelling: Spelling) -> onnx.ModelProto:
-    """A copy of the float `model`, whose convolutions are named, with every convolution on the table's scales."""
+    """A copy of the float `model`, whose convolutions are named, with what the table has of them on its scales."""
     quantized = onnx.ModelProto()
     quantized.CopyFrom(model)
     writer = _Writer(quantized.graph, table, spelling)
@@ -66,41 +73,50 @@ def quantize(model: onnx.ModelProto, table: Table, spelling: Spelling) -> onnx.M
     return quantized
 
 
-def read_scales(model: onnx.ModelProto) -> dict[str, np.ndarray]:
-    """Scales by point, as stored beside each convolution; a convolution that lacks a quantizer lacks that point.
+def read_scales(model: onnx.ModelProto) -> dict[str, Stored]:
+    """Scales and zero points by point, as stored beside each convolution; what has no quantizer lacks that point.
 
-    Raises VerificationError when the two scales of a quantize-dequantize pair differ.
+    Raises VerificationError when a tensor is quantized with other numbers than it is dequantized with.
     """
-    values = {item.name: item for item in model.graph.initializer}
+    values = {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
     producers = {output: node for node in model.graph.node for output in node.output}
-    consumers: dict[str, list[onnx.NodeProto]] = {}
+    readers: dict[str, list[onnx.NodeProto]] = {}
     for node in model.graph.node:
         for name in node.input:
-            consumers.setdefault(name, []).append(node)
-    scales: dict[str, np.ndarray] = {}
+            readers.setdefault(name, []).append(node)
+
+    def after(name: str, operator: str) -> list[onnx.NodeProto]:
+        return [node for node in readers.get(name, ()) if node.op_type == operator][:1]
+
+    def before(name: str, operator: str) -> list[onnx.NodeProto]:
+        node = producers.get(name)
+        return [] if node is None or node.op_type != operator else [node]
+
+    stored: dict[str, Stored] = {}
     for conv in convolutions(model):
-        found = {
-            "input": producers.get(conv.input[0]),
-            "weight": producers.get(conv.input[1]),
-            "output": next(
-                (node for node in consumers.get(conv.output[0], ()) if node.op_type == "QuantizeLinear"), None
-            ),
+        dequantizers = before(conv.input[0], "DequantizeLinear")
+        quantizers = after(conv.output[0], "QuantizeLinear")
+        pairs = {
+            "input": [
+                *dequantizers,
+                *(node for one in dequantizers for node in before(one.input[0], "QuantizeLinear")),
+            ],
+            "weight": before(conv.input[1], "DequantizeLinear") * 2,
+            "output": [*quantizers, *(node for one in quantizers for node in after(one.output[0], "DequantizeLinear"))],
         }
-        for kind, node in found.items():
-            if node is None or node.op_type not in ("DequantizeLinear", "QuantizeLinear"):
+        for kind, pair in pairs.items():
+            if not pair:
                 continue
             point = f"{conv.name}:{kind}"
-            scales[point] = numpy_helper.to_array(values[node.input[1]])
-            partner = (
-                producers.get(node.input[0]) if kind == "input" else next(iter(consumers.get(node.output[0], ())), None)
-            )
-            if kind != "weight":
-                other = None if partner is None else numpy_helper.to_array(values[partner.input[1]])
-                if other is None or not np.array_equal(other, scales[point]):
-                    raise VerificationError(
-                        f"The written file quantizes and dequantizes '{point}' with different scales."
-                    )
-    return scales
+            numbers = {tuple(values[name].tobytes() for name in node.input[1:3]) for node in pair}
+            if len(pair) != 2 or len(numbers) != 1:
+                raise VerificationError(f"The written file quantizes and dequantizes '{point}' with different scales.")
+            scale, zero = (values[name] for name in pair[0].input[1:3])
+            zeros = np.unique(zero.astype(np.int64)) - SHIFTS[zero.dtype]
+            if zeros.size != 1:
+                raise VerificationError(f"The written file has several zero points for '{point}'.")
+            stored[point] = Stored(scale, int(zeros[0]))
+    return stored
 
 
 class _Writer:
@@ -110,26 +126,31 @@ class _Writer:
         self.graph, self.table, self.spelling = graph, table, spelling
         self.grid = GRIDS[table.grid]
         self.values = {item.name: item for item in graph.initializer}
-        self.shared: dict[tuple[str, bytes], str] = {}
+        self.shared: dict[tuple[str, bytes, int], str] = {}
 
     def around(self, conv: onnx.NodeProto) -> list[onnx.NodeProto]:
         """The nodes that replace `conv`, which is named by the network's convolution."""
         name = conv.name
-        scale_in, scale_w, scale_out = (self.table.entries[f"{name}:{kind}"] for kind in ("input", "weight", "output"))
-        nodes = self._input(conv, scale_in)
-        nodes += self._weight(conv, scale_w)
-        if self.spelling.integer_bias:
+        entries = {kind: self.table.entries.get(f"{name}:{kind}") for kind in ("input", "weight", "output")}
+        scale_in, scale_w, scale_out = entries.values()
+        nodes: list[onnx.NodeProto] = []
+        if scale_in is not None:
+            nodes += self._input(conv, scale_in)
+        if scale_w is not None:
+            nodes += self._weight(conv, scale_w)
+        if scale_in is not None and scale_w is not None and self.spelling.integer_bias:
             nodes += self._bias(conv, scale_in, scale_w)
-        output, raw = conv.output[0], f"{name}:raw"
-        conv.output[0] = raw
         nodes.append(conv)
-        nodes += self._pair(raw, output, f"{name}:output", scale_out)
+        if scale_out is not None:
+            output, raw = conv.output[0], f"{name}:raw"
+            conv.output[0] = raw
+            nodes += self._pair(raw, output, f"{name}:output", scale_out)
         return nodes
 
     def _input(self, conv: onnx.NodeProto, entry: Entry) -> list[onnx.NodeProto]:
-        """Two convolutions that read one tensor with one scale share its quantizer."""
+        """Two convolutions that read one tensor with one scale and zero point share its quantizer."""
         source = conv.input[0]
-        key = (source, entry.scale.tobytes())
+        key = (source, entry.scale.tobytes(), entry.zero_point)
         nodes: list[onnx.NodeProto] = []
         if key not in self.shared:
             self.shared[key] = f"{conv.name}:input"
@@ -139,7 +160,7 @@ class _Writer:
 
     def _pair(self, source: str, output: str, point: str, entry: Entry) -> list[onnx.NodeProto]:
         scale = self._add(f"{point}:scale", entry.scale.reshape(()))
-        zero = self._add(f"{point}:zero", np.array(self.spelling.zero_point, self.spelling.dtype))
+        zero = self._add(f"{point}:zero", np.array(self.spelling.shift + entry.zero_point, self.spelling.dtype))
         integers = f"{point}:integers"
         return [
             helper.make_node("QuantizeLinear", [source, scale, zero], [integers], f"{point}:quantize"),

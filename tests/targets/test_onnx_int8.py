@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from rtmw_edge.quantization import COMMON, Entry, Table
+from rtmw_edge.quantization import AFFINE, COMMON, W8, W8A16, Grid, Table
 from rtmw_edge.quantization.fake import fake_quantize
 from small_deployable import SmallDeployable, absmax_table, float_logits, relative_rms, small_deployable, smooth_crops
 
 from rtmw_edge.errors import VerificationError
+from rtmw_edge.runtime.onnx_engine import session_options
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
@@ -20,7 +22,7 @@ ort = pytest.importorskip("onnxruntime")
 
 from onnx import numpy_helper  # noqa: E402
 from rtmw_edge.targets import onnx_qdq  # noqa: E402
-from rtmw_edge.targets.base import check_scales  # noqa: E402
+from rtmw_edge.targets.base import Precision, check_scales  # noqa: E402
 from rtmw_edge.targets.onnx import TARGET, float_model, with_half_weights  # noqa: E402
 
 CROPS = smooth_crops(6)
@@ -31,9 +33,9 @@ def network() -> SmallDeployable:
     return small_deployable()
 
 
-@pytest.fixture(scope="module")
-def table(network: SmallDeployable) -> Table:
-    return absmax_table(network, CROPS)
+@pytest.fixture(scope="module", params=[COMMON, AFFINE], ids=["common", "affine"])
+def table(network: SmallDeployable, request: pytest.FixtureRequest) -> Table:
+    return absmax_table(network, CROPS, request.param)
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +49,7 @@ def int8_graph(float_graph: onnx.ModelProto, table: Table) -> onnx.ModelProto:
 
 
 def session(model: onnx.ModelProto, optimized: Path | None = None) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
+    options = session_options(threads=1)
     if optimized is not None:
         options.optimized_model_filepath = str(optimized)
     return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
@@ -67,7 +67,7 @@ def test_the_table_is_in_the_file_bit_for_bit(int8_graph: onnx.ModelProto, table
     assert read.keys() == table.entries.keys()
     check_scales(table, read, TARGET)
     for point, entry in table.entries.items():
-        assert read[point].tobytes() == entry.scale.tobytes(), point
+        assert read[point].numbers.tobytes() == entry.scale.tobytes(), point
 
 
 @pytest.mark.parametrize("point", ["stem:input", "depthwise:weight", "attention:output"])
@@ -85,13 +85,27 @@ def test_one_bit_of_one_scale_fails_by_name(int8_graph: onnx.ModelProto, table: 
 
 def test_a_convolution_left_in_float_fails_by_name(float_graph: onnx.ModelProto, table: Table) -> None:
     with pytest.raises(VerificationError, match="file holds no scale for 'attention:input'; nothing was kept"):
-        check_scales(Table("small", dict(sorted(table.entries.items()))), onnx_qdq.read_scales(float_graph), TARGET)
+        check_scales(
+            replace(table, entries=dict(sorted(table.entries.items()))), onnx_qdq.read_scales(float_graph), TARGET
+        )
 
 
 def test_a_point_beside_the_table_fails_by_name(int8_graph: onnx.ModelProto, table: Table) -> None:
     fewer = {point: entry for point, entry in table.entries.items() if not point.startswith("head:")}
     with pytest.raises(VerificationError, match="quantizes 'head:input', which is not in the table"):
-        check_scales(Table("small", fewer), onnx_qdq.read_scales(int8_graph), TARGET)
+        check_scales(replace(table, entries=fewer), onnx_qdq.read_scales(int8_graph), TARGET)
+
+
+@pytest.mark.parametrize("point", ["stem:input", "attention:output"])
+def test_a_zero_point_moved_by_one_fails_by_name(int8_graph: onnx.ModelProto, table: Table, point: str) -> None:
+    changed = onnx.ModelProto()
+    changed.CopyFrom(int8_graph)
+    for item in changed.graph.initializer:
+        if item.name == f"{point}:zero":
+            item.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(item) + np.uint8(1), item.name))
+    there = table.entries[point].zero_point
+    with pytest.raises(VerificationError, match=f"zero point {there + 1} for '{point}' and the table {there};"):
+        check_scales(table, onnx_qdq.read_scales(changed), TARGET)
 
 
 def test_a_pair_with_two_scales_is_refused(int8_graph: onnx.ModelProto) -> None:
@@ -106,7 +120,9 @@ def test_a_pair_with_two_scales_is_refused(int8_graph: onnx.ModelProto) -> None:
         onnx_qdq.read_scales(changed)
 
 
-def test_weights_are_int8_and_biases_int32_in_the_file(int8_graph: onnx.ModelProto, network: SmallDeployable) -> None:
+def test_weights_are_int8_and_biases_int32_in_the_file(
+    int8_graph: onnx.ModelProto, network: SmallDeployable, table: Table
+) -> None:
     values = {item.name: numpy_helper.to_array(item) for item in int8_graph.graph.initializer}
     for name, module in network.convolutions().items():
         weight = module.conv.weight.detach().numpy()
@@ -118,7 +134,8 @@ def test_weights_are_int8_and_biases_int32_in_the_file(int8_graph: onnx.ModelPro
         bias = values[f"{name}:bias:integers"]
         assert bias.dtype == np.int32
         assert np.abs(bias * step - module.conv.bias.detach().numpy()).max() <= step.max() / 2 * 1.01
-        assert values[f"{name}:input:zero"] == 128 and values[f"{name}:input:zero"].dtype == np.uint8
+        zero = values[f"{name}:input:zero"]
+        assert zero == 128 + table.entries[f"{name}:input"].zero_point and zero.dtype == np.uint8
     stored = sum(array.nbytes for array in values.values() if array.dtype == np.float32)
     assert stored < 45_000 * 4, "only the tail is float"
 
@@ -183,12 +200,47 @@ def test_the_int8_spelling_gives_the_same_function(float_graph: onnx.ModelProto,
 def test_saturated_activations_stay_on_the_grid(float_graph: onnx.ModelProto, table: Table) -> None:
     """Scales ten times too small: everything clips, nothing wraps around."""
     entries = {
-        point: entry if entry.axis == 0 or point == "attention:output" else Entry(entry.scale / np.float32(10))
+        point: entry
+        if entry.axis == 0 or point == "attention:output"
+        else replace(entry, scale=entry.scale / np.float32(10))
         for point, entry in table.entries.items()
     }
-    graph = onnx_qdq.quantize(float_graph, Table("small", entries), onnx_qdq.UINT8)
+    graph = onnx_qdq.quantize(float_graph, replace(table, entries=entries), onnx_qdq.UINT8)
     probe = "stem:output:dequantize"
     tensor = next(node.output[0] for node in graph.graph.node if node.name == probe)
     graph.graph.output.append(onnx.helper.make_tensor_value_info(tensor, onnx.TensorProto.FLOAT, None))
-    steps = run(graph, [tensor])[0] / entries["stem:output"].scale
-    assert steps.max() == COMMON.high and steps.min() in (COMMON.low, COMMON.low - 1)
+    steps = run(graph, [tensor])[0] / entries["stem:output"].scale + entries["stem:output"].zero_point
+    assert round(float(steps.max())) == 127 and round(float(steps.min())) in (-127, -128)
+
+
+@pytest.mark.parametrize("grid", [W8, W8A16], ids=["w8", "w8a16"])
+def test_float_arithmetic_on_8_bit_weights(grid: Grid, network: SmallDeployable, tmp_path: Path) -> None:
+    """Weights alone, and 16-bit activations: ONNX Runtime's CPU computes both in float, with the grid's rounding."""
+    table = absmax_table(network, CROPS, grid)
+    converted = TARGET.convert(network, table, Precision(grid.precision), tmp_path, 1, lambda step: None)
+    assert converted.convolutions == {"total": 8, "int8": 0}
+    read = TARGET.read_scales(converted.files, network)
+    check_scales(table, read, TARGET)
+    assert len(read) == 8 * len(grid.points)
+    model = onnx.load(converted.files["model"])
+    assert {item.version for item in model.opset_import if not item.domain} == {21 if grid is W8A16 else 18}
+    kinds = Counter(numpy_helper.to_array(item).dtype.name for item in model.graph.initializer)
+    assert kinds["int8"] == 16 and (kinds["uint16"] > 0) == (grid is W8A16) and kinds["float16"] == 2, "the tail"
+    for found, wanted, exact in zip(
+        run(model), float_logits(fake_quantize(network, table), CROPS), float_logits(network, CROPS), strict=True
+    ):
+        assert relative_rms(found, wanted) < 1e-3
+        assert relative_rms(found, wanted) < 0.2 * relative_rms(found, exact)
+
+
+def test_convolutions_left_in_float_stay_as_they_are(network: SmallDeployable, table: Table, tmp_path: Path) -> None:
+    mixed = table.leaving_in_float(["down", "head"])
+    converted = TARGET.convert(network, mixed, Precision.INT8_MIXED, tmp_path, 1, lambda step: None)
+    assert converted.convolutions == {"total": 8, "int8": 6}
+    check_scales(mixed, TARGET.read_scales(converted.files, network), TARGET)
+    model = onnx.load(converted.files["model"])
+    session(model, tmp_path / "optimized.onnx")
+    ran = Counter(node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node)
+    assert ran["QLinearConv"] == 6 and ran["Conv"] + ran["FusedConv"] == 2
+    for found, wanted in zip(run(model), float_logits(fake_quantize(network, mixed), CROPS), strict=True):
+        assert relative_rms(found, wanted) < 0.015
