@@ -1,7 +1,8 @@
 """OpenVINO IR: for Intel CPUs and GPUs, and for ARM CPUs.
 
-The ONNX graph (`onnx.float_model`, and `onnx_qdq` for int8) is read by OpenVINO's own front end. Each pair of quantize
-and dequantize becomes a FakeQuantize whose bounds are multiples of the scale, and the weights stay int8 in the file.
+The ONNX graph (`onnx.float_model`, and `onnx_qdq` for integers) is read by OpenVINO's own front end. Each pair of
+quantize and dequantize becomes a FakeQuantize whose bounds are the reals of the integers -128 and 127, and the weights
+stay int8 in the file. There is no grid with 16-bit activations: OpenVINO would compute their rounding in float.
 """
 
 from __future__ import annotations
@@ -18,23 +19,26 @@ from rtmw_edge.errors import VerificationError
 
 from .base import Converted, OnStep, Precision, Stored, installed
 from .half_precision import to_half
-from .onnx import INPUT, float_model, output_names
+from .onnx import INPUT, counted, float_model, output_names
 
 if TYPE_CHECKING:
     import openvino
 
     from .rewrites import Deployable
 
-LEVELS = 256
-LOWEST = np.float32(-128)
-"""An int8 FakeQuantize's lower bound in steps: a power of two, so that the scale reads back exactly."""
+CONVOLUTIONS = ("Convolution", "GroupConvolution")
+
+LOWEST, HIGHEST = -128, 127
+LEVELS = HIGHEST - LOWEST + 1
+OFF_GRID = 1e-3
+"""How far, in steps, float32 bounds may lie from whole numbers of steps."""
 
 
 class OpenVINO:
     """The `openvino` target."""
 
     name = "openvino"
-    grids = ("common",)
+    grids = ("common", "affine", "w8")
     carried = ("input", "weight", "output")
 
     def requirements(self) -> list[str]:
@@ -50,54 +54,53 @@ class OpenVINO:
         on_step: OnStep,
     ) -> Converted:
         """Write `model.xml` and `model.bin`; see `Target.convert`."""
-        import openvino
-
         from . import onnx_qdq
 
         tools = installed(self.requirements())
         source = float_model(deployable, batch, on_step)
-        total = sum(1 for _ in onnx_qdq.convolutions(source))
         if table is not None:
             on_step("inserting the scales")
             source = onnx_qdq.quantize(source, table, onnx_qdq.INT8)
         on_step("converting to OpenVINO")
-        model = _read_onnx(source)
+        model = read_onnx(source)
         if table is not None:
-            _halve_matrices(model)
+            halve_weights(model)
         on_step("writing model.xml and model.bin")
-        path = out_dir / "model.xml"
-        openvino.save_model(model, path, compress_to_fp16=precision is Precision.FP16)
+        files = write(model, out_dir, compress_to_fp16=precision is Precision.FP16)
         return Converted(
-            files={"xml": path, "bin": path.with_suffix(".bin")},
+            files=files,
             input={"name": INPUT, "dtype": "uint8", "layout": "NHWC"},
             outputs=output_names(deployable),
             tools=tools,
-            convolutions={"total": total, "int8": total if table is not None else 0},
+            convolutions=counted(deployable, table),
         )
 
     def spell(self, entry: Entry) -> np.ndarray:
-        return entry.scale
+        """A weight's scales; the bounds of an activation's FakeQuantize."""
+        if entry.axis is not None:
+            return entry.scale
+        return np.array([LOWEST - entry.zero_point, HIGHEST - entry.zero_point], np.float32) * entry.scale
 
     def read_scales(self, files: Mapping[str, Path], deployable: Deployable) -> dict[str, Stored]:
-        """Scales by point, from the bounds of FakeQuantize and from the factor of each int8 weight."""
+        """Bounds by point, from each FakeQuantize, and the factors of each int8 weight."""
         import openvino
 
-        scales: dict[str, Stored] = {}
-        for name, convolution in _convolutions(openvino.Core().read_model(files["xml"], files["bin"])):
+        stored: dict[str, Stored] = {}
+        for name, convolution in convolutions(openvino.Core().read_model(files["xml"], files["bin"])):
             quantizers = {"input": convolution.input_value(0).get_node(), "output": _consumer(_consumer(convolution))}
             for kind, node in quantizers.items():
                 if node is not None and node.get_type_name() == "FakeQuantize":
-                    scales[f"{name}:{kind}"] = Stored(_scale_of(node, f"{name}:{kind}"))
+                    stored[f"{name}:{kind}"] = _stored_bounds(node, f"{name}:{kind}")
             weight = _scale_of_weight(convolution.input_value(1).get_node())
             if weight is not None:
-                scales[f"{name}:weight"] = Stored(weight)
-        return scales
+                stored[f"{name}:weight"] = Stored(weight)
+        return stored
 
 
 TARGET = OpenVINO()
 
 
-def _read_onnx(source: Any) -> openvino.Model:
+def read_onnx(source: Any) -> openvino.Model:
     """The IR of an ONNX model, simplified as `openvino.convert_model` does.
 
     Not `convert_model` itself: it reports to its makers over the network unless somebody has opted out.
@@ -115,12 +118,21 @@ def _read_onnx(source: Any) -> openvino.Model:
         return model.clone()
 
 
-def _halve_matrices(model: openvino.Model) -> None:
-    """Store the float tail's matrices of an int8 model in half precision; arithmetic stays as it is."""
+def write(model: openvino.Model, out_dir: Path, compress_to_fp16: bool = False) -> dict[str, Path]:
+    """Write `model.xml` and `model.bin` into `out_dir`."""
+    import openvino
+
+    path = out_dir / "model.xml"
+    openvino.save_model(model, path, compress_to_fp16=compress_to_fp16)
+    return {"xml": path, "bin": path.with_suffix(".bin")}
+
+
+def halve_weights(model: openvino.Model) -> None:
+    """Store a quantized model's float matrices and kernels in half precision; arithmetic stays as it is."""
     from openvino import opset8
 
     for node in model.get_ordered_ops():
-        if node.get_type_name() != "MatMul":
+        if node.get_type_name() not in ("MatMul", *CONVOLUTIONS):
             continue
         for port in node.inputs():
             constant = port.get_source_output().get_node()
@@ -130,9 +142,10 @@ def _halve_matrices(model: openvino.Model) -> None:
                 port.replace_source_output(opset8.convert(half, "f32").output(0))
 
 
-def _convolutions(model: openvino.Model) -> Iterator[tuple[str, openvino.Node]]:
+def convolutions(model: openvino.Model) -> Iterator[tuple[str, openvino.Node]]:
+    """Every convolution with the name that the network has for it."""
     for node in model.get_ordered_ops():
-        if node.get_type_name() in ("Convolution", "GroupConvolution"):
+        if node.get_type_name() in CONVOLUTIONS:
             yield node.get_friendly_name().removesuffix("/WithoutBiases"), node
 
 
@@ -142,16 +155,16 @@ def _consumer(node: openvino.Node | None) -> openvino.Node | None:
     return readers[0].get_node() if len(readers) == 1 else None
 
 
-def _scale_of(quantizer: openvino.Node, point: str) -> np.ndarray:
-    """The scale whose multiples by -128 and 127 are a FakeQuantize's bounds; VerificationError when there is none."""
-    low, high, out_low, out_high = (
-        np.asarray(quantizer.input_value(port).get_node().data, np.float32).ravel() for port in (1, 2, 3, 4)
-    )
-    scale = low / LOWEST
-    same = np.array_equal(low, out_low) and np.array_equal(high, out_high)
-    if quantizer.get_attributes()["levels"] != LEVELS or not same or not np.array_equal(high, np.float32(127) * scale):
-        raise VerificationError(f"The written openvino file quantizes '{point}' with bounds that are not int8 steps.")
-    return scale
+def _stored_bounds(quantizer: openvino.Node, point: str) -> Stored:
+    """The two bounds of a FakeQuantize and the zero point that they mean; VerificationError when it is not int8."""
+    bounds = [np.asarray(quantizer.input_value(port).get_node().data, np.float32).ravel() for port in (1, 2, 3, 4)]
+    numbers = np.concatenate(bounds[:2])
+    if numbers.size == 2 and np.array_equal(numbers, np.concatenate(bounds[2:])) and numbers[0] < numbers[1]:
+        low, high = numbers.astype(np.float64)
+        lowest = low * (LEVELS - 1) / (high - low)
+        if quantizer.get_attributes()["levels"] == LEVELS and abs(lowest - round(lowest)) < OFF_GRID:
+            return Stored(numbers, LOWEST - round(lowest))
+    raise VerificationError(f"The written openvino file quantizes '{point}' with bounds that are not int8 steps.")
 
 
 def _scale_of_weight(node: openvino.Node) -> np.ndarray | None:

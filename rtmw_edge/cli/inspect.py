@@ -8,6 +8,7 @@ import typer
 
 if TYPE_CHECKING:
     from ..bundle import Bundle
+    from ..bundle.manifest import Convolutions
 
 
 def inspect(
@@ -49,12 +50,18 @@ def _facts(bundle: Bundle) -> list[tuple[str, str]]:
         ),
         ("outputs", outputs + (f", depth within {manifest.z_range:.3f} m" if manifest.z_range else "")),
         ("score", f"1 / (1 + exp(-({score.a:g} s + {score.b:g})))" if score else "not calibrated"),
-        ("in the file", f"{manifest.convolutions.int8} of {manifest.convolutions.total} convolutions in int8"),
+        ("in the file", _in_the_file(manifest.convolutions)),
         ("files", "\n".join(files)),
         ("weights", f"sha256 {manifest.weights_sha256[:16]}..."),
         ("table", f"sha256 {manifest.table_sha256[:16]}..." if manifest.table_sha256 else "none"),
         ("made by", ", ".join([manifest.created_by, *(f"{name} {v}" for name, v in manifest.tools.items())])),
     ]
+
+
+def _in_the_file(convolutions: Convolutions) -> str:
+    share = convolutions.int8_macs
+    part = "" if share is None else f", {100 * share:.1f} % of their multiply-accumulates"
+    return f"{convolutions.int8} of {convolutions.total} convolutions in int8{part}"
 
 
 def _what_runs(bundle: Bundle, device: str) -> str:
@@ -67,7 +74,6 @@ def _what_runs(bundle: Bundle, device: str) -> str:
             ran = engine.describe()
     except NotAvailableError as error:
         return str(error)
-    kernels = "".join(f"\n{count:5d}  {kernel}" for kernel, count in ran.kernels.items())
-    return (
-        f"{ran.int8} of {ran.convolutions} convolutions in int8, {ran.runtime} {ran.version} on {ran.device}{kernels}"
-    )
+    kernels = [f"{count:5d}  {kernel}" for kernel, count in ran.kernels.items()]
+    lines = [ran.int8_share, f"{ran.runtime} {ran.version} on {ran.device}", *kernels, ran.note]
+    return "\n".join(line for line in lines if line)

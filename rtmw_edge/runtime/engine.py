@@ -74,7 +74,7 @@ class Description:
 
     `kernels` maps a kernel as the runtime calls it to how many convolutions it runs; `int8` is the part of them that
     multiplies integers. `macs` are the multiply-accumulates of all convolutions in one run, `int8_macs` those of
-    the `int8` ones.
+    the `int8` ones. `note` says why another kernel runs than the file would have, when one does.
     """
 
     runtime: str
@@ -85,10 +85,17 @@ class Description:
     int8: int
     macs: int = 0
     int8_macs: int = 0
+    note: str = ""
 
     @classmethod
     def of(
-        cls, runtime: str, version: str, device: str, threads: int | None, convolutions: Iterable[Ran]
+        cls,
+        runtime: str,
+        version: str,
+        device: str,
+        threads: int | None,
+        convolutions: Iterable[Ran],
+        note: str = "",
     ) -> Description:
         """The description of a runtime that runs `convolutions`."""
         ran = list(convolutions)
@@ -102,6 +109,7 @@ class Description:
             int8=len(integer),
             macs=sum(convolution.macs for convolution in ran),
             int8_macs=sum(convolution.macs for convolution in integer),
+            note=note,
         )
 
     @property
@@ -110,8 +118,8 @@ class Description:
 
     @property
     def int8_share(self) -> str:
-        """In words: "79 of 80 convolutions in int8 (98.7 % of their multiply-accumulates)"."""
-        share = f" ({100 * self.int8_macs / self.macs:.1f} % of their multiply-accumulates)" if self.macs else ""
+        """In words: "79 of 80 convolutions in int8, 98.7 % of their multiply-accumulates"."""
+        share = f", {100 * self.int8_macs / self.macs:.1f} % of their multiply-accumulates" if self.macs else ""
         return f"{self.int8} of {self.convolutions} convolutions in int8{share}"
 
 

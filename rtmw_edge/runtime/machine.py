@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import platform
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,6 +15,9 @@ from ..errors import NotAvailableError
 
 INT8_FLAGS = ("avx2", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm", "sve")
 """Words in /proc/cpuinfo that say how a processor multiplies int8: x86 first, then ARM."""
+
+EXACT_FLAGS = ("avx512_vnni", "avx_vnni", "amx_int8")
+"""Of these, what gives an x86 processor sums of uint8 x int8 products in 32 bits; all before sum pairs in 16."""
 
 ONNX_IDENTITY = base64.b64decode(
     "CAcSADo3ChAKAWESAWIiCElkZW50aXR5EgFnWg8KAWESCgoICAESBAoCCAFiDwoBYhIKCggIARIECgIIAUIECgAQDQ=="
@@ -79,6 +83,11 @@ def int8_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
         return []
     words = {word for line in re.findall(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE) for word in line.split()}
     return [flag for flag in INT8_FLAGS if flag in words]
+
+
+def int8_sums_overflow() -> bool:
+    """Whether this is an x86 processor without VNNI, on which the fast uint8 x int8 kernels clip sums to 16 bits."""
+    return platform.machine().lower() in ("x86_64", "amd64") and not set(EXACT_FLAGS) & set(int8_flags())
 
 
 def _version(distribution: str) -> str | None:

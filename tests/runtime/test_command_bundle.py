@@ -48,7 +48,7 @@ def test_inspect_says_what_it_is_and_what_runs(cli: Callable[..., Any], tmp_path
         tiny_formats.onnx(tmp_path, int8=True),
         precision="int8",
         grid="common",
-        convolutions={"total": 1, "int8": 1},
+        convolutions={"total": 1, "int8": 1, "int8_macs": 1.0},
     )
     done = cli("inspect", written)
     assert done.code == 0
@@ -58,10 +58,11 @@ def test_inspect_says_what_it_is_and_what_runs(cli: Callable[..., Any], tmp_path
         "'image' 1 x 48 x 64 BGR uint8 NHWC",
         "x 'x' 96 bins, y 'y' 128 bins",
         "1 / (1 + exp(-(2 s + -1)))",
-        "in the file  1 of 1 convolutions in int8",
+        "in the file  1 of 1 convolutions in int8, 100.0 % of their multiply-accumulates",
         "model.onnx  0.05 MB  sha256 ",
         "hand 1",
-        f"runs here    1 of 1 convolutions in int8, ONNX Runtime {onnxruntime.__version__} on cpu",
+        "runs here    1 of 1 convolutions in int8, 100.0 % of their multiply-accumulates",
+        f" ONNX Runtime {onnxruntime.__version__} on cpu",
         "1  QLinearConv (CPU)",
     ):
         assert text in done.out

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from rtmw_edge.quantization import Table
+from rtmw_edge.quantization import AFFINE, COMMON, W8, Table
 from rtmw_edge.quantization.fake import fake_quantize
 from small_deployable import SmallDeployable, absmax_table, float_logits, relative_rms, small_deployable, smooth_crops
 
 from rtmw_edge.errors import VerificationError
+from rtmw_edge.runtime.machine import int8_sums_overflow
+from rtmw_edge.runtime.openvino_engine import CONVOLUTIONS, FLOAT_KERNELS
 
 openvino = pytest.importorskip("openvino")
 pytest.importorskip("onnxscript")
@@ -28,9 +31,9 @@ def network() -> SmallDeployable:
     return small_deployable()
 
 
-@pytest.fixture(scope="module")
-def table(network: SmallDeployable) -> Table:
-    return absmax_table(network, CROPS)
+@pytest.fixture(scope="module", params=[COMMON, AFFINE], ids=["common", "affine"])
+def table(network: SmallDeployable, request: pytest.FixtureRequest) -> Table:
+    return absmax_table(network, CROPS, request.param)
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +41,22 @@ def int8(network: SmallDeployable, table: Table, tmp_path_factory: pytest.TempPa
     return TARGET.convert(network, table, Precision.INT8, tmp_path_factory.mktemp("int8"), 1, lambda step: None)
 
 
-def compiled(converted: Converted) -> openvino.CompiledModel:
+def compiled(converted: Converted, exact: bool = True) -> openvino.CompiledModel:
+    """As the engine does it; not `exact`: in integers even where their sums overflow."""
     config = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+    if exact and int8_sums_overflow():
+        config |= FLOAT_KERNELS
     return openvino.Core().compile_model(str(converted.files["xml"]), "CPU", config)
+
+
+def kernels(converted: Converted, exact: bool = False) -> Counter[str]:
+    """What the convolutions read, by type."""
+    operations = compiled(converted, exact).get_runtime_model().get_ops()
+    return Counter(
+        operation.get_rt_info()["runtimePrecision"].astype(str)
+        for operation in operations
+        if operation.get_rt_info()["layerType"].astype(str) in CONVOLUTIONS
+    )
 
 
 def answers(converted: Converted, batch: int = 1) -> list[np.ndarray]:
@@ -59,6 +75,7 @@ def test_float_is_torch(network: SmallDeployable, tmp_path: Path, batch: int) ->
     assert converted.outputs == {"x": "simcc_x", "y": "simcc_y"}
     assert converted.convolutions == {"total": 8, "int8": 0}
     assert converted.tools.keys() == {"torch", "onnx", "onnxscript", "openvino"}
+    assert TARGET.read_scales(converted.files, network) == {}
     for found, wanted in zip(answers(converted, batch), float_logits(network, CROPS), strict=True):
         assert np.abs(found - wanted).max() <= 1e-5 * np.abs(wanted).max()
 
@@ -76,17 +93,20 @@ def test_the_table_is_in_the_file_bit_for_bit(int8: Converted, network: SmallDep
     assert read.keys() == table.entries.keys()
     check_scales(table, read, TARGET)
     for point, entry in table.entries.items():
-        assert read[point].tobytes() == entry.scale.tobytes(), point
+        stored, zero_point = read[point], entry.zero_point
+        steps = 1 if entry.axis == 0 else np.array([-128 - zero_point, 127 - zero_point], np.float32)
+        assert np.array_equal(stored.numbers, entry.scale * steps) and stored.zero_point == zero_point, point
 
 
 def test_every_convolution_runs_in_int8(int8: Converted) -> None:
-    operations = compiled(int8).get_runtime_model().get_ops()
-    kinds = Counter(
-        operation.get_rt_info()["runtimePrecision"].astype(str)
-        for operation in operations
-        if "Convolution" in operation.get_rt_info()["layerType"].astype(str)
-    )
+    kinds = kernels(int8)
     assert set(kinds) <= {"i8", "u8"} and kinds.total() == 8
+
+
+def test_integers_are_computed_in_float_where_they_would_overflow(int8: Converted) -> None:
+    """On x86 without VNNI; elsewhere the engine runs integer kernels."""
+    kinds = kernels(int8, exact=True)
+    assert kinds.total() == 8 and (set(kinds) == {"f32"} if int8_sums_overflow() else set(kinds) <= {"i8", "u8"})
 
 
 def test_weights_are_int8_and_the_tail_half_in_the_file(int8: Converted, network: SmallDeployable) -> None:
@@ -111,7 +131,7 @@ def changed_constant(converted: Converted, folder: Path, name: str, port: int) -
         if node.get_friendly_name() == name:
             constant = node.input_value(port).get_node()
             values = np.array(constant.data)
-            values.flat[-1] = np.nextafter(values.flat[-1], np.float32(0))
+            values.flat[-1] = np.nextafter(values.flat[-1], np.float32(-9))
             fresh = openvino.opset8.constant(values) if hasattr(openvino, "opset8") else openvino.op.Constant(values)
             node.input(port).replace_source_output(fresh.output(0))
     openvino.save_model(model, folder / "model.xml", compress_to_fp16=False)
@@ -133,9 +153,40 @@ def test_one_bit_of_a_bound_fails_by_name(int8: Converted, network: SmallDeploya
         TARGET.read_scales(files, network)
 
 
-def test_float_files_have_no_scales(network: SmallDeployable, tmp_path: Path) -> None:
-    converted = TARGET.convert(network, None, Precision.FP32, tmp_path, 1, lambda step: None)
-    assert TARGET.read_scales(converted.files, network) == {}
+def test_a_zero_point_moved_by_one_fails_by_name(int8: Converted, network: SmallDeployable, table: Table) -> None:
+    point = "down:output"
+    moved = replace(table.entries[point], zero_point=table.entries[point].zero_point + 1)
+    with pytest.raises(VerificationError, match=f"holds another scale for '{point}' than the table"):
+        check_scales(
+            replace(table, entries={**table.entries, point: moved}), TARGET.read_scales(int8.files, network), TARGET
+        )
+
+
+def test_float_arithmetic_on_8_bit_weights(network: SmallDeployable, tmp_path: Path) -> None:
+    table = absmax_table(network, CROPS, W8)
+    converted = TARGET.convert(network, table, Precision.W8, tmp_path, 1, lambda step: None)
+    assert converted.convolutions == {"total": 8, "int8": 0}
+    read = TARGET.read_scales(converted.files, network)
+    check_scales(table, read, TARGET)
+    assert len(read) == 8
+    convolutions = sum(module.conv.weight.numel() for module in network.convolutions().values())
+    tail = sum(parameter.numel() for parameter in network.tails.parameters())
+    assert convolutions + 2 * tail < converted.files["bin"].stat().st_size < convolutions + 2 * tail + 4000
+    expected = float_logits(fake_quantize(network, table), CROPS)
+    for found, wanted, exact in zip(answers(converted), expected, float_logits(network, CROPS), strict=True):
+        assert relative_rms(found, wanted) < 1e-3
+        assert relative_rms(found, wanted) < 0.2 * relative_rms(found, exact)
+
+
+def test_convolutions_left_in_float_stay_as_they_are(network: SmallDeployable, tmp_path: Path) -> None:
+    mixed = absmax_table(network, CROPS, AFFINE).leaving_in_float(["down", "head"])
+    converted = TARGET.convert(network, mixed, Precision.INT8_MIXED, tmp_path, 1, lambda step: None)
+    assert converted.convolutions == {"total": 8, "int8": 6}
+    check_scales(mixed, TARGET.read_scales(converted.files, network), TARGET)
+    kinds = kernels(converted)
+    assert kinds["f32"] == 2 and kinds.total() == 8
+    for found, wanted in zip(answers(converted), float_logits(fake_quantize(network, mixed), CROPS), strict=True):
+        assert relative_rms(found, wanted) < 0.015
 
 
 def test_converting_opens_no_connection(
