@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .poses import Poses as Poses
     from .runtime import load as load
+    from .runtime.wholebody import Wholebody as Wholebody
 
 __version__ = "0.1.0"
-__all__ = ["Poses", "__version__", "load"]
+__all__ = ["Poses", "Wholebody", "__version__", "load"]
 
 
 def __getattr__(name: str) -> Any:
@@ -27,4 +28,8 @@ def __getattr__(name: str) -> Any:
         from .poses import Poses
 
         return Poses
+    if name == "Wholebody":
+        from .runtime.wholebody import Wholebody
+
+        return Wholebody
     raise AttributeError(f"module 'rtmw_edge' has no attribute '{name}'")

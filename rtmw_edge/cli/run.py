@@ -1,75 +1,270 @@
-"""`rtmw-edge run`: poses of images and folders, drawn and as JSON."""
+"""`rtmw-edge run`: poses of images, videos and cameras; drawn, written, shown and served."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+if TYPE_CHECKING:
+    from ..runtime import Runner
+    from ..runtime.frame_runner import FrameRunner, View
+    from ..runtime.frames import Failure, Result, Sink, Source
+    from ..runtime.painting import Painter
+
+Sources = Annotated[
+    list[str] | None,
+    typer.Argument(help="Images, videos, folders, patterns, a camera (0 or /dev/video0), an address, or - for stdin."),
+]
+Save = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="A folder for annotated pictures and videos, or a file by its ending: .mp4, .webm, .avi, .jsonl, .json, "
+        ".csv, .npz, .coco.json. May be repeated."
+    ),
+]
+
 
 def run(
-    bundle: Annotated[str, typer.Argument(help="A bundle (directory or .zip), or 'builtin'.")],
-    sources: Annotated[list[str] | None, typer.Argument(help="Images and folders of images.")] = None,
+    bundle: Annotated[str, typer.Argument(help="A bundle (directory or .zip), or 'builtin'.")] = "builtin",
+    sources: Sources = None,
+    source: Annotated[list[str] | None, typer.Option(help="A source, where BUNDLE is left out.")] = None,
     boxes: Annotated[Path | None, typer.Option(help='JSON: {"a.jpg": [[x1, y1, x2, y2], ...]}, or COCO.')] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write all poses to this file.")] = None,
-    save: Annotated[Path | None, typer.Option(help="Write annotated pictures to this folder.")] = None,
+    json_file: Annotated[
+        str | None, typer.Option("--json", help="Write all poses to this file; - for JSON lines on stdout.")
+    ] = None,
+    save: Save = None,
+    show: Annotated[bool, typer.Option("--show", help="Show a window.")] = False,
+    serve: Annotated[str | None, typer.Option(help="Serve a page on HOST:PORT; a port alone is loopback.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, tensorrt, gpu or npu.")] = "cpu",
     threads: Annotated[int | None, typer.Option(help="Threads; the runtime's own choice when left out.")] = None,
     threshold: Annotated[float, typer.Option(help="Draw keypoints of at least this score in 0..1.")] = 0.1,
     subbin: Annotated[bool, typer.Option("--subbin", help="Refine coordinates between half pixels.")] = False,
+    detect_every: Annotated[
+        int, typer.Option(help="Look for people in every so-many-th frame of a video, and follow them between.")
+    ] = 10,
+    smooth: Annotated[bool, typer.Option("--smooth/--no-smooth", help="Smooth keypoints of moving sources.")] = True,
+    raw: Annotated[str | None, typer.Option(help="Format of frames on stdin: 640x480@30:bgr24, say.")] = None,
+    camera: Annotated[str | None, typer.Option(help="Ask the camera for WxH@FPS.")] = None,
+    live: Annotated[
+        bool | None, typer.Option("--live/--no-live", help="Whether frames of an address or stdin may be dropped.")
+    ] = None,
+    draw_boxes: Annotated[bool, typer.Option("--draw-boxes", help="Draw boxes and each person's confidence.")] = False,
+    draw_ids: Annotated[bool, typer.Option("--draw-ids", help="Draw the people's numbers.")] = False,
+    view3d: Annotated[str, typer.Option(help="3D beside the picture: rotate, fixed or none.")] = "rotate",
+    intrinsics: Annotated[
+        str | None, typer.Option(help="FX,FY,CX,CY in pixels, for metres of 3D; RTMW3D's assumption when left out.")
+    ] = None,
+    depth: Annotated[float | None, typer.Option(help="Metres to the hips, for 3D; 5.14 when left out.")] = None,
 ) -> None:
-    """Find whole-body poses in images and folders.
+    """Find whole-body poses in images, videos and cameras.
 
-    Without --boxes the whole of each image is one person.
+    Without --boxes the whole of each image is one person; in videos that person is then followed.
     """
-    from statistics import median
-
-    from ..errors import BadInputError
+    from ..errors import BadInputError, unknown
     from ..runtime import load
     from ..runtime.boxes import BoxFile
-    from ..runtime.document import check_writable, image_entry, write_document
-    from ..runtime.images import ImageFailure, run_images
-    from ..runtime.pictures import PictureFolder
-    from ..runtime.sources import find_images
+    from ..runtime.detection import listed_in
+    from ..runtime.frame_runner import FrameRunner
+    from ..runtime.painting import VIEWS, Painter
+    from ..runtime.serve import parse_address
+    from ..runtime.smoothing import OneEuroOptions
+    from ..runtime.sources import PictureFormat, open_sources
+    from ..runtime.tracking import TrackingOptions
 
     if not 0 <= threshold <= 1:
         raise BadInputError(f"The threshold {threshold:g} is not a score in 0..1: pass 0.3, say.")
-    images = find_images(sources or [])
+    if view3d not in VIEWS:
+        raise unknown("3D view", view3d, VIEWS)
+    names = [*(sources or []), *(source or [])]
+    picture, wanted = (PictureFormat.parse(text) if text else None for text in (raw, camera))
+    opened = open_sources(names, raw=picture, camera=wanted, live=live)
     box_file = BoxFile(boxes) if boxes else None
     if box_file:
-        box_file.check_matches(images)
-    if json_file:
-        check_writable(json_file)
-    pictures = PictureFolder(save, images) if save else None
-
-    entries, failures, times = [], [], []
+        box_file.check_matches([Path(one.origin.name) for one in opened])
+    tracking = TrackingOptions(detect_every=detect_every)
+    view = _view(intrinsics, depth)
+    address = parse_address(serve) if serve else None
     with load(bundle, device=device, threads=threads, subbin=subbin) as runner:
-        for result in run_images(runner, images, box_file):
-            if isinstance(result, ImageFailure):
-                failures.append(result)
-                typer.echo(f"error: {result.reason}", err=True)
-                continue
-            people = "1 person" if len(result.poses) == 1 else f"{len(result.poses)} people"
+        process = FrameRunner(
+            runner,
+            listed_in(box_file) if box_file else None,
+            tracking=tracking,
+            smoothing=OneEuroOptions() if smooth else None,
+            view=view,
+        )
+        paint = Painter(threshold, boxes=draw_boxes, ids=draw_ids, view3d=view3d)
+        job = _Job(runner, opened, process, paint, err=json_file == "-")
+        job.run(save or [], json_file, show, address, boxes)
+
+
+class _Job:
+    """One run from its sources to its sinks, and what is said about it."""
+
+    def __init__(
+        self, runner: Runner, sources: Sequence[Source], process: FrameRunner, paint: Painter, *, err: bool
+    ) -> None:
+        from ..runtime.meter import Meter
+        from ..runtime.pipeline import Pipeline
+
+        self._runner, self._sources, self._paint, self._err = runner, sources, paint, err
+        self._pipeline = Pipeline(sources, process)
+        self._meter = Meter()
+        self._failures: list[Failure] = []
+        self._told_s = 0.0
+
+    def run(
+        self,
+        save: list[Path],
+        json_file: str | None,
+        show: bool,
+        address: tuple[str, int] | None,
+        boxes: Path | None,
+    ) -> None:
+        """Run all sources to their end, or until somebody stops it; whatever happens, what was done is kept."""
+        from ..training.stop_signals import StopSignals
+
+        keepers = self._keepers(save, json_file)
+        sinks = list(keepers)
+        told: list[str] = []
+        signals = StopSignals(self._pipeline.stop)
+        try:
+            sinks += self._watchers(show, address)
+            with signals, self._pipeline:
+                for result in self._pipeline:
+                    self._deliver(result, sinks, boxes)
+        finally:
+            while sinks:
+                told += sinks.pop(0).close()
+        self._conclude(told, kept=bool(keepers or show or address))
+        if signals.asked and not any(source.origin.live for source in self._sources):
+            self._say("stopped before the end; what was done is saved")
+            raise typer.Exit(130)
+
+    def _keepers(self, save: list[Path], json_file: str | None) -> list[Sink]:
+        from ..runtime.sinks import Document, JsonLines, open_sink
+
+        sinks = [open_sink(target, self._runner, self._sources) for target in save]
+        model, runtime = self._runner.model, self._runner.engine.runtime
+        if json_file == "-":
+            sinks.append(JsonLines(sys.stdout.buffer, model, runtime))
+        elif json_file is not None:
+            kind = JsonLines if json_file.endswith(".jsonl") else Document
+            sinks.append(kind(Path(json_file), model, runtime))
+        return sinks
+
+    def _watchers(self, show: bool, address: tuple[str, int] | None) -> list[Sink]:
+        from ..runtime.serve import Served, Server
+        from ..runtime.sinks import Window
+
+        sinks: list[Sink] = [Window(self._pipeline.stop)] if show else []
+        if address is not None:
+            served = Served(self._runner.model, self._runner.describe(), self._meter, lambda: self._pipeline.dropped)
+            server = Server(address, served)
+            sinks.append(server)
+            open_to_all = ", for everybody who can reach this machine" if server.open_to_all else ""
+            self._say(f"watch: {server.url}{open_to_all}")
+        return sinks
+
+    def _deliver(self, result: Result | Failure, sinks: list[Sink], boxes: Path | None) -> None:
+        """Say what came, and hand it to the sinks; one that fails is dropped, and its error raised."""
+        import time
+
+        from ..runtime.frames import Annotated as Drawn
+        from ..runtime.frames import Failure
+
+        start = time.perf_counter()
+        if isinstance(result, Failure):
+            self._failures.append(result)
+            self._note("")
+            typer.echo(f"error: {result.reason}", err=True)
+        drawn = None if isinstance(result, Failure) else Drawn(result, self._paint)
+        for sink in list(sinks):
+            try:
+                sink.write(drawn) if drawn else sink.fail(result)  # type: ignore[arg-type]
+            except BaseException:
+                sinks.remove(sink)
+                sink.discard()
+                raise
+        if drawn:
+            self._meter.add(drawn.result, output=1000 * (time.perf_counter() - start))
+            self._tell(drawn.result, boxes)
+
+    def _tell(self, result: Result, boxes: Path | None) -> None:
+        """A line for each image; for moving sources one that changes, where somebody looks at it."""
+        import time
+
+        people = "1 person" if len(result.poses) == 1 else f"{len(result.poses)} people"
+        if not result.frame.origin.moving:
             note = "" if result.boxed else f"  (not in {boxes})"
-            typer.echo(f"{result.path}  {people}  {result.ms:.1f} ms{note}")
-            times.append(result.ms)
-            if pictures:
-                pictures.write(result, threshold)
-            if json_file:
-                entries.append(image_entry(result))
-        if json_file:
-            write_document(json_file, runner.model, runner.engine.runtime, entries, failures)
-    if times:
-        count = "1 image" if len(times) == 1 else f"{len(times)} images"
-        typer.echo(f"{count}, {median(times):.1f} ms each (median) on {runner.engine.runtime}, {device}")
-    if pictures and times:
-        typer.echo(f"pictures: {save}")
-    if json_file:
-        typer.echo(f"poses: {json_file}")
-    if times and not (save or json_file):
-        typer.echo("Nothing was kept: add --save DIR for pictures, --json FILE for the poses.")
-    if failures:
-        names = ", ".join(failure.path.name for failure in failures[:10]) + (", ..." if len(failures) > 10 else "")
-        others = "; the others are done" if times else ""
-        raise BadInputError(f"{len(failures)} of {len(images)} images could not be used: {names}{others}.")
+            self._say(f"{result.frame.name}  {people}  {_spent(result):.1f} ms{note}")
+        elif sys.stderr.isatty() and time.monotonic() - self._told_s > 0.5:
+            self._told_s = time.monotonic()
+            self._note(f"{result.frame.name}  {people}  {self._meter.fps:.1f} frames a second")
+
+    def _note(self, text: str) -> None:
+        if self._told_s:
+            typer.echo(f"\r{text:<79}\r", nl=False, err=True)
+
+    def _conclude(self, told: list[str], *, kept: bool) -> None:
+        """The summary; raises BadInputError when a source could not be used."""
+        from ..errors import BadInputError
+
+        self._note("")
+        meter, runtime, device = self._meter, self._runner.engine.runtime, self._runner.engine.device
+        moving = any(source.origin.moving for source in self._sources)
+        if meter.frames and moving:
+            stages = ", ".join(f"{stage} {ms:.1f}" for stage, ms in meter.stages().items())
+            dropped = f"; {self._pipeline.dropped} frames dropped" if self._pipeline.dropped else ""
+            speed = f"{meter.frames} frames, {meter.mean_fps:.1f} a second"
+            self._say(f"{speed}; {stages} ms (medians) on {runtime}, {device}{dropped}")
+        elif meter.frames:
+            count = "1 image" if meter.frames == 1 else f"{meter.frames} images"
+            stages_ms = meter.stages()
+            spent = stages_ms["pose"] + stages_ms.get("detect", 0.0)
+            self._say(f"{count}, {spent:.1f} ms each (median) on {runtime}, {device}")
+        for line in told:
+            self._say(line)
+        if meter.frames and not kept:
+            self._say("Nothing was kept: add --save DIR for pictures, --json FILE for the poses.")
+        if self._failures:
+            names = ", ".join(Path(failure.name).name for failure in self._failures[:10])
+            names += ", ..." if len(self._failures) > 10 else ""
+            others = "; what else there is is done" if moving else "; the others are done"
+            what = "sources could not be used to their end" if moving else "images could not be used"
+            raise BadInputError(
+                f"{len(self._failures)} of {len(self._sources)} {what}: {names}{others if meter.frames else ''}."
+            )
+
+    def _say(self, text: str) -> None:
+        typer.echo(text, err=self._err)
+
+
+def _spent(result: Result) -> float:
+    """Milliseconds from image to poses."""
+    return result.ms["pose"] + result.ms.get("detect", 0.0)
+
+
+def _view(intrinsics: str | None, depth: float | None) -> View:
+    """The camera of 3D as it was given; BadInputError for what is none."""
+    import numpy as np
+
+    from ..camera import ASSUMED_DEPTH
+    from ..errors import BadInputError
+    from ..runtime.frame_runner import View
+
+    if depth is not None and not 0 < depth < 1000:
+        raise BadInputError(f"The depth {depth:g} is no distance in metres: pass 3.5, say.")
+    camera = None
+    if intrinsics is not None:
+        try:
+            fx, fy, cx, cy = (float(number) for number in intrinsics.split(","))
+        except ValueError:
+            raise BadInputError(f"Cannot read the intrinsics '{intrinsics}': write FX,FY,CX,CY in pixels.") from None
+        camera = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
+        if not (np.isfinite(camera).all() and fx > 0 and fy > 0):
+            raise BadInputError(f"The intrinsics '{intrinsics}' are no camera: FX and FY are positive pixels.")
+    return View(camera, ASSUMED_DEPTH if depth is None else depth)

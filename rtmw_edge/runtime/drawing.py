@@ -5,6 +5,7 @@ Line widths and dots follow each person's size; a keypoint's confidence is its o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -40,6 +41,8 @@ FAINTEST = 0.4
 """Opacity of a keypoint right at the threshold; full opacity is reached at twice the threshold."""
 LEVELS = 4
 """Opacities are drawn in this many steps, one blend each."""
+
+FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 FRACTION_BITS = 4
 """OpenCV draws with coordinates in 1/16 pixel."""
@@ -100,8 +103,9 @@ def draw(
     threshold: float,
     scale: int | None = None,
     boxes: bool = False,
+    labels: Sequence[str] | None = None,
 ) -> NDArray[np.uint8]:
-    """A copy of `image` (H,W,3) BGR with the people of `poses` drawn on it.
+    """A copy of `image` (H,W,3) BGR with the people of `poses` drawn on it, with their `boxes` and `labels` if wanted.
 
     Keypoints that score below `threshold` (in the units of `poses.scores`) or not above zero are left out. The copy is
     `scale` times as large; by default 1, and more for images under 384 pixels, where fingers would not be readable.
@@ -119,6 +123,8 @@ def draw(
         if boxes:
             _draw_box(canvas, _enlarged(poses.boxes[person].reshape(2, 2), scale))
         _draw_person(canvas, points, _opacity(poses.scores[person], threshold))
+    for person, label in enumerate(labels or ()):
+        _draw_label(canvas, label, _enlarged(poses.boxes[person, :2], scale))
     return canvas
 
 
@@ -138,6 +144,18 @@ def _draw_box(canvas: NDArray[np.uint8], corners: NDArray[np.float64]) -> None:
     (x1, y1), (x2, y2) = _fixed(corners)
     cv2.rectangle(canvas, (x1, y1), (x2, y2), OUTLINE, 2, cv2.LINE_AA, FRACTION_BITS)
     cv2.rectangle(canvas, (x1, y1), (x2, y2), FACE, 1, cv2.LINE_AA, FRACTION_BITS)
+
+
+def _draw_label(canvas: NDArray[np.uint8], text: str, corner: NDArray[np.float64]) -> None:
+    """Text within the corner of a box, kept inside the picture."""
+    height, width = canvas.shape[:2]
+    size = max(0.5, min(height, width) / 900)
+    stroke = max(1, round(2 * size))
+    (wide, high), below = cv2.getTextSize(text, FONT, size, stroke)
+    x = int(np.clip(corner[0] + 4, 0, max(width - wide, 0)))
+    y = int(np.clip(corner[1] + high + 4, high, max(height - below, high)))
+    cv2.putText(canvas, text, (x, y), FONT, size, OUTLINE, stroke + 2, cv2.LINE_AA)
+    cv2.putText(canvas, text, (x, y), FONT, size, FACE, stroke, cv2.LINE_AA)
 
 
 def _draw_person(canvas: NDArray[np.uint8], points: NDArray[np.float64], opacity: NDArray[np.float64]) -> None:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
 from typing import Any
@@ -17,6 +14,7 @@ from numpy.typing import NDArray
 from ..bundle import Bundle
 from .devices import missing_runtime
 from .engine import BundleEngine, Description, Ran, refusals_of
+from .quiet import quiet_stderr
 
 RUNTIMES = (
     ("LiteRT", "ai_edge_litert.interpreter", "ai-edge-litert"),
@@ -37,7 +35,7 @@ class TFLiteEngine(BundleEngine):
     def load(self, bundle: Bundle) -> None:
         self.runtime, self._version, interpreter = find_interpreter()
         with refusals_of(self.runtime, bundle, self.device):
-            with _no_chatter():
+            with quiet_stderr():  # "INFO: Created TensorFlow Lite XNNPACK delegate"
                 self._interpreter = interpreter(model_path=str(bundle.path("model")), num_threads=self._threads)
                 self._interpreter.allocate_tensors()
             inputs = {entry["name"]: entry["index"] for entry in self._interpreter.get_input_details()}
@@ -64,20 +62,6 @@ class TFLiteEngine(BundleEngine):
                 integer = types[0] in INTEGER and types[1] in INTEGER
                 ran.append(Ran(f"{operator['op_name']} {types[0]} x {types[1]}", integer, macs))
         return Description.of(self.runtime, self._version, "cpu", self._threads, ran)
-
-
-@contextmanager
-def _no_chatter() -> Iterator[None]:
-    """Keep "INFO: Created TensorFlow Lite XNNPACK delegate" off the terminal; what is wrong is raised, not printed."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 def find_interpreter() -> tuple[str, str, Any]:

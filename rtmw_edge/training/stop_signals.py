@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
 
 class StopSignals:
-    """While entered, the first SIGINT or SIGTERM sets `asked`; a second one acts as it always does.
+    """While entered, the first SIGINT or SIGTERM sets `asked` and calls `then`; a second one acts as it always does.
 
     Does nothing outside the main thread, where Python has no signal handlers.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, then: Callable[[], None] | None = None) -> None:
         self.asked = False
+        self._then = then
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> None:
@@ -30,3 +32,5 @@ class StopSignals:
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
         self.__exit__()
+        if self._then is not None:
+            self._then()

@@ -215,7 +215,11 @@ def test_a_full_disk(
     monkeypatch.setattr(Path, "write_bytes", full)
     done = cli("run", tiny_bundle, photos, "--save", tmp_path / "out")
     assert done.code == 2 and "The disk is full while writing" in done.err and "a.jpg" in done.err
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.undo()
+    opened = Path.open
+    monkeypatch.setattr(
+        Path, "open", lambda self, mode="r", *rest: full() if mode == "wb" else opened(self, mode, *rest)
+    )
     done = cli("run", tiny_bundle, photos, "--json", tmp_path / "poses.json")
     assert done.code == 2 and "The disk is full while writing" in done.err
     left = [path.name for path in tmp_path.rglob("*") if path.name.startswith((".a", ".poses", "poses"))]
@@ -237,7 +241,7 @@ def test_interrupted_leaves_no_half_file(
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [
-        ([], 2, "There is nothing to run on: name at least one image or folder."),
+        ([], 2, "There is nothing to run on: name an image, a folder, a video, a camera (0) or an address"),
         (["PHOTOS/*.gif"], 2, "No file matches"),
         (["PHOTOS", "--threshold", "5"], 2, "The threshold 5 is not a score in 0..1"),
         (["PHOTOS", "--threshold", "nan"], 2, "The threshold nan is not a score in 0..1"),

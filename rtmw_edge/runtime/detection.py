@@ -1,0 +1,64 @@
+"""Who is in the picture: the contract of person detectors, and the two that need no network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .boxes import BoxFile
+from .frames import Frame, UInt8
+
+
+class Detections(NamedTuple):
+    """The people of one picture: `boxes` (N,4) float32 xyxy in pixels and `scores` (N,) in 0..1; N may be 0."""
+
+    boxes: NDArray[np.float32]
+    scores: NDArray[np.float32]
+
+
+class Detector(Protocol):
+    """Anything that finds people: a picture (H,W,3) uint8 BGR in, their boxes and scores out.
+
+    >>> def detector(image):
+    ...     return Detections(np.array([[0, 0, 50, 99]], np.float32), np.ones(1, np.float32))
+    """
+
+    def __call__(self, image: UInt8) -> Detections: ...
+
+
+Look = Callable[[Frame], Detections | None]
+"""Looks for people in a frame; None where it has no say about this one."""
+
+
+def whole_image(image: UInt8) -> Detections:
+    """The detector for pictures of one person: the whole picture is it."""
+    height, width = image.shape[:2]
+    return Detections(np.array([[0, 0, width, height]], np.float32), np.ones(1, np.float32))
+
+
+def looking_with(detector: Detector) -> Look:
+    """A detector as a Look at frames."""
+    return lambda frame: detector(frame.image)
+
+
+def listed_in(boxes: BoxFile) -> Look:
+    """The boxes of a file as a Look at frames.
+
+    An image is found by its path or name. A frame of "clip.mp4" is found as "clip.mp4#12", else as "clip.mp4", whose
+    boxes are those of every frame.
+    """
+
+    def look(frame: Frame) -> Detections | None:
+        people = boxes.of(Path(frame.name))
+        if people is None and frame.origin.moving:
+            people = boxes.of(Path(frame.origin.name))
+        if people is None:
+            return None
+        found = np.asarray(people.boxes, np.float32).reshape(-1, 4)
+        return Detections(found, np.asarray(people.scores, np.float32))
+
+    return look

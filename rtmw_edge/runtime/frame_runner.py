@@ -1,0 +1,105 @@
+"""A frame in, a result out: who is there, their poses, ids, smoothing and metres."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..camera import ASSUMED_DEPTH, assumed_camera, to_camera
+from ..errors import BadInputError
+from .detection import Detections, Look, looking_with, whole_image
+from .frames import Failure, Frame, Result
+from .runner import Runner
+from .smoothing import OneEuroOptions, PoseSmoother
+from .tracking import Tracker, TrackingOptions
+
+NOBODY = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """How pixels become metres: the intrinsic matrix (3,3) and the depth of the hip middle in metres.
+
+    Without a matrix the camera is the one that RTMW3D assumes, with its principal point in the middle of the picture.
+    """
+
+    camera: NDArray[np.float64] | None = None
+    depth: float = ASSUMED_DEPTH
+
+
+class FrameRunner:
+    """Runs a runner on frames, one source after another.
+
+    `look` finds the people; without it the whole picture is one. In moving sources they are followed (`tracking`) and
+    their keypoints smoothed (`smoothing`; None: not at all); single images are taken each by itself.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        look: Look | None = None,
+        *,
+        tracking: TrackingOptions | None = None,
+        smoothing: OneEuroOptions | None = None,
+        view: View | None = None,
+    ) -> None:
+        self.runner = runner
+        self._look = look or looking_with(whole_image)
+        self._view = view or View()
+        self._smoothing = smoothing
+        options = tracking or TrackingOptions()
+        # A look that sees the whole picture is of no use once it is known where in it the person is.
+        self._tracker = Tracker(options if look is not None else replace(options, detect_every=0))
+        self._smoother: PoseSmoother | None = None
+        self._source: str | None = None
+
+    def __call__(self, frame: Frame) -> Result | Failure:
+        """The people of `frame`; a Failure for an image that cannot be used. Raises BadInputError in moving sources."""
+        if frame.origin.moving:
+            return self._follow(frame)
+        try:
+            return self._alone(frame)
+        except BadInputError as error:
+            return Failure(frame.name, f"{frame.name}: {error}")
+
+    def _alone(self, frame: Frame) -> Result:
+        start = time.perf_counter()
+        found = self._look(frame)
+        looked = time.perf_counter()
+        people = found or NOBODY
+        poses = self.runner(frame.image, people.boxes, people.scores)
+        result = Result(frame, poses, self.runner.confidence(poses), boxed=found is not None)
+        return self._finished(result, start, looked)
+
+    def _follow(self, frame: Frame) -> Result:
+        if frame.origin.name != self._source:
+            self._source = frame.origin.name
+            self._tracker.reset()
+            self._smoother = PoseSmoother(self._smoothing) if self._smoothing else None
+        start = time.perf_counter()
+        wants = self._tracker.wants_detections
+        wanted = self._tracker.begin(self._look(frame) if wants else None)
+        looked = time.perf_counter()
+        poses = self.runner(frame.image, wanted.boxes, wanted.scores)
+        rows, ids = self._tracker.finish(poses, self.runner.confidence(poses), frame.image.shape)
+        poses = poses[rows]
+        if self._smoother is not None:
+            poses = self._smoother(poses, ids, frame.time_s)
+        result = Result(frame, poses, self.runner.confidence(poses), ids)
+        return self._finished(result, start, looked if wants else None)
+
+    def _finished(self, result: Result, start: float, looked: float | None) -> Result:
+        """The result with its metres and times."""
+        metres = None
+        frame, keypoints = result.frame, result.poses.keypoints
+        if keypoints.shape[2] == 3:
+            camera = assumed_camera(frame.image.shape) if self._view.camera is None else self._view.camera
+            metres = to_camera(keypoints, camera, self._view.depth).astype(np.float32)
+        ms = {"read": frame.read_ms}
+        if looked is not None:
+            ms["detect"] = 1000 * (looked - start)
+        ms["pose"] = 1000 * (time.perf_counter() - (looked or start))
+        return replace(result, metres=metres, ms=ms)

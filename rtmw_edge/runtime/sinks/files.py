@@ -1,0 +1,55 @@
+"""A file that grows while results come, and gets its name when it is finished."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import BinaryIO
+
+from ...errors import BadInputError
+from ...files import atomic_write, reported_disk_errors
+
+
+class GrowingFile:
+    """Bytes appended beside `path` under a temporary name; `finish` renames, `discard` removes.
+
+    Raises BadInputError, before anything is written, when `path` is a folder or holds what `is_ours` denies; it is
+    given the first 256 bytes. `what` is what the file holds, in words.
+    """
+
+    def __init__(self, path: Path, what: str, is_ours: Callable[[bytes], bool]) -> None:
+        self.path = path
+        if path.is_dir():
+            raise BadInputError(f"Cannot write the {what} to '{path}': it is a folder. Name a file.")
+        if path.exists():
+            with path.open("rb") as file:
+                if not is_ours(file.read(256)):
+                    raise BadInputError(
+                        f"Refusing to overwrite '{path}': it holds no {what} of this tool. Choose another name."
+                    )
+        self._stack = ExitStack()
+        self._file: BinaryIO | None = None
+
+    def append(self, data: bytes | str) -> None:
+        """Write more; the first time makes the file. Raises BadInputError when the disk is full."""
+        with reported_disk_errors(self.path):
+            if self._file is None:
+                temporary = self._stack.enter_context(atomic_write(self.path))
+                self._file = self._stack.enter_context(temporary.open("wb"))
+            self._file.write(data.encode() if isinstance(data, str) else data)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was written."""
+        return self._file is None
+
+    def finish(self) -> None:
+        """Give the file its name."""
+        with reported_disk_errors(self.path):
+            self._stack.close()
+
+    def discard(self) -> None:
+        """Remove what is unfinished."""
+        dropped = RuntimeError("dropped")
+        self._stack.__exit__(RuntimeError, dropped, None)

@@ -1,0 +1,154 @@
+"""Annotated video, at a constant rate that keeps the source's time."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+
+from ...errors import BadInputError
+from ...files import atomic_write
+from ..frames import Annotated, Failure, UInt8
+from ..quiet import quiet_stderr
+
+FASTEST_FPS = 60.0
+LONGEST_FILL_S = 2.0
+"""A longer gap in time, as of a camera that was lost, is not filled with repeated pictures."""
+
+
+@dataclass(frozen=True)
+class Codec:
+    """OpenCV's name of a codec, what people call it, and whether browsers play it."""
+
+    fourcc: str
+    name: str
+    plays: bool
+
+
+H264, MPEG4 = Codec("avc1", "H.264", True), Codec("mp4v", "MPEG-4 Part 2", False)
+VP8, MJPEG = Codec("VP80", "VP8", True), Codec("MJPG", "Motion JPEG", False)
+
+CODECS: dict[str, tuple[Codec, ...]] = {
+    ".mp4": (H264, MPEG4),
+    ".mov": (H264, MPEG4),
+    ".mkv": (H264, MPEG4),
+    ".webm": (VP8,),
+    ".avi": (MJPEG,),
+}
+"""Best first: OpenCV's builds have H.264 only where the machine encodes it in hardware, as a Raspberry Pi 4 does."""
+
+MARK = b"rtmw-edge "
+"""The last bytes of a video of ours, in a chunk that players skip: so it may be replaced."""
+SKIPPED = {
+    ".mp4": (8 + len(MARK)).to_bytes(4, "big") + b"free",
+    ".mov": (8 + len(MARK)).to_bytes(4, "big") + b"free",
+    ".mkv": bytes([0xEC, 0x80 + len(MARK)]),
+    ".webm": bytes([0xEC, 0x80 + len(MARK)]),
+    ".avi": b"JUNK" + len(MARK).to_bytes(4, "little"),
+}
+"""How each format begins such a chunk: a free box, a void element, a junk chunk."""
+
+
+class AnnotatedVideo:
+    """One moving source as a video file; the ending chooses the format.
+
+    Frames are written at the source's rate, repeated or left out where its time wants it: a camera that was followed at
+    7 frames a second plays at the right speed. Only a video that this class wrote is replaced.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if path.suffix.lower() not in CODECS:
+            raise BadInputError(f"Cannot write a video '{path}': its name must end in {', '.join(CODECS)}.")
+        if path.is_dir():
+            raise BadInputError(f"Cannot write the video to '{path}': it is a folder. Name a file.")
+        if path.exists() and not _is_ours(path):
+            raise BadInputError(f"Refusing to overwrite '{path}': it is no video of this tool. Choose another name.")
+        self.path = path
+        self._stack = ExitStack()
+        self._writer: cv2.VideoWriter | None = None
+        self._source = ""
+        self._fps = 0.0
+        self._size = (0, 0)
+        self._codec = MPEG4
+        self._start_s, self._written = 0.0, 0
+        self._last: UInt8 | None = None
+        self._temporary = path
+
+    def write(self, annotated: Annotated) -> None:
+        frame = annotated.result.frame
+        if not frame.origin.moving:
+            raise BadInputError(f"{frame.name} is not a video: save pictures in a folder, with --save DIR.")
+        if self._writer is None:
+            self._open(annotated)
+        elif frame.origin.name != self._source:
+            raise BadInputError(
+                f"{self.path} cannot hold both {self._source} and {frame.origin.name}: save in a folder."
+            )
+        assert self._writer is not None
+        picture = self._fitted(annotated.picture)
+        slot = round((frame.time_s - self._start_s) * self._fps)
+        if slot - self._written > LONGEST_FILL_S * self._fps:
+            self._start_s += (slot - self._written) / self._fps
+            slot = self._written
+        # One slot of slack: the times of a variable frame rate lie around the slots.
+        if slot < self._written - 1:
+            return
+        for _ in range(slot - self._written):
+            self._writer.write(self._last if self._last is not None else picture)
+        self._writer.write(picture)
+        self._written = max(self._written, slot) + 1
+        self._last = picture
+
+    def fail(self, failure: Failure) -> None:
+        """A video that broke off has an annotated one that ends there."""
+
+    def close(self) -> list[str]:
+        if self._writer is None:
+            return []
+        self._writer.release()
+        self._writer, self._last = None, None
+        with self._temporary.open("ab") as file:
+            file.write(SKIPPED[self.path.suffix.lower()] + MARK)
+        self._stack.close()
+        width, height = self._size
+        hint = "" if self._codec.plays else ", which browsers do not play; a name in .webm gets a video that they do"
+        return [f"video: {self.path} ({self._codec.name}, {width}x{height}, {self._fps:g} fps{hint})"]
+
+    def discard(self) -> None:
+        if self._writer is not None:
+            self._writer.release()
+            self._writer = None
+            self._stack.__exit__(RuntimeError, RuntimeError("dropped"), None)
+
+    def _open(self, annotated: Annotated) -> None:
+        frame = annotated.result.frame
+        self._source, self._start_s = frame.origin.name, frame.time_s
+        self._fps = min(frame.origin.fps or FASTEST_FPS, FASTEST_FPS)
+        height, width = annotated.picture.shape[:2]
+        self._size = (width - width % 2, height - height % 2)
+        self._temporary = self._stack.enter_context(atomic_write(self.path))
+        for codec in CODECS[self.path.suffix.lower()]:
+            with quiet_stderr():
+                code = cv2.VideoWriter.fourcc(*codec.fourcc)
+                writer = cv2.VideoWriter(str(self._temporary), cv2.CAP_FFMPEG, code, self._fps, self._size)
+            if writer.isOpened():
+                self._writer, self._codec = writer, codec
+                return
+        self._stack.__exit__(RuntimeError, RuntimeError("dropped"), None)
+        raise BadInputError(f"OpenCV cannot write {self.path.suffix} videos here: save in a folder, or as .avi.")
+
+    def _fitted(self, picture: UInt8) -> UInt8:
+        """The picture in the video's size, which is even; a source may change its own on the way."""
+        width, height = self._size
+        there_high, there_wide = picture.shape[:2]
+        if (there_wide - there_wide % 2, there_high - there_high % 2) == self._size:
+            return picture[:height, :width]
+        return cv2.resize(picture, self._size)  # type: ignore[return-value]
+
+
+def _is_ours(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(max(path.stat().st_size - len(MARK), 0))
+        return file.read() == MARK

@@ -1,0 +1,84 @@
+"""Where frames come from: image files, folders, patterns, videos, cameras, addresses and raw frames on stdin.
+
+>>> for source in open_sources(["photos/", "clip.mp4"]):        # doctest: +SKIP
+...     for frame in source:
+...         frame.name, frame.image.shape
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+from ...errors import BadInputError, unknown
+from ..frames import Source
+from .images import IMAGE_SUFFIXES, ImageFile, expand, files_of, find_images
+from .raw import PictureFormat, RawFrames
+from .streams import LiveStream
+from .video import VIDEO_SUFFIXES, VideoFile
+
+__all__ = ["IMAGE_SUFFIXES", "VIDEO_SUFFIXES", "PictureFormat", "find_images", "open_sources"]
+
+STDIN = "-"
+SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https", "tcp", "udp", "srt")
+
+
+def open_sources(
+    names: Sequence[str | Path],
+    *,
+    raw: PictureFormat | None = None,
+    camera: PictureFormat | None = None,
+    live: bool | None = None,
+) -> list[Source]:
+    """The sources that `names` mean, in their order; nothing is opened before it is iterated.
+
+    A name is an image, a video, a folder of those (not deeper), a pattern ("frames/*.png"), a camera (its number or
+    /dev path), an address (rtsp://, http://, ...) or "-", frames on stdin of the format `raw`. `camera` is asked of a
+    camera. `live` says whether frames of an address or of stdin may be dropped; None: of an address yes, unless it
+    names a video file, of stdin no. Raises BadInputError for what means nothing, and for a camera among other sources.
+    """
+    if not names:
+        raise BadInputError(
+            "There is nothing to run on: name an image, a folder, a video, a camera (0) or an address (rtsp://...)."
+        )
+    found: dict[str, Source] = {}
+    for name in map(str, names):
+        sources = [_special(name, raw, camera, live)] if _is_special(name) else _files(name)
+        found.update({source.origin.name: source for source in sources if source.origin.name not in found})
+    opened = list(found.values())
+    endless = [source.origin.name for source in opened if source.origin.live]
+    if endless and len(opened) > 1:
+        raise BadInputError(
+            f"{endless[0]} has no end, so nothing can run beside it: run the other sources by themselves."
+        )
+    if raw is not None and STDIN not in map(str, names):
+        raise BadInputError("--raw tells the format of frames on stdin: name - as the source.")
+    return opened
+
+
+def _is_special(name: str) -> bool:
+    is_camera = name.isdecimal() or (name.startswith("/dev/") and not Path(name).is_file())
+    return name == STDIN or "://" in name or (is_camera and not Path(name).is_file())
+
+
+def _special(name: str, raw: PictureFormat | None, camera: PictureFormat | None, live: bool | None) -> Source:
+    if name == STDIN:
+        if raw is None:
+            raise BadInputError("Frames on stdin need their format: add --raw 640x480@30:bgr24, say.")
+        return RawFrames(sys.stdin.buffer, raw, live=bool(live))
+    if "://" not in name:
+        return LiveStream(int(name) if name.isdecimal() else name, camera)
+    address = urlsplit(name)
+    if address.scheme not in SCHEMES:
+        raise unknown("kind of address", f"{address.scheme}://", [f"{scheme}://" for scheme in SCHEMES])
+    is_file = PurePosixPath(address.path).suffix.lower() in VIDEO_SUFFIXES
+    ends = is_file if live is None else not live
+    return VideoFile(name) if ends else LiveStream(name, None)
+
+
+def _files(name: str) -> list[Source]:
+    path, suffixes = Path(name), (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
+    paths = files_of(path, suffixes, "image or video") if path.is_dir() else expand(name)
+    return [VideoFile(str(path)) if path.suffix.lower() in VIDEO_SUFFIXES else ImageFile(path) for path in paths]

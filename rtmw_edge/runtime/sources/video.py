@@ -1,0 +1,68 @@
+"""Video files: upright by their rotation, timed by their own clock, and read as far as they go."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+
+from ..frames import Failure, Frame, Origin
+from .capture import USUAL_FPS, fps_of, open_capture, read_frame, without_password
+
+VIDEO_SUFFIXES = (
+    ".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts",
+    ".webm", ".wmv",
+)  # fmt: skip
+
+TAIL_SECONDS, TAIL_SHARE = 0.5, 0.02
+"""A video that ends this much before its own length (its sound may be longer) has lost its tail."""
+
+
+class VideoFile:
+    """A video at a path or an http address, from its first frame to its last readable one; none is dropped."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self.origin = Origin(without_password(path), fps=USUAL_FPS)
+
+    def __iter__(self) -> Iterator[Frame | Failure]:
+        name = self.origin.name
+        if "://" not in self._path and not Path(self._path).exists():
+            yield Failure(name, f"There is no video {name}: check the path.")
+            return
+        capture = open_capture(self._path)
+        if capture is None:
+            reason = f"Cannot read {name} as a video: it is damaged, cut off before its index, or of an unknown format."
+            yield Failure(name, reason)
+            return
+        try:
+            yield from self._frames(capture)
+        finally:
+            capture.release()
+
+    def _frames(self, capture: cv2.VideoCapture) -> Iterator[Frame | Failure]:
+        fps = fps_of(capture)
+        origin = Origin(self.origin.name, fps=fps)
+        length_s = capture.get(cv2.CAP_PROP_FRAME_COUNT) / fps
+        index, last_s = 0, -1 / fps
+        while True:
+            start = time.perf_counter()
+            image = read_frame(capture)
+            if image is None:
+                break
+            time_s = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+            # Some containers have no times, or the same one twice.
+            last_s = time_s if time_s > last_s else last_s + 1 / fps
+            yield Frame(origin, index, last_s, image, 1000 * (time.perf_counter() - start))
+            index += 1
+        missing_s = length_s - (last_s + 1 / fps)
+        if index == 0:
+            yield Failure(origin.name, f"There is no readable frame in {origin.name}: it is damaged.")
+        elif missing_s > max(TAIL_SECONDS, TAIL_SHARE * length_s):
+            reason = (
+                f"{origin.name} breaks off after {index} frames, {missing_s:.1f} s before its end: "
+                "the rest is missing or damaged, what came before it is done."
+            )
+            yield Failure(origin.name, reason)

@@ -1,0 +1,229 @@
+"""Follow people from frame to frame: boxes from a detector now and then, from the last pose in between, and ids.
+
+A frame goes in two steps: `begin` gives the boxes to run, `finish` takes their poses and says who is who.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import BadInputError
+from ..keypoints import PARTS, SIGMAS
+from ..poses import Poses
+from .detection import Detections
+
+Float = NDArray[np.float32]
+
+BOX_MARGIN = 0.05
+"""What lies around a person's keypoints, on each side, over the longer side of their extent: median .01 to .05, 75th
+percentile .03 to .09 on rendered people."""
+
+SURE_KEYPOINT = 0.3
+"""Keypoints of at least this confidence make the box of the next frame; without this many of them it stays."""
+FEWEST_KEYPOINTS = 8
+
+BODY = PARTS["body"]
+
+
+@dataclass(frozen=True)
+class TrackingOptions:
+    """How people are followed.
+
+    detect_every: look for people in every so-many-th frame; 0: only when nobody is followed or somebody was lost.
+    lost_below: somebody is lost when the median confidence of the 17 body keypoints falls below this.
+    match_iou: a detection is the person whose box has at least this IoU with it; so are people who come back.
+    same_oks: two poses with at least this OKS (body keypoints) are one person.
+    remember: frames for which the id of a lost person is kept.
+    """
+
+    detect_every: int = 10
+    lost_below: float = 0.2
+    match_iou: float = 0.3
+    same_oks: float = 0.7
+    remember: int = 30
+
+    def __post_init__(self) -> None:
+        shares = (self.lost_below, self.match_iou, self.same_oks)
+        if self.detect_every < 0 or self.remember < 0 or not all(0 <= share <= 1 for share in shares):
+            raise BadInputError(f"People cannot be followed with {self}: frames are 0 or more, the others in 0..1.")
+
+
+@dataclass(eq=False)
+class _Person:
+    """Somebody who is followed, by the `box` (4,) to run next.
+
+    `sure` once a pose was; `missed` counts the looks that did not see them, `gone` the frames since they were lost.
+    """
+
+    id: int
+    box: Float
+    score: float
+    sure: bool = False
+    missed: int = 0
+    gone: int = 0
+
+
+class Tracker:
+    """The people of one moving source. Not for several sources: `reset` between them.
+
+    >>> tracker = Tracker()
+    >>> wanted = tracker.begin(looking_at(image) if tracker.wants_detections else None)     # doctest: +SKIP
+    >>> poses = runner(image, wanted.boxes, wanted.scores)                                  # doctest: +SKIP
+    >>> kept, ids = tracker.finish(poses, runner.confidence(poses), image.shape)            # doctest: +SKIP
+    """
+
+    def __init__(self, options: TrackingOptions | None = None) -> None:
+        self.options = options or TrackingOptions()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everybody; ids begin at 1 again."""
+        self._people: list[_Person] = []
+        self._lost: list[_Person] = []
+        self._next_id = 1
+        self._since_look = 0
+        self._look = True
+
+    @property
+    def wants_detections(self) -> bool:
+        """Whether the next frame should be looked at by the detector."""
+        every = self.options.detect_every
+        return self._look or not self._people or (every > 0 and self._since_look >= every)
+
+    def begin(self, found: Detections | None) -> Detections:
+        """The boxes to run in this frame: the people who are followed, then those of `found` who are new.
+
+        `found` is what the detector saw; None where it was not asked. Who is not seen in two looks is lost.
+        """
+        self._since_look += 1
+        new = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
+        if found is not None:
+            self._look, self._since_look = False, 1
+            pairs = greedy_pairs(iou(_boxes(self._people), found.boxes), self.options.match_iou)
+            for row, person in enumerate(self._people):
+                person.missed += 1
+                if row in pairs:
+                    person.missed, person.box = 0, found.boxes[pairs[row]]
+                    person.score = float(found.scores[pairs[row]])
+            self._lose([person for person in self._people if person.missed > 1])
+            rest = sorted(set(range(len(found.boxes))) - set(pairs.values()))
+            new = Detections(found.boxes[rest], found.scores[rest])
+        scores = np.array([person.score for person in self._people], np.float32)
+        return Detections(np.concatenate([_boxes(self._people), new.boxes]), np.concatenate([scores, new.scores]))
+
+    def finish(
+        self, poses: Poses, confidence: Float, image_shape: tuple[int, ...]
+    ) -> tuple[list[int], tuple[int, ...]]:
+        """Who is who: the rows of `poses` (those of `begin`'s boxes) to keep, and the id of each.
+
+        Rows that turn out to be the same person are merged: the older id stays, with the surer pose.
+        """
+        strength = np.median(confidence[:, BODY], axis=1) if len(poses) else np.zeros(0)
+        same = oks(poses, confidence)
+        followed = self._people
+        kept: list[int] = []
+        people: list[_Person] = []
+        left: list[_Person] = []
+        for row in range(len(poses)):
+            twin = next((k for k, other in enumerate(kept) if same[row, other] >= self.options.same_oks), None)
+            if twin is None:
+                kept.append(row)
+                arrived = row >= len(followed)
+                people.append(self._arrive(poses, confidence, row, image_shape) if arrived else followed[row])
+            else:
+                left += followed[row : row + 1]
+                kept[twin] = max(kept[twin], row, key=lambda one: strength[one])
+        for row, person in zip(kept, people, strict=True):
+            if strength[row] >= self.options.lost_below:
+                person.sure = True
+                person.box = _next_box(poses.keypoints[row], confidence[row], person.box, image_shape)
+            elif person.sure:
+                left.append(person)
+        for person in self._lost:
+            person.gone += 1
+        self._lost = [person for person in self._lost if person.gone <= self.options.remember]
+        self._people = people
+        self._lose(left)
+        return kept, tuple(person.id for person in people)
+
+    def _arrive(self, poses: Poses, confidence: Float, row: int, image_shape: tuple[int, ...]) -> _Person:
+        """The person of a detection that nobody has: one who comes back, else a new one."""
+        box = _next_box(poses.keypoints[row], confidence[row], poses.boxes[row], image_shape)
+        score = float(poses.box_scores[row])
+        pairs = greedy_pairs(iou(box[None], _boxes(self._lost)), self.options.match_iou)
+        if pairs:
+            number = self._lost.pop(pairs[0]).id
+        else:
+            number = self._next_id
+            self._next_id += 1
+        return _Person(number, poses.boxes[row], score)
+
+    def _lose(self, people: list[_Person]) -> None:
+        """Follow these no longer, remember them, and look for them in the next frame."""
+        self._look |= bool(people)
+        self._people = [person for person in self._people if person not in people]
+        self._lost += [person for person in people if person.sure]
+
+
+def _boxes(people: list[_Person]) -> Float:
+    return np.array([person.box for person in people], np.float32).reshape(-1, 4)
+
+
+def _next_box(keypoints: Float, confidence: Float, box: Float, image_shape: tuple[int, ...]) -> Float:
+    """The box (4,) around the sure keypoints, cut to the image; `box` where too few are sure or it would be empty."""
+    sure = confidence >= SURE_KEYPOINT
+    if sure.sum() < FEWEST_KEYPOINTS:
+        return box
+    points = keypoints[sure, :2]
+    low, high = points.min(axis=0), points.max(axis=0)
+    margin = BOX_MARGIN * float((high - low).max())
+    limits = np.array(image_shape[1::-1])
+    low, high = np.clip(low - margin, 0, limits - 1), np.clip(high + margin, 1, limits)
+    return np.concatenate([low, high]).astype(np.float32) if (high - low >= 1).all() else box
+
+
+def iou(first: Float, second: Float) -> Float:
+    """Intersection over union (N,M) of boxes (N,4) and (M,4) xyxy."""
+    low = np.maximum(first[:, None, :2], second[None, :, :2])
+    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    shared = np.clip(high - low, 0, None).prod(axis=2)
+    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (first, second)]
+    return shared / np.maximum(areas[0][:, None] + areas[1][None] - shared, 1e-9)
+
+
+def oks(poses: Poses, confidence: Float) -> Float:
+    """COCO's object keypoint similarity (N,N) of the people to each other, over the 17 body keypoints.
+
+    exp(-d^2 / (2 area (2 sigma)^2)), averaged over the keypoints that are sure in both; the area is the smaller of the
+    two boxes around those keypoints, for the crops' own sizes say nothing. 0 where fewer than 3 are sure in both.
+    """
+    people = len(poses)
+    similar = np.eye(people, dtype=np.float32)
+    variance = (2 * SIGMAS[BODY]) ** 2
+    points, sure = poses.keypoints[:, BODY, :2].astype(np.float64), confidence[:, BODY] >= SURE_KEYPOINT
+    for first in range(people):
+        for second in range(first + 1, people):
+            both = sure[first] & sure[second]
+            if both.sum() >= 3:
+                pair = points[[first, second]][:, both]
+                area = max(np.ptp(pair, axis=1).prod(axis=1).min(), 1.0)
+                squares = ((pair[0] - pair[1]) ** 2).sum(axis=1)
+                similar[first, second] = similar[second, first] = np.exp(-squares / (2 * area * variance[both])).mean()
+    return similar
+
+
+def greedy_pairs(similarity: Float, least: float) -> dict[int, int]:
+    """Row -> column of the most similar pairs (N,M), best first, each row and column once, none below `least`."""
+    pairs: dict[int, int] = {}
+    taken: set[int] = set()
+    for flat in np.argsort(-similarity, axis=None, kind="stable"):
+        row, column = divmod(int(flat), similarity.shape[1])
+        if similarity[row, column] < least:
+            break
+        if row not in pairs and column not in taken:
+            pairs[row] = column
+            taken.add(column)
+    return pairs

@@ -1,0 +1,125 @@
+"""rtmlib's `Wholebody`, call for call: change one import and run this project's bundles instead."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..crops import check_image
+from ..errors import BadInputError, unknown
+from .detection import Detector, whole_image
+from .frames import UInt8
+from .loading import BUILTIN, load
+from .runner import Runner
+
+log = logging.getLogger(__name__)
+
+MODES = ("performance", "balanced", "lightweight")
+BACKENDS = {"onnxruntime": "onnx", "openvino": "openvino"}
+"""rtmlib's backends that are a target here; its third, opencv, is not."""
+
+OPENPOSE_FROM_COCO = (0, 17, 6, 8, 10, 5, 7, 9, 12, 14, 16, 11, 13, 15, 2, 1, 4, 3)
+"""COCO index of each of OpenPose's 18 body keypoints; 17 is the neck, put between the shoulders."""
+
+
+class Wholebody:
+    """133 keypoints of everybody in a picture, with the arguments and results of `rtmlib.Wholebody`.
+
+    `pose` is a bundle (directory or .zip) or "builtin", and `det` a detector: a callable from a picture (H,W,3) to
+    boxes and scores (`rtmw_edge.runtime.detection.Detector`); without it the whole picture is one person, as rtmlib has
+    it where nobody was found. `device` is any of `rtmw_edge.load`. Sizes are the bundle's own, and a `mode` names no
+    model here. `det_model` and `pose_model` are there for rtmlib's PoseTracker.
+
+    Scores are in 0..1, so that thresholds of 0.3 to 0.5 mean what they do with rtmlib.
+
+    >>> from rtmw_edge import Wholebody                      # was: from rtmlib import Wholebody
+    >>> keypoints, scores = Wholebody(device="cpu")(image)   # doctest: +SKIP
+    >>> keypoints.shape, scores.shape                        # doctest: +SKIP
+    ((1, 133, 2), (1, 133))
+    """
+
+    def __init__(
+        self,
+        det: Detector | None = None,
+        det_input_size: tuple[int, int] | None = None,
+        pose: str | Path | None = None,
+        pose_input_size: tuple[int, int] | None = None,
+        mode: str | None = None,
+        to_openpose: bool = False,
+        backend: str | None = None,
+        device: str = "cpu",
+        *,
+        threads: int | None = None,
+    ) -> None:
+        if mode is not None and mode not in MODES:
+            raise unknown("mode", mode, MODES)
+        if det is not None and not callable(det):
+            raise BadInputError(
+                f"det is {det!r}, not a detector: pass a function from an image to boxes and scores, "
+                "or leave it out, and the whole image is one person."
+            )
+        if pose is not None and str(pose).endswith(".onnx"):
+            raise BadInputError(
+                f"pose is the bare network {pose}: pass a bundle, made with rtmw-edge export --weights."
+            )
+        if mode is not None and pose is None:
+            log.warning("Wholebody: mode '%s' names no model here; the builtin bundle runs. Pass pose=BUNDLE.", mode)
+        self.runner: Runner = load(pose or BUILTIN, device=device, threads=threads)
+        self._check_backend(backend)
+        self._check_size(pose_input_size)
+        self._to_openpose = to_openpose
+        self._detector = det or whole_image
+
+    def __call__(self, image: UInt8) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Keypoints (N,133,2) in pixels and scores (N,133) in 0..1 of the people in `image` (H,W,3) uint8 BGR.
+
+        With `to_openpose` they are OpenPose's 134. Where the detector finds nobody the whole image is one person.
+        """
+        return self.pose_model(image, bboxes=self.det_model(image))
+
+    def det_model(self, image: UInt8) -> NDArray[np.float32]:
+        """Boxes (N,4) xyxy of the people in `image`."""
+        return np.asarray(self._detector(check_image(image))[0], np.float32).reshape(-1, 4)
+
+    def pose_model(self, image: UInt8, bboxes: ArrayLike = ()) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Keypoints and scores of the people in `bboxes`; without one the whole image is one person."""
+        boxes = np.asarray(bboxes, np.float32)
+        poses = self.runner(image, boxes if boxes.size else None)
+        keypoints, scores = poses.keypoints[..., :2].copy(), self.runner.confidence(poses)
+        return openpose(keypoints, scores) if self._to_openpose else (keypoints, scores)
+
+    def _check_backend(self, backend: str | None) -> None:
+        if backend is None:
+            return
+        target = self.runner.model.target
+        if BACKENDS.get(backend) != target:
+            self.runner.close()
+            raise BadInputError(
+                f"backend is '{backend}', but the bundle runs on {self.runner.engine.runtime}: leave backend out, or "
+                "pass a bundle of target onnx (for 'onnxruntime') or openvino."
+            )
+
+    def _check_size(self, size: Any) -> None:
+        if size is not None and tuple(size) != self.runner.input_size:
+            wanted, there = "x".join(map(str, size)), "x".join(map(str, self.runner.input_size))
+            self.runner.close()
+            raise BadInputError(f"pose_input_size is {wanted}, but the bundle takes {there}: leave it out.")
+
+
+def openpose(
+    keypoints: NDArray[np.float32], scores: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """COCO-WholeBody's 133 keypoints and scores in OpenPose's order of 134: a neck, and the body sorted by side.
+
+    The neck is the middle of the shoulders, as sure as the less sure of them.
+    """
+    neck = keypoints[:, 5:7].mean(axis=1, keepdims=True)
+    neck_score = scores[:, 5:7].min(axis=1, keepdims=True)
+    points = np.concatenate([keypoints[:, :17], neck, keypoints[:, 17:]], axis=1)
+    marks = np.concatenate([scores[:, :17], neck_score, scores[:, 17:]], axis=1)
+    order = [*OPENPOSE_FROM_COCO, *range(18, 134)]
+    return points[:, order], marks[:, order]
