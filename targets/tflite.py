@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rtmw_edge.quantization import Entry, Table
+from rtmw_edge.quantization import GRIDS, Entry, Table
+from rtmw_edge.quantization.table import BETWEEN, KINDS
 
 from .base import Converted, OnStep, Precision, Stored, installed
 from .converter_process import run_converter
@@ -30,8 +31,8 @@ class TFLite:
     """The target `tflite`, for LiteRT and XNNPACK: uint8 NHWC BGR in, float32 logits out."""
 
     name = "tflite"
-    grids = ("common",)
-    carried = ("input", "weight", "output")
+    grids = ("common", "affine", "full", "w8", "w8a16")
+    carried = (*KINDS, *BETWEEN)
 
     def requirements(self) -> list[str]:
         """The distributions that `convert` imports."""
@@ -48,21 +49,20 @@ class TFLite:
     ) -> Converted:
         """Write `model.tflite` into `out_dir`; see `Target.convert`."""
         tools = installed(self.requirements())
-        from .tflite_int8 import halve_weights, quantize
         from .tflite_model import CONVOLUTIONS
+        from .tflite_scales import computes_integers
+        from .tflite_weights import halve_weights
 
         graph = float_graph(deployable, batch, on_step)
         names = convolution_names(graph, deployable)
         outputs = {axis: f"simcc_{axis}" for axis in deployable.variant.axes}
         graph.rename_signature([INPUT], list(outputs.values()))
         if table is not None:
-            on_step("writing int8 convolutions")
-            quantized = quantize(graph, names, table)
-        else:
-            quantized = 0
-            if precision is Precision.FP16:
-                on_step("halving the weights")
-                halve_weights(graph)
+            on_step("writing the scales")
+            quantize(graph, names, table, deployable)
+        elif precision is Precision.FP16:
+            on_step("halving the weights")
+            halve_weights(graph)
         total = sum(1 for _ in graph.operators(*CONVOLUTIONS))
         path = out_dir / "model.tflite"
         graph.save(path)
@@ -71,7 +71,7 @@ class TFLite:
             input={"name": INPUT, "dtype": "uint8", "layout": "NHWC"},
             outputs=outputs,
             tools=tools,
-            convolutions={"total": total, "int8": quantized},
+            convolutions={"total": total, "int8": computes_integers(graph)},
         )
 
     def spell(self, entry: Entry) -> np.ndarray:
@@ -79,11 +79,28 @@ class TFLite:
         return entry.scale
 
     def read_scales(self, files: Mapping[str, Path], deployable: Deployable) -> dict[str, Stored]:
-        """The scales of every int8 convolution in the file, whose tensors carry the table's names."""
-        from .tflite_int8 import scales_of
+        """The scales in the file, whose tensors carry the table's names."""
         from .tflite_model import GraphEditor
+        from .tflite_scales import stored_in
 
-        return {point: Stored(numbers) for point, numbers in scales_of(GraphEditor(files["model"])).items()}
+        return stored_in(GraphEditor(files["model"]))
+
+
+def quantize(graph: GraphEditor, names: Mapping[int, str], table: Table, deployable: Deployable) -> None:
+    """Write a table into the float graph, in place, as its grid says; see `Target.convert`."""
+    from rtmw_edge.quantization.wiring import wiring
+
+    from .tflite_between import FullWriter
+    from .tflite_integers import IntegerWriter
+    from .tflite_weights import shrink_weights
+
+    grid = GRIDS[table.grid]
+    if not grid.calibrated:
+        shrink_weights(graph, names, table)
+    elif grid.between:
+        FullWriter(graph, names, table, wiring(deployable)).write()
+    else:
+        IntegerWriter(graph, names, table).write()
 
 
 def float_graph(deployable: Deployable, batch: int, on_step: OnStep) -> GraphEditor:
@@ -108,7 +125,7 @@ def float_graph(deployable: Deployable, batch: int, on_step: OnStep) -> GraphEdi
 
 def convolution_names(graph: GraphEditor, deployable: Deployable) -> dict[int, str]:
     """Convolution names by the index of the weight tensor."""
-    from .tflite_int8 import weight_axis
+    from .tflite_integers import weight_axis
     from .tflite_model import CONVOLUTIONS
 
     found: dict[int, tuple[Any, Any]] = {}

@@ -16,7 +16,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
-from rtmw_edge.errors import BadInputError
+from rtmw_edge.errors import BadInputError, VerificationError
 
 FILE_IDENTIFIER = b"TFL3"
 BUFFER_ALIGNMENT = 16
@@ -29,6 +29,7 @@ _DTYPES: dict[Any, np.dtype[Any]] = {
     schema.TensorType.FLOAT32: np.dtype("<f4"),
     schema.TensorType.FLOAT16: np.dtype("<f2"),
     schema.TensorType.INT8: np.dtype("i1"),
+    schema.TensorType.INT16: np.dtype("<i2"),
     schema.TensorType.INT32: np.dtype("<i4"),
     schema.TensorType.INT64: np.dtype("<i8"),
 }
@@ -100,13 +101,12 @@ class GraphEditor:
         dtype = self.dtype(tensor)
         if described.buffer == 0 or data is None or len(data) == 0 or dtype is None:
             return None
-        shape = () if described.shape is None else tuple(int(size) for size in described.shape)
-        return np.frombuffer(np.asarray(data, np.uint8).tobytes(), dtype).reshape(shape)
+        return np.frombuffer(np.asarray(data, np.uint8).tobytes(), dtype).reshape(self.shape(tensor))
 
     def add_constant(
         self, name: str, value: NDArray[Any], scale: NDArray[np.float32] | None = None, axis: int = 0
     ) -> int:
-        """A new constant tensor; quantized with zero point 0 where a scale is given."""
+        """A new constant tensor, quantized with zero point 0 where a scale is given."""
         buffer = schema.BufferT()
         buffer.data = np.frombuffer(value.tobytes(), np.uint8)
         self.model.buffers.append(buffer)
@@ -121,8 +121,9 @@ class GraphEditor:
         dtype: np.dtype[Any],
         scale: NDArray[np.float32] | None = None,
         axis: int = 0,
+        zero_point: int = 0,
     ) -> int:
-        """A new tensor that an operator will write; returns its index."""
+        """A new tensor that an operator will write, quantized where a scale is given; returns its index."""
         tensor = schema.TensorT()
         tensor.name = name
         tensor.shape = np.asarray(shape, np.int32)
@@ -131,10 +132,30 @@ class GraphEditor:
         if scale is not None:
             tensor.quantization = schema.QuantizationParametersT()
             tensor.quantization.scale = np.asarray(scale, np.float32)
-            tensor.quantization.zeroPoint = np.zeros(len(scale), np.int64)
+            tensor.quantization.zeroPoint = np.full(len(scale), zero_point, np.int64)
             tensor.quantization.quantizedDimension = axis
         self.graph.tensors.append(tensor)
         return len(self.graph.tensors) - 1
+
+    def shape(self, tensor: int) -> tuple[int, ...]:
+        """A tensor's shape."""
+        shape = self.graph.tensors[tensor].shape
+        return () if shape is None else tuple(int(size) for size in shape)
+
+    def scale(self, tensor: int) -> tuple[NDArray[np.float32], int] | None:
+        """A tensor's scales (1,) or (C,) and its zero point, None where it is not quantized.
+
+        Raises VerificationError for several zero points, which no tensor of ours has.
+        """
+        described = self.graph.tensors[tensor].quantization
+        if described is None or described.scale is None or not len(described.scale):
+            return None
+        zero_points = {int(value) for value in described.zeroPoint} if described.zeroPoint is not None else {0}
+        if len(zero_points) != 1:
+            raise VerificationError(
+                f"The tensor '{self.name(tensor)}' has {len(zero_points)} zero points; ours have one."
+            )
+        return np.asarray(described.scale, np.float32), zero_points.pop()
 
     def new_operator(self, code: int, version: int, inputs: Sequence[int], outputs: Sequence[int]) -> Any:
         """An operator without options that is not in the graph yet."""
