@@ -1,0 +1,75 @@
+"""The reference against float64: right where it is float32, refused where it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import small_runs
+import torch
+from label_runners import contender
+from numpy.typing import NDArray
+from small_deployable import smooth_crops
+
+from rtmw_edge.errors import BadInputError, VerificationError
+from rtmw_edge.evaluation.datasets import Detections, SyntheticPeople
+from rtmw_edge.evaluation.double_precision import CROPS, check, first_crops, relative_error
+from rtmw_edge.evaluation.evaluate import clipped_boxes
+from rtmw_edge.models import build
+from rtmw_edge.models.checkpoints import save_safetensors
+from rtmw_edge.runtime import Runner
+from rtmw_edge.runtime.torch_engine import TorchEngine
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny_variants() -> Iterator[None]:
+    small_runs.register()
+    yield
+    small_runs.forget()
+
+
+class Rounded(TorchEngine):
+    """Multiplies with eight bits of mantissa, as bfloat16 does."""
+
+    def run(self, crops: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:
+        return [torch.from_numpy(line).bfloat16().float().numpy() for line in super().run(crops)]
+
+
+@pytest.mark.parametrize("variant", [small_runs.TINY, small_runs.TINY_3D])
+def test_float32_is_right_and_bfloat16_is_refused(variant: object, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = build(variant.name).eval()  # type: ignore[attr-defined]
+    weights = tmp_path / "tiny.safetensors"
+    save_safetensors(network, weights, torch.float32)
+    crops = smooth_crops(2, network.variant.input_size)
+    error = relative_error(Runner(TorchEngine(network)), weights, crops)
+    assert 1e-9 < error < 1e-4
+    check(error, "torch:cpu")
+    rounded = relative_error(Runner(Rounded(network)), weights, crops)
+    assert 1e-3 < rounded < 1e-2
+    with pytest.raises(VerificationError, match=r"The reference torch:cuda is no reference: its logits are 0.00\d+ "):
+        check(rounded, "torch:cuda")
+    with pytest.raises(VerificationError, match=r"same network in float64, at most 0\.001 is believed"):
+        check(float("nan"), "torch:cuda")
+
+
+def test_other_weights_are_far_off(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    network, other = build(small_runs.TINY.name).eval(), build(small_runs.TINY.name).eval()
+    save_safetensors(other, tmp_path / "other.safetensors", torch.float32)
+    crops = smooth_crops(2, network.variant.input_size)
+    assert relative_error(Runner(TorchEngine(network)), tmp_path / "other.safetensors", crops) > 0.5
+
+
+def test_the_first_crops_are_those_that_are_compared() -> None:
+    people = SyntheticPeople(2)
+    runner = contender(people).runner
+    crops = first_crops(runner, people)
+    assert crops.shape == (2, 256, 192, 3) and CROPS > 2
+    item = next(iter(people))
+    box = clipped_boxes(item, np.array([0]))
+    assert np.array_equal(crops[0], runner.cut(item.image, box).crops[0]) and not np.array_equal(crops[0], crops[1])
+    with pytest.raises(BadInputError, match="The data set synthetic:val:2 holds nobody to compare on"):
+        first_crops(runner, people, Detections({}, {}))

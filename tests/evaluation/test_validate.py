@@ -1,0 +1,136 @@
+"""A device against a reference, both of which answer labels: figures that are known before they are measured."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from label_runners import contender
+
+from rtmw_edge.errors import BadInputError
+from rtmw_edge.evaluation import evaluate
+from rtmw_edge.evaluation.datasets import Detections, SyntheticPeople
+from rtmw_edge.evaluation.gates import parse_gate, read_gate
+from rtmw_edge.evaluation.validate import WORST, validate
+from rtmw_edge.evaluation.validation import Validation
+
+PEOPLE = 6
+
+
+@pytest.fixture(scope="module")
+def people() -> SyntheticPeople:
+    return SyntheticPeople(PEOPLE)
+
+
+@pytest.fixture(scope="module")
+def moved(people: SyntheticPeople) -> Validation:
+    """The device has both hands 3 pixels to the right."""
+    device = contender(people, moved={"left_hand": 3.0, "right_hand": 3.0})
+    gate = parse_gate({"body": {"ap_drop": 0.5, "px_p99": 1.0}, "left_hand": {"ap_drop": 1.0, "px_p90": 2.0}}, "mine")
+    return validate(contender(people, "truth"), device, people, gate)
+
+
+def test_the_same_runner_twice_loses_nothing(people: SyntheticPeople) -> None:
+    result = validate(contender(people, "truth"), contender(people), people, read_gate())
+    assert result.gate.passed and result.worst == ()
+    assert all((ap.drop.value, ap.drop.low, ap.drop.high) == (0, 0, 0) for ap in result.ap.values())
+    assert all(part.flipped.value == 0 and part.px["p99"].value == 0 for part in result.agreement.values())
+    assert result.gate.sentence().startswith("The gate 'default' passed against truth on synthetic:val:6, 6 images.")
+
+
+def test_moved_hands_are_found_where_they_are(moved: Validation) -> None:
+    assert moved.agreement["left_hand"].px["p50"].value == moved.agreement["right_hand"].px["p90"].value == 3.0
+    assert moved.agreement["left_hand"].flipped_far.value == 1 and moved.agreement["body"].flipped.value == 0
+    assert moved.ap["left_hand"].drop.value > 5 and moved.ap["body"].drop.value == 0
+    assert [check.passed for check in moved.gate.checks] == [True, True, False, False] and not moved.gate.passed
+    assert "left hand: 3.00 px off (90th percentile) (at most 2; 95 % 3.00 to 3.00)" in moved.gate.sentence()
+
+
+def test_each_side_is_as_good_as_evaluate_says(people: SyntheticPeople, moved: Validation) -> None:
+    alone = evaluate(contender(people, moved={"left_hand": 3.0, "right_hand": 3.0}).runner, people, intervals=True)
+    assert moved.device.evaluation.parts == alone.parts
+    low, high = alone.ap_interval["left_hand"]
+    assert (moved.ap["left_hand"].device.low, moved.ap["left_hand"].device.high) == pytest.approx(
+        (100 * low, 100 * high)
+    )
+
+
+def test_the_worst_crops_are_the_farthest_apart(people: SyntheticPeople, moved: Validation) -> None:
+    assert 1 <= len(moved.worst) <= min(PEOPLE, WORST)
+    assert [crop.px for crop in moved.worst] == sorted((crop.px for crop in moved.worst), reverse=True)
+    crop = moved.worst[0]
+    assert crop.crop.shape == (256, 192, 3)
+    difference = crop.device - crop.reference
+    assert np.abs(difference[crop.sure][:, 1]).max() == 0 and difference[91:][crop.sure[91:], 0].tolist() == [
+        3.0
+    ] * int(crop.sure[91:].sum())
+    sure = crop.sure
+    assert crop.px == pytest.approx(3 * sure[91:].sum() / sure.sum(), rel=0.1)
+
+
+def test_json_is_plain_and_whole(moved: Validation) -> None:
+    found = json.loads(json.dumps(moved.to_dict(), allow_nan=False))
+    assert found["gate"]["checks"][2]["measure"] == "ap_drop" and not found["gate"]["passed"]
+    assert found["ap"]["left_hand"]["drop"]["value"] == moved.ap["left_hand"].drop.value
+    assert found["agreement"]["whole"]["px"]["p99"]["value"] == 3.0
+    assert found["device"]["ran"]["int8"] == 3 and found["reference"]["name"] == "truth"
+    assert found["worst"][0]["px"] == moved.worst[0].px
+
+
+def test_depth_counts_in_millimetres_and_percent(people: SyntheticPeople) -> None:
+    variant = "rtmw3d-n-256x192"
+    gate = parse_gate({"whole": {"mpjpe_percent": 3.0}}, "deep")
+    result = validate(
+        contender(people, "truth", variant), contender(people, variant=variant, deeper=0.05), people, gate
+    )
+    figures = [
+        evaluate(contender(people, variant=variant, deeper=metres).runner, people).mpjpe["whole"].root
+        for metres in (0, 0.05)
+    ]
+    whole = result.mpjpe["whole"]
+    assert (whole.reference.value, whole.device.value) == pytest.approx(figures)
+    assert whole.percent.value == pytest.approx(100 * (figures[1] / figures[0] - 1))
+    assert whole.percent.low <= whole.percent.value <= whole.percent.high
+    assert not result.gate.passed and result.ap["whole"].drop.value == 0
+    shallow = validate(contender(people, "truth", variant), contender(people, variant=variant), people, gate)
+    assert shallow.gate.passed and shallow.mpjpe["whole"].percent.value == 0
+
+
+def test_the_flip_test_shows_what_it_does(people: SyntheticPeople) -> None:
+    """A mirror image that is answered with the crop's own labels puts everybody on the wrong side: AP must fall."""
+
+    class Twice(SyntheticPeople):
+        """Every person once for the crop and once for its mirror image."""
+
+        def __iter__(self):  # type: ignore[no-untyped-def]
+            for item in people:
+                yield from (item, item)
+
+    result = validate(contender(Twice(PEOPLE), "truth"), contender(Twice(PEOPLE)), people, read_gate(), flip=True)
+    assert list(result.flip_ap) == ["none", "official", "aligned"]
+    plain = result.flip_ap["none"]["body"]
+    assert plain[0] == plain[1] > 90 > result.flip_ap["official"]["body"][0]
+    assert result.device.evaluation.flip == "official"
+    assert result.ap["body"].device.value == result.flip_ap["official"]["body"][1]
+
+
+def test_detected_boxes_and_images_of_nobody(people: SyntheticPeople) -> None:
+    """Half the images have no detection: those people are missed by both, and nothing is run."""
+    boxes = {item.image_id: item.people.boxes.astype(np.float32) for item in people if item.image_id % 2}
+    found = Detections(boxes, {image: np.ones(1, np.float32) for image in boxes})
+
+    class Odd(SyntheticPeople):
+        def __iter__(self):  # type: ignore[no-untyped-def]
+            return iter([item for item in people if item.image_id % 2])
+
+    result = validate(contender(Odd(PEOPLE), "truth"), contender(Odd(PEOPLE)), people, read_gate(), detections=found)
+    assert result.device.evaluation.people == PEOPLE // 2 and result.device.evaluation.images == PEOPLE
+    assert 20 < result.ap["body"].reference.value < 80 and result.ap["body"].drop.value == 0
+
+
+def test_networks_of_other_sizes_are_refused(people: SyntheticPeople) -> None:
+    with pytest.raises(BadInputError, match=r"The reference rtmw-m-256x192 takes 192x256 crops .* 288x384 to "):
+        validate(
+            contender(people, "truth", "rtmw-m-256x192"), contender(people, "d", "rtmw-l-384x288"), people, read_gate()
+        )

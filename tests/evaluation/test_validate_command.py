@@ -1,0 +1,115 @@
+"""`rtmw-edge validate` from its arguments to its tables, files, verdicts and refusals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import tiny_formats
+import tiny_models
+import torch
+from coco_files import document, write_images
+
+from rtmw_edge.cli import main
+from rtmw_edge.models import build
+from rtmw_edge.models.checkpoints import save_safetensors
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    """A bundle whose network follows the brightest row and column."""
+    return tiny_models.write_bundle(tmp_path / "tiny", tiny_formats.onnx(tmp_path))
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> str:
+    (tmp_path / "labels.json").write_text(json.dumps(document(images=3)))
+    write_images(tmp_path, 3)
+    return f"coco:{tmp_path / 'labels.json'}:{tmp_path}"
+
+
+def run(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as left:
+        main(["validate", *(str(argument) for argument in arguments)])
+    return int(left.value.code or 0)
+
+
+def test_a_bundle_against_itself(tiny: Path, data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without PyTorch, with both files; nothing is lost, and the report says so."""
+    files = ["--report", tmp_path / "page.html", "--json", tmp_path / "figures.json"]
+    assert run(tiny, "--reference", tiny, "--data", data, "--threads", 1, *files) == 0
+    printed = capsys.readouterr().out
+    assert "The gate 'default' passed against tiny on coco:labels.json:" in printed
+    assert "tiny was not checked against float64: it is not in float32, or its weights are not here." in printed
+    assert all(word in printed for word in ("AP, points", "lost (95 %)", "apart, px", "by more than one", "left hand"))
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures["gate"]["passed"] and figures["ap"]["whole"]["drop"] == {"value": 0, "low": 0, "high": 0}
+    assert figures["environment"]["rtmw-edge"] and figures["notes"][0].startswith("tiny was not checked")
+    assert "put every keypoint of every crop on the same pixel" in (tmp_path / "page.html").read_text()
+
+
+def test_detections_that_lie_outside_are_named(
+    tiny: Path, data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    box = {"image_id": 1, "category_id": 1, "bbox": [900, 0, 50, 50], "score": 0.9}
+    (tmp_path / "boxes.json").write_text(json.dumps([box]))
+    arguments = ["--reference", tiny, "--data", data, "--detections", tmp_path / "boxes.json"]
+    assert run(tiny, *arguments) == 2
+    assert "Image 1: Box 0 (900, 0, 950, 50) lies wholly outside" in capsys.readouterr().err
+
+
+def test_a_network_of_another_size_is_refused(tiny: Path, data: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("builtin", "--reference", tiny, "--data", data) == 2
+    assert "The reference tiny takes 48x64 crops" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["builtin", "--reference", "torch:gpu"], 2, "error: Unknown reference 'torch:gpu'; did you mean 'torch:cpu'?"),
+        (["builtin", "--reference", "./nowhere"], 2, "error: There is no bundle at nowhere: check the path"),
+        (["./nowhere"], 2, "error: There is no bundle at nowhere: check the path"),
+        (["builtin", "--gate", "none.toml"], 2, "error: There is no gate at none.toml: check the path, or take"),
+        (["builtin", "--data", "synthetic:test"], 2, "error: Unknown split of rendered people 'test'"),
+        (
+            ["builtin", "--reference", "builtin", "--weights", "w.pth"],
+            2,
+            "error: --weights goes with torch:cpu, torch:",
+        ),
+        (["builtin", "--weights", "none.pth"], 2, "error: There are no weights at 'none.pth'. Pass --weights"),
+        (["builtin", "--device", "npu"], 3, "error: ONNX Runtime has no device 'npu': a onnx bundle runs on cpu"),
+        (["builtin", "--report", "/tmp"], 2, "error: Cannot write '/tmp': it is a folder. Name a file."),
+    ],
+)
+def test_refusals(arguments: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*arguments, "--limit", 2) == code
+    assert capsys.readouterr().err.startswith(message)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is there")
+def test_a_reference_on_a_gpu_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("builtin", "--reference", "torch:cuda", "--limit", 2) == 3
+    assert "error: There is no device 'cuda' for PyTorch here (it has cpu)" in capsys.readouterr().err
+
+
+def test_other_weights_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.manual_seed(0)
+    save_safetensors(build("rtmw-n-256x192"), tmp_path / "other.safetensors")
+    assert run("builtin", "--weights", tmp_path / "other.safetensors", "--limit", 2) == 2
+    error = capsys.readouterr().err
+    assert "error: builtin was exported from other weights (sha256 " in error and "than torch:cpu would run" in error
+    assert "Pass the file that it was exported from with --weights." in error and len(error.splitlines()) == 1
+
+
+def test_the_ready_bundle_against_torch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The real thing on three people, with a limit that nothing can break and one that int8 must break."""
+    (tmp_path / "mine.toml").write_text("[body]\nap_drop = 100\n[whole]\npx_p99 = 0\n")
+    common = ["builtin", "--data", "synthetic:val:3", "--threads", 1, "--strict"]
+    assert run(*common, "--gate", tmp_path / "mine.toml", "--report", tmp_path / "page.html") == 1
+    printed = capsys.readouterr()
+    assert "torch:cpu is " in printed.out and "off float64." in printed.out and "100 kept" in printed.out
+    start = "error: The gate 'mine' (strict) failed against torch:cpu on synthetic:val:3, 3 images. whole: "
+    assert printed.err.startswith(start) and "px off (99th percentile) (at most 0; 95 % " in printed.err
+    assert "body" not in printed.err and len(printed.err.splitlines()) == 1
+    assert (tmp_path / "page.html").read_text().count("data:image/jpeg") == 3
