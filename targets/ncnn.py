@@ -2,7 +2,8 @@
 
 Each convolution's layer gets the name of the network's convolution, so that a file tells by itself which scale belongs
 where. An int8 convolution quantizes its input and hands out float32, so outputs are not among the points that ncnn
-carries.
+carries. A convolution with int8 weights always computes in int8 (with int8 inference switched off it answers NaN), so
+that there is no weight-only form (`w8`); nor are there zero points or 16-bit activations.
 """
 
 from __future__ import annotations

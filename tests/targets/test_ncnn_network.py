@@ -117,6 +117,16 @@ def test_multipliers_are_the_tables(network: SmallDeployable, table: Table, int8
     check_scales(table, read, TARGET)
 
 
+def test_convolutions_left_in_float_stay_float(network: SmallDeployable, table: Table, tmp_path: Path) -> None:
+    mixed = table.leaving_in_float(["middle", "depthwise", "head"])
+    converted = TARGET.convert(network, mixed, Precision.INT8_MIXED, tmp_path, 1, lambda step: None)
+    assert converted.convolutions == {"total": 8, "int8": 5}
+    check_scales(mixed, TARGET.read_scales(converted.files, network), TARGET)
+    rounded = fake_quantize(network, mixed, TARGET.carried)
+    for found, expected in zip(run(converted, CROPS), float_logits(rounded, CROPS), strict=True):
+        assert relative_rms(found, expected) < 0.015
+
+
 def test_every_convolution_computes_the_integer_reference(
     network: SmallDeployable, table: Table, int8: Converted
 ) -> None:
