@@ -29,6 +29,9 @@ INTEGER = ("QLinearConv", "ConvInteger")
 WEIGHT_INPUT = {"QLinearConv": 3}
 """Which input holds the weights, where it is not the second."""
 
+FOLD_WEIGHTS = "session.disable_quant_qdq"
+"""8-bit weights under float arithmetic are widened once when the file opens, instead of at every run."""
+
 KEEP_WEIGHTS = "session.disable_prepacking"
 """Profiles do not list weights that a kernel has packed for itself, and their shapes are wanted."""
 ERRORS_ONLY = 3
@@ -45,7 +48,7 @@ class OnnxEngine(BundleEngine):
 
     def load(self, bundle: Bundle) -> None:
         self._bundle = bundle
-        self._session = self._open_session(session_options(self._threads))
+        self._session = self._open_session(self._options())
 
     def run(self, crops: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:
         answers: Sequence[NDArray[np.float32]] = self._session.run(self._outputs, {self._input: crops})
@@ -55,7 +58,7 @@ class OnnxEngine(BundleEngine):
         """From ONNX Runtime's own profile of one run: operators after fusion, and the provider that ran each."""
         width, height = self.model.input_size
         with tempfile.TemporaryDirectory(prefix="rtmw-edge-") as folder:
-            options = session_options(self._threads)
+            options = self._options()
             options.enable_profiling = True
             options.profile_file_prefix = str(Path(folder) / "profile")
             options.add_session_config_entry(KEEP_WEIGHTS, "1")
@@ -65,6 +68,12 @@ class OnnxEngine(BundleEngine):
         facts = (event["args"] for event in events if event.get("cat") == "Node")
         ran = [_ran(args) for args in facts if args.get("op_name") in CONVOLUTIONS]
         return Description.of(self.runtime, _runtime().__version__, self.device, self._threads, ran)
+
+    def _options(self) -> Any:
+        options = session_options(self._threads)
+        if self.model.precision == "w8":
+            options.add_session_config_entry(FOLD_WEIGHTS, "1")
+        return options
 
     def _open_session(self, options: Any) -> Any:
         runtime = _runtime()
