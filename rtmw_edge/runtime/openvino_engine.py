@@ -49,11 +49,11 @@ class OpenVinoEngine(BundleEngine):
             raise missing_device(device, self.runtime, there, INSTALL[device])
         with refusals_of(self.runtime, bundle, self.device):
             model = core.read_model(bundle.path("xml"), bundle.path("bin"))
-            configuration = _configuration(device, self._threads)
+            settings = configuration(device, self._threads)
             if device == "cpu" and bundle.manifest.precision in QUANTIZED and int8_sums_overflow():
-                configuration |= FLOAT_KERNELS
+                settings |= FLOAT_KERNELS
                 self._note = WITHOUT_VNNI
-            self._compiled = core.compile_model(model, device.upper(), configuration)
+            self._compiled = core.compile_model(model, device.upper(), settings)
             self.check_names(name for port in (*model.inputs, *model.outputs) for name in port.get_names())
             self._ports = [self._compiled.output(name) for name in self._outputs]
         self._request = self._compiled.create_infer_request()
@@ -92,12 +92,13 @@ def _runtime() -> Any:
     return openvino
 
 
-def _configuration(device: str, threads: int | None) -> dict[str, Any]:
-    configuration: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+def configuration(device: str, threads: int | None) -> dict[str, Any]:
+    """OpenVINO's properties for the latency of one request in float32 arithmetic."""
+    settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
     if device != "npu":
         # Without this hint float layers run in bfloat16 or float16 where the machine has them, and nobody is told.
-        configuration["INFERENCE_PRECISION_HINT"] = "f32"
-        configuration["NUM_STREAMS"] = 1
+        settings["INFERENCE_PRECISION_HINT"] = "f32"
+        settings["NUM_STREAMS"] = 1
     if device == "cpu" and threads is not None:
-        configuration["INFERENCE_NUM_THREADS"] = threads
-    return configuration
+        settings["INFERENCE_NUM_THREADS"] = threads
+    return settings
