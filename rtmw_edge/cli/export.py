@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from ..evaluation.datasets import Dataset
+    from ..evaluation.gates import Gate
+
+
+COUNTED = ("calibrating, ", "gate, ")
+"""How steps begin that count, which only a terminal is shown."""
 
 
 def export(
@@ -32,18 +41,31 @@ def export(
         Path | None, typer.Option(help="Write the scales, and the images they are from, here.")
     ] = None,
     batch: Annotated[int, typer.Option(help="Crops that the graph takes at once.")] = 1,
+    gate: Annotated[
+        str | None, typer.Option(help="Compare with the float network and apply this gate: a TOML file, or 'default'.")
+    ] = None,
+    gate_data: Annotated[str, typer.Option(help="What the gate is applied on, as --data of 'validate'.")] = (
+        "synthetic:val"
+    ),
 ) -> None:
-    """Convert a network to a runtime's format, with the golden outputs that prove it."""
+    """Convert a network to a runtime's format, with the golden outputs that prove it.
+
+    With --gate the bundle is compared with its own float network, and its manifest keeps the verdict; the exit code is
+    1 when a limit is broken.
+    """
     from rich.console import Console
 
+    from ..evaluation import open_dataset
+    from ..evaluation.gates import read_gate
     from ..targets.export import export as run_export
 
+    limits = None if gate is None else (read_gate(gate), open_dataset(gate_data))
     console = Console(stderr=True)
     with console.status("starting") as status:
 
         def on_step(step: str) -> None:
             status.update(step)
-            if not console.is_terminal and not step.startswith("calibrating, "):
+            if not console.is_terminal and not step.startswith(COUNTED):
                 console.print(step)
 
         run_export(
@@ -64,6 +86,33 @@ def export(
         )
         status.update("verifying")
         _report(out)
+        if limits is not None:
+            _apply_gate(out, *limits, weights, on_step)
+
+
+def _apply_gate(out: Path, gate: Gate, dataset: Dataset, weights: Path | None, on_step: Callable[[str], None]) -> None:
+    """Compare the bundle at `out` with its float network, write the verdict into it, and raise it when it is bad."""
+    from ..bundle import record_gates
+    from ..errors import VerificationError
+    from ..evaluation.validate import Contender, validate
+    from ..runtime import load
+    from .references import open_reference
+
+    with load(out) as runner:
+        assert runner.bundle is not None
+        manifest = runner.bundle.manifest
+        with open_reference("torch:cpu", manifest, str(out), weights=weights) as (truth, _):
+            found = validate(
+                truth,
+                Contender(out.name, runner, manifest.weights_sha256),
+                dataset,
+                gate,
+                on_progress=lambda done, total: on_step(f"gate, {done} of {total} images"),
+            )
+    record_gates(out, found.gate)
+    if not found.gate.passed:
+        raise VerificationError(f"{found.gate.sentence()} The bundle is kept at {out}, and its manifest says so.")
+    print(found.gate.sentence())
 
 
 def _report(out: Path) -> None:
