@@ -233,7 +233,7 @@ class _Job:
         if self._failures:
             names = ", ".join(Path(failure.name).name for failure in self._failures[:10])
             names += ", ..." if len(self._failures) > 10 else ""
-            others = "; what else there is is done" if moving else "; the others are done"
+            others = "; what was there is done" if moving else "; the others are done"
             what = "sources could not be used to their end" if moving else "images could not be used"
             raise BadInputError(
                 f"{len(self._failures)} of {len(self._sources)} {what}: {names}{others if meter.frames else ''}."

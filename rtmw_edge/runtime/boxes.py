@@ -5,7 +5,7 @@
 3. COCO annotations: `{"images": [{"id", "file_name"}], "annotations": [{"image_id", "bbox"}]}`.
 
 In 2 and 3 only people are taken (category_id 1 or none, no crowds). A file is matched by its path as given, else by its
-name.
+name; the frame of index 12 of a video is "clip.mp4#12".
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ class BoxFile:
 
     def check_matches(self, images: Sequence[Path]) -> None:
         """Raise BadInputError when the file speaks of none of `images`: it belongs to others."""
-        if images and all(self.of(image) is None for image in images):
+        spoken_of = {name.rpartition("#")[0] for name in self._rows}
+        if images and all(self.of(image) is None and not spoken_of & {str(image), image.name} for image in images):
             example = f"'{next(iter(self._rows))}'" if self._rows else "nothing"
             raise BadInputError(
                 f"{self.path} has no boxes for any of the images: it speaks of {example}, not of '{images[0].name}'."

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 
 import cv2
@@ -67,11 +68,13 @@ class Pen:
     dot: float
 
 
+@cache
 def _group(keypoint: int) -> str:
     part = next(name for name, rows in PARTS.items() if rows.start <= keypoint < rows.stop)
     return "head" if keypoint < HEAD_END else "body" if part == "foot" else part
 
 
+@cache
 def _colour(keypoint: int) -> Colour:
     group = _group(keypoint)
     if group == "face":
@@ -147,13 +150,13 @@ def _draw_box(canvas: NDArray[np.uint8], corners: NDArray[np.float64]) -> None:
 
 
 def _draw_label(canvas: NDArray[np.uint8], text: str, corner: NDArray[np.float64]) -> None:
-    """Text within the corner of a box, kept inside the picture."""
+    """Text on the upper left corner of a box, kept inside the picture."""
     height, width = canvas.shape[:2]
     size = max(0.5, min(height, width) / 900)
     stroke = max(1, round(2 * size))
     (wide, high), below = cv2.getTextSize(text, FONT, size, stroke)
-    x = int(np.clip(corner[0] + 4, 0, max(width - wide, 0)))
-    y = int(np.clip(corner[1] + high + 4, high, max(height - below, high)))
+    x = int(np.clip(corner[0], 0, max(width - wide, 0)))
+    y = int(np.clip(corner[1] - below, high + 2, max(height - below, high)))
     cv2.putText(canvas, text, (x, y), FONT, size, OUTLINE, stroke + 2, cv2.LINE_AA)
     cv2.putText(canvas, text, (x, y), FONT, size, FACE, stroke, cv2.LINE_AA)
 

@@ -1,0 +1,131 @@
+"""Frames in, results out: single images, followed people, boxes of a file, metres."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fixed_engine import FixedEngine
+
+from rtmw_edge.camera import ASSUMED_DEPTH, ASSUMED_FOCAL
+from rtmw_edge.errors import BadInputError
+from rtmw_edge.runtime import Runner
+from rtmw_edge.runtime.boxes import BoxFile
+from rtmw_edge.runtime.detection import Detections, listed_in, looking_with
+from rtmw_edge.runtime.frame_runner import FrameRunner, View
+from rtmw_edge.runtime.frames import Failure, Frame, Origin, Result
+from rtmw_edge.runtime.smoothing import OneEuroOptions
+from rtmw_edge.runtime.tracking import TrackingOptions
+
+IMAGE = np.zeros((100, 200, 3), np.uint8)
+
+
+def still(name: str = "a.jpg") -> Frame:
+    return Frame(Origin(name), 0, 0.0, IMAGE)
+
+
+def moving(index: int, name: str = "clip.mp4") -> Frame:
+    return Frame(Origin(name, 30.0), index, index / 30, IMAGE)
+
+
+def test_a_single_image_is_one_person_without_a_number() -> None:
+    result = FrameRunner(Runner(FixedEngine()))(still())
+    assert isinstance(result, Result) and result.ids is None and result.metres is None
+    assert result.poses.boxes.tolist() == [[0, 0, 200, 100]] and set(result.ms) == {"read", "detect", "pose"}
+    assert result.confidence.shape == (1, 133) and result.confidence[0, 0] == pytest.approx(0.8)
+
+
+def test_single_images_are_not_smoothed_and_videos_are() -> None:
+    boxes = [[0, 0, 40, 50], [20, 0, 60, 50]]
+    engine = Runner(FixedEngine())
+
+    def run(frames: list[Frame]) -> list[np.ndarray]:
+        look = iter(boxes)
+        process = FrameRunner(
+            engine,
+            lambda frame: Detections(np.array([next(look)], np.float32), np.ones(1, np.float32)),
+            tracking=TrackingOptions(detect_every=1, match_iou=0.1),
+            smoothing=OneEuroOptions(),
+        )
+        return [process(frame).poses.keypoints[0] for frame in frames]  # type: ignore[union-attr]
+
+    first, second = run([still("a.jpg"), still("b.jpg")])
+    assert (second - first)[:, 0] == pytest.approx(20)
+    first, second = run([moving(0), moving(1)])
+    assert 0 < (second - first)[:, 0].max() < 19.9
+
+
+def test_every_video_begins_with_number_one() -> None:
+    process = FrameRunner(Runner(FixedEngine()))
+    assert [process(frame).ids for frame in (moving(0), moving(1), moving(0, "b.mp4"))] == [(1,), (1,), (1,)]  # type: ignore[union-attr]
+
+
+def test_the_detector_is_asked_now_and_then() -> None:
+    asked = []
+
+    def detector(image: np.ndarray) -> Detections:
+        asked.append(image.shape)
+        return Detections(np.array([[10, 10, 60, 90]], np.float32), np.array([0.7], np.float32))
+
+    process = FrameRunner(Runner(FixedEngine()), looking_with(detector), tracking=TrackingOptions(detect_every=4))
+    results = [process(moving(index)) for index in range(9)]
+    assert len(asked) == 3 and ["detect" in result.ms for result in results][:5] == [True, False, False, False, True]  # type: ignore[union-attr]
+    assert all(result.poses.box_scores.tolist() == [pytest.approx(0.7)] for result in results)  # type: ignore[union-attr]
+
+
+def test_all_people_are_one_batch() -> None:
+    engine = FixedEngine(batch=8)
+    ran = []
+    run = engine.run
+    engine.run = lambda crops: (ran.append(len(crops)), run(crops))[1]  # type: ignore[assignment, func-returns-value]
+    look = looking_with(
+        lambda image: Detections(
+            np.array([[5 * k, 0, 60 + 5 * k, 90] for k in range(5)], np.float32), np.ones(5, np.float32)
+        )
+    )
+    FrameRunner(Runner(engine), look)(still())
+    assert ran == [5]
+
+
+def test_boxes_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "boxes.json"
+    listed = {"a.jpg": [[1, 2, 30, 40]], "clip.mp4#2": [[5, 5, 50, 60, 0.5]], "clip.mp4": [[0, 0, 20, 30]], "b.jpg": []}
+    path.write_text(json.dumps(listed))
+    look = listed_in(BoxFile(path))
+    assert look(still()).boxes.tolist() == [[1, 2, 30, 40]]  # type: ignore[union-attr]
+    assert look(moving(2)).scores.tolist() == [0.5]  # type: ignore[union-attr]
+    assert look(moving(3)).boxes.tolist() == [[0, 0, 20, 30]]  # type: ignore[union-attr]
+    assert look(still("b.jpg")).boxes.shape == (0, 4) and look(still("c.jpg")) is None  # type: ignore[union-attr]
+    process = FrameRunner(Runner(FixedEngine()), look)
+    missing = process(still("c.jpg"))
+    assert isinstance(missing, Result) and len(missing.poses) == 0 and not missing.boxed
+
+
+def test_a_bad_box_fails_an_image_and_stops_a_video() -> None:
+    outside = looking_with(lambda image: Detections(np.array([[900, 0, 950, 9]], np.float32), np.ones(1, np.float32)))
+    process = FrameRunner(Runner(FixedEngine()), outside)
+    failure = process(still())
+    assert isinstance(failure, Failure) and failure.reason.startswith(
+        "a.jpg: Box 0 (900, 0, 950, 9) lies wholly outside"
+    )
+    with pytest.raises(BadInputError, match="lies wholly outside the 200x100 image"):
+        process(moving(0))
+
+
+def test_metres_of_the_assumed_camera() -> None:
+    """The pinhole by hand, with the principal point in the middle of an image that is not square."""
+    result = FrameRunner(Runner(FixedEngine(depth=True)))(still())
+    assert isinstance(result, Result) and result.metres is not None
+    x, y, z = result.poses.keypoints[0, 40].astype(float)
+    wanted = ((x - 100) / ASSUMED_FOCAL[0] * (z + ASSUMED_DEPTH), (y - 50) / ASSUMED_FOCAL[1] * (z + ASSUMED_DEPTH))
+    assert result.metres[0, 40] == pytest.approx([*wanted, z + ASSUMED_DEPTH], rel=1e-5)
+
+
+def test_metres_of_a_given_camera_and_depth() -> None:
+    view = View(np.array([[800.0, 0, 90], [0, 820.0, 60], [0, 0, 1]]), 3.0)
+    result = FrameRunner(Runner(FixedEngine(depth=True)), view=view)(moving(0))
+    assert isinstance(result, Result) and result.metres is not None
+    x, y, z = result.poses.keypoints[0, 99].astype(float)
+    assert result.metres[0, 99] == pytest.approx([(x - 90) / 800 * (z + 3), (y - 60) / 820 * (z + 3), z + 3], rel=1e-5)

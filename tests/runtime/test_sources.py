@@ -1,0 +1,249 @@
+"""Sources: what a name means, and what videos, cameras and pipes give, whole or broken."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import video_files
+from numpy.typing import NDArray
+
+from rtmw_edge.errors import BadInputError, NotAvailableError
+from rtmw_edge.runtime.frames import Failure, Frame, Origin
+from rtmw_edge.runtime.sources import PictureFormat, open_sources
+from rtmw_edge.runtime.sources.capture import without_password
+from rtmw_edge.runtime.sources.images import ImageFile
+from rtmw_edge.runtime.sources.raw import RawFrames
+from rtmw_edge.runtime.sources.streams import LiveStream
+from rtmw_edge.runtime.sources.video import VideoFile
+
+
+def frames(source: Any) -> tuple[list[Frame], list[str]]:
+    """All frames of a source that ends, and the reasons of its failures."""
+    items = list(source)
+    return [item for item in items if isinstance(item, Frame)], [i.reason for i in items if isinstance(i, Failure)]
+
+
+def kinds(names: list[Any], **options: Any) -> list[tuple[str, str, bool]]:
+    """Class, name and liveness of what `names` open."""
+    return [(type(s).__name__, s.origin.name, s.origin.live) for s in open_sources(names, **options)]
+
+
+def test_what_a_name_means(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.jpg", "b.MP4", "c.txt", "7"):
+        Path(name).touch()
+    assert kinds(["."]) == [("ImageFile", "a.jpg", False), ("VideoFile", "b.MP4", False)]
+    assert kinds(["*.*", "a.jpg"]) == [
+        ("ImageFile", "a.jpg", False),
+        ("VideoFile", "b.MP4", False),
+        ("ImageFile", "c.txt", False),
+    ]
+    assert kinds(["7"]) == [("ImageFile", "7", False)], "a file of that name is no camera"
+    assert kinds(["0"]) == [("LiveStream", "camera 0", True)]
+    assert kinds(["/dev/video9"]) == [("LiveStream", "/dev/video9", True)]
+    assert kinds(["rtsp://me:secret@10.0.0.2:554/a"]) == [("LiveStream", "rtsp://10.0.0.2:554/a", True)]
+    assert kinds(["http://10.0.0.2/clip.mp4"]) == [("VideoFile", "http://10.0.0.2/clip.mp4", False)]
+    assert kinds(["http://10.0.0.2/clip.mp4"], live=True)[0][0] == "LiveStream"
+    assert kinds(["http://10.0.0.2/stream"], live=False)[0][0] == "VideoFile"
+    assert kinds(["-"], raw=PictureFormat(4, 4)) == [("RawFrames", "stdin", False)]
+    assert kinds(["-"], raw=PictureFormat(4, 4), live=True) == [("RawFrames", "stdin", True)]
+
+
+@pytest.mark.parametrize(
+    ("names", "raw", "text"),
+    [
+        ([], None, "There is nothing to run on: name an image, a folder, a video, a camera"),
+        (["-"], None, "Frames on stdin need their format: add --raw 640x480@30:bgr24"),
+        (["0", "a.jpg"], None, "camera 0 has no end, so nothing can run beside it"),
+        (["a.jpg"], PictureFormat(4, 4), "--raw tells the format of frames on stdin: name - as the source"),
+        (["file:///etc/passwd"], None, "Unknown kind of address 'file://'"),
+        (["concat://a"], None, "Unknown kind of address 'concat://'"),
+    ],
+)
+def test_names_that_mean_nothing(names: list[str], raw: PictureFormat | None, text: str) -> None:
+    with pytest.raises(BadInputError, match=text):
+        open_sources(names, raw=raw)
+
+
+def test_passwords_are_not_shown() -> None:
+    assert without_password("rtsp://a:b@c:1/d?e=f") == "rtsp://c:1/d?e=f"
+    assert without_password("/dev/video0") == "/dev/video0"
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [
+        ("a/clip.v2.mp4", "clip.v2"),
+        ("camera 0", "camera-0"),
+        ("rtsp://h:5/live", "h-5-live"),
+        ("/dev/video0", "dev-video0"),
+    ],
+)
+def test_what_is_written_about_a_source_has_its_name(name: str, stem: str) -> None:
+    assert Origin(name).stem == stem
+
+
+def test_a_video_in_order_and_in_time(tmp_path: Path) -> None:
+    found, failed = frames(VideoFile(str(video_files.write_video(tmp_path / "a.mp4"))))
+    assert failed == [] and [frame.index for frame in found] == list(range(12))
+    assert [frame.time_s for frame in found] == pytest.approx([index / 30 for index in range(12)], abs=1e-4)
+    assert found[0].origin.fps == 30 and found[3].name.endswith("a.mp4#3") and found[0].read_ms > 0
+    for frame in found:
+        assert np.abs(frame.image[-1, -1].astype(int) - video_files.picture(frame.index)[-1, -1]).max() <= 4
+
+
+@pytest.mark.parametrize(("degrees", "corner"), [(90, (0, -1)), (180, (-1, -1)), (270, (-1, 0))])
+def test_a_turned_video_comes_upright(tmp_path: Path, degrees: int, corner: tuple[int, int]) -> None:
+    """The red corner, upper left as stored, goes where a player shows it."""
+    path = video_files.write_video(tmp_path / "a.mp4")
+    path.write_bytes(video_files.turned(path.read_bytes(), degrees))
+    image = frames(VideoFile(str(path)))[0][0].image
+    assert image.shape[:2] == ((48, 64) if degrees == 180 else (64, 48))
+    row, column = (3 if place == 0 else -4 for place in corner)
+    assert image[row, column, 2] > 200 > 100 > image[row, column, 0]
+
+
+def test_a_variable_frame_rate_keeps_its_times(tmp_path: Path) -> None:
+    path = video_files.write_video(tmp_path / "a.mp4")
+    durations = [1, 2, 1, 5, 1, 1, 9, 1, 1, 3, 1, 1]
+    path.write_bytes(video_files.with_durations(path.read_bytes(), durations))
+    found, failed = frames(VideoFile(str(path)))
+    starts = np.cumsum([0, *durations])[:-1] / 30
+    assert failed == [] and [frame.time_s for frame in found] == pytest.approx(starts, abs=1e-3)
+
+
+def test_a_cut_off_video_gives_what_it_has(tmp_path: Path) -> None:
+    path = video_files.write_video(tmp_path / "a.mkv", frames=60)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 6 // 10])
+    found, failed = frames(VideoFile(str(path)))
+    assert 10 < len(found) < 60
+    (reason,) = failed
+    assert f"{path} breaks off after {len(found)} frames, " in reason and "what came before it is done" in reason
+
+
+def test_videos_that_give_nothing(tmp_path: Path) -> None:
+    path = video_files.write_video(tmp_path / "a.mp4")
+    path.write_bytes(path.read_bytes()[:1000])
+    assert "Cannot read " in frames(VideoFile(str(path)))[1][0]
+    (tmp_path / "empty.mp4").touch()
+    assert "cut off before its index" in frames(VideoFile(str(tmp_path / "empty.mp4")))[1][0]
+    assert frames(VideoFile(str(tmp_path / "none.mp4")))[1] == [
+        f"There is no video {tmp_path / 'none.mp4'}: check the path."
+    ]
+
+
+def test_an_image_and_one_that_is_not(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((5, 7, 3), 9, np.uint8))
+    (frame,), failed = frames(ImageFile(tmp_path / "a.png"))
+    assert frame.image.shape == (5, 7, 3) and not frame.origin.moving and frame.name.endswith("a.png") and not failed
+    assert "There is no image" in frames(ImageFile(tmp_path / "b.png"))[1][0]
+
+
+@pytest.mark.parametrize("pixels", ["bgr24", "rgb24", "gray", "yuv420p", "nv12"])
+def test_raw_frames_of_every_layout(pixels: str) -> None:
+    image = np.full((4, 6, 3), (40, 90, 200), np.uint8)
+    image[2:] = (200, 60, 30)
+    data = {
+        "bgr24": image,
+        "rgb24": image[..., ::-1],
+        "gray": cv2.cvtColor(image, cv2.COLOR_BGR2GRAY),
+        "yuv420p": cv2.cvtColor(image, cv2.COLOR_BGR2YUV_I420),
+    }
+    planes = data["yuv420p"]
+    # NV12 is the same with its two colour planes interleaved.
+    colours = planes[4:].reshape(2, -1).T.reshape(2, 6)
+    data["nv12"] = np.concatenate([planes[:4], colours])
+    raw = np.ascontiguousarray(data[pixels]).tobytes() * 3
+    found, failed = frames(RawFrames(io.BytesIO(raw), PictureFormat(6, 4, 10, pixels)))
+    assert len(found) == 3 and failed == [] and [frame.time_s for frame in found] == pytest.approx([0, 0.1, 0.2])
+    wanted = np.repeat(data["gray"][..., None], 3, axis=2) if pixels == "gray" else image
+    assert np.abs(found[2].image.astype(int) - wanted).max() <= (0 if "24" in pixels or pixels == "gray" else 4)
+
+
+def test_raw_frames_that_end_too_early() -> None:
+    found, failed = frames(RawFrames(io.BytesIO(bytes(100)), PictureFormat(4, 4)))
+    assert len(found) == 2 and failed == [
+        "stdin ended within frame 2, which has 4 of 48 bytes: check --raw against what writes the frames."
+    ]
+    assert len(frames(RawFrames(io.BytesIO(), PictureFormat(4, 4)))[1]) == 1
+
+
+def test_formats() -> None:
+    assert PictureFormat.parse("640x480@29.97:yuv420p") == PictureFormat(640, 480, 29.97, "yuv420p")
+    assert PictureFormat.parse("640x480") == PictureFormat(640, 480, 30.0, "bgr24")
+    assert PictureFormat(6, 4, pixels="nv12").size == 36
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("640", "write WxH@FPS:PIXELS, as in 640x480@30:bgr24"),
+        ("0x480@30", "is out of range: at most 16384x16384@1000"),
+        ("64x48@30:brg24", "Unknown pixel format 'brg24'; did you mean "),
+        ("63x48@30:nv12", "frames of nv12 have an even width and height"),
+    ],
+)
+def test_formats_that_cannot_be(text: str, why: str) -> None:
+    with pytest.raises(BadInputError, match=why):
+        PictureFormat.parse(text)
+
+
+class Camera:
+    """A camera that gives so many frames and is gone then."""
+
+    def __init__(self, frames: int) -> None:
+        self._left, self.released = frames, False
+
+    def read(self) -> tuple[bool, NDArray[np.uint8] | None]:
+        self._left -= 1
+        return (True, np.zeros((4, 4, 3), np.uint8)) if self._left >= 0 else (False, None)
+
+    def get(self, what: int) -> float:
+        return 25.0
+
+    def release(self) -> None:
+        self.released = True
+
+
+def test_a_lost_camera_comes_back(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr("rtmw_edge.runtime.sources.streams.FIRST_WAIT_S", 0.02)
+    monkeypatch.setattr("rtmw_edge.runtime.sources.streams.NAP_S", 0.01)
+    cameras: Iterator[Camera | None] = iter([Camera(3), None, None, Camera(2)])
+    opened: list[Camera | None] = []
+
+    def opener(*_: object) -> Any:
+        opened.append(next(cameras))
+        return opened[-1]
+
+    stream = iter(LiveStream(0, None, opener))
+    with caplog.at_level(logging.WARNING):
+        found = []
+        while len(found) < 5:
+            item = next(stream)
+            if isinstance(item, Frame):
+                found.append(item)
+    assert [frame.index for frame in found] == [0, 1, 2, 3, 4] and found[0].origin.fps == 25
+    assert "camera 0 was lost after 3 frames; trying to reach it again." in caplog.text
+    assert "camera 0 is back after 0." in caplog.text
+    stream.close()  # type: ignore[attr-defined]
+    assert all(camera.released for camera in opened if camera)
+
+
+@pytest.mark.parametrize(
+    ("target", "text"),
+    [
+        (0, "There is no camera 0 here, or another program has it: check the cable, and ls /dev/video"),
+        ("rtsp://me:secret@localhost/x", "Cannot reach rtsp://localhost/x: check the address, the network"),
+    ],
+)
+def test_a_camera_that_is_not_there(target: int | str, text: str) -> None:
+    with pytest.raises(NotAvailableError, match=text):
+        next(iter(LiveStream(target, None, lambda *_: None)))

@@ -1,0 +1,181 @@
+"""Who is who from frame to frame, on people whose true places are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from rtmw_edge.errors import BadInputError
+from rtmw_edge.poses import Poses
+from rtmw_edge.runtime.detection import Detections
+from rtmw_edge.runtime.tracking import Tracker, TrackingOptions, greedy_pairs, iou, oks
+
+SHAPE = (400, 600, 3)
+FIGURE = np.random.default_rng(1).uniform(0, 1, (133, 2)) * (60, 200)
+"""Somebody of 60x200 pixels."""
+
+
+def detections(*corners: tuple[float, float]) -> Detections:
+    """Boxes around figures that stand at these upper left corners."""
+    boxes = [[x - 3, y - 3, x + 63, y + 203] for x, y in corners]
+    return Detections(np.array(boxes, np.float32).reshape(-1, 4), np.full(len(corners), 0.9, np.float32))
+
+
+class Scene:
+    """Figures at places, seen perfectly within a box that covers them; `unsure` ones with low confidence."""
+
+    def __init__(self, options: TrackingOptions | None = None) -> None:
+        self.tracker = Tracker(options)
+        self.looks = 0
+
+    def step(
+        self, *places: tuple[float, float], found: Detections | None = None, unsure: tuple[int, ...] = ()
+    ) -> dict[int, tuple[float, float]]:
+        """One frame: ids and where their figures stand. The detector sees everybody unless `found` says otherwise."""
+        seen = None
+        if self.tracker.wants_detections:
+            self.looks += 1
+            seen = detections(*places) if found is None else found
+        wanted = self.tracker.begin(seen)
+        keypoints, confidence = np.zeros((len(wanted.boxes), 133, 2)), np.zeros((len(wanted.boxes), 133))
+        for row, box in enumerate(wanted.boxes):
+            middles = [np.hypot(x + 30 - (box[0] + box[2]) / 2, y + 100 - (box[1] + box[3]) / 2) for x, y in places]
+            nearest = int(np.argmin(middles)) if middles else -1
+            if middles and middles[nearest] < 80:
+                keypoints[row] = FIGURE + places[nearest]
+                confidence[row] = 0.05 if nearest in unsure else 0.9
+        poses = Poses(keypoints, confidence, wanted.boxes, wanted.scores)
+        rows, ids = self.tracker.finish(poses, confidence.astype(np.float32), SHAPE)
+        self.boxes = wanted.boxes
+        return {
+            number: tuple(np.round(keypoints[row][0] - FIGURE[0]).tolist())
+            for row, number in zip(rows, ids, strict=True)
+        }
+
+
+def test_two_walk_past_each_other_and_keep_their_numbers() -> None:
+    scene = Scene(TrackingOptions(detect_every=10))
+    for step in range(25):
+        people = scene.step((50 + 8 * step, 20), (500 - 8 * step, 150))
+        assert people == {1: (50 + 8 * step, 20), 2: (500 - 8 * step, 150)}
+    assert scene.looks == 3, "frames 0, 10 and 20"
+
+
+def test_the_box_follows_the_pose() -> None:
+    scene = Scene(TrackingOptions(detect_every=0))
+    for step in range(8):
+        scene.step((50 + 10 * step, 20))
+    (box,) = scene.boxes
+    place = np.array([110, 20])
+    low, high = FIGURE.min(axis=0) + place, FIGURE.max(axis=0) + place
+    margin = 0.05 * (high - low).max()
+    assert box == pytest.approx([*(low - margin), *(high + margin)], abs=0.01), "from the pose of the frame before"
+    assert scene.looks == 1
+
+
+def test_a_newcomer_is_found_at_the_next_look() -> None:
+    scene = Scene(TrackingOptions(detect_every=5))
+    seen = [sorted(scene.step(*([(50, 20)] if step < 2 else [(50, 20), (300, 20)]))) for step in range(6)]
+    assert seen == [[1], [1], [1], [1], [1], [1, 2]]
+
+
+def test_nobody_there_is_looked_for_in_every_frame() -> None:
+    scene = Scene()
+    assert [scene.step() for _ in range(4)] == [{}] * 4 and scene.looks == 4
+    assert list(scene.step((50, 20))) == [1]
+
+
+def test_when_scores_fall_the_detector_is_asked_and_the_number_comes_back() -> None:
+    scene = Scene(TrackingOptions(detect_every=100))
+    scene.step((50, 20))
+    scene.step((55, 20), unsure=(0,))
+    assert scene.tracker.wants_detections
+    assert scene.step((60, 20)) == {1: (60, 20)} and scene.looks == 2
+
+
+def test_somebody_whose_scores_stay_low_does_not_cost_a_look_each_frame() -> None:
+    scene = Scene(TrackingOptions(detect_every=10))
+    scene.step((50, 20))
+    for _ in range(20):
+        scene.step((50, 20), unsure=(0,))
+    assert scene.looks <= 4
+
+
+def test_who_left_is_forgotten_after_a_while() -> None:
+    scene = Scene(TrackingOptions(detect_every=1, remember=3))
+    scene.step((50, 20))
+    for _ in range(2):
+        scene.step()
+    assert scene.step((50, 20)) == {1: (50, 20)}, "back in time"
+    for _ in range(8):
+        scene.step()
+    assert scene.step((50, 20)) == {2: (50, 20)}
+
+
+def test_a_detector_may_miss_somebody_once() -> None:
+    scene = Scene(TrackingOptions(detect_every=1))
+    scene.step((50, 20), (300, 20))
+    assert sorted(scene.step((50, 20), (300, 20), found=detections((50, 20)))) == [1, 2]
+    assert sorted(scene.step((50, 20), (300, 20), found=detections((50, 20)))) == [1]
+
+
+def test_two_boxes_of_one_person_are_one() -> None:
+    """A second detection of the same person, too large to match by its box, has the same pose."""
+    scene = Scene(TrackingOptions(detect_every=1))
+    scene.step((50, 20))
+    shifted = Detections(np.array([[0, 0, 190, 300]], np.float32), np.ones(1, np.float32))
+    assert iou(detections((50, 20)).boxes, shifted.boxes)[0, 0] < 0.3
+    assert scene.step((50, 20), found=shifted) == {1: (50, 20)}
+
+
+def test_boxes_stay_within_the_picture() -> None:
+    scene = Scene(TrackingOptions(detect_every=0))
+    for step in range(6):
+        scene.step((50 - 12 * step, 250))
+    x1, y1, x2, y2 = scene.boxes[0]
+    assert x1 == 0 and y2 == 400 and x2 > x1 and y2 > y1
+
+
+def test_reset_begins_at_one() -> None:
+    scene = Scene()
+    scene.step((50, 20))
+    scene.tracker.reset()
+    assert list(scene.step((300, 20))) == [1]
+
+
+def test_iou_by_hand() -> None:
+    boxes = np.array([[0, 0, 10, 10], [5, 0, 15, 10], [20, 20, 30, 30]], np.float32)
+    assert iou(boxes, boxes) == pytest.approx(np.array([[1, 1 / 3, 0], [1 / 3, 1, 0], [0, 0, 1]]))
+
+
+def test_oks_is_coco_s() -> None:
+    """Against pycocotools' formula, for a pose and its copy moved by 6 pixels."""
+    from rtmw_edge.keypoints import SIGMAS
+
+    poses = Poses(np.stack([FIGURE, FIGURE + np.array([6, 0])]), np.ones((2, 133)), [[0, 0, 60, 200]] * 2, [1, 1])
+    area = np.ptp(FIGURE[:17], axis=0).prod()
+    wanted = np.mean(np.exp(-(6**2) / (2 * SIGMAS[:17]) ** 2 / (area + np.spacing(1)) / 2))
+    confidence = np.ones((2, 133), np.float32)
+    assert oks(poses, confidence)[0, 1] == pytest.approx(wanted, rel=1e-5)
+    confidence[1, :15] = 0
+    assert oks(poses, confidence)[0, 1] == 0, "two keypoints in common say nothing"
+
+
+@pytest.mark.parametrize(
+    ("similarity", "pairs"),
+    [
+        ([[0.9, 0.8], [0.85, 0.1]], {0: 0}),
+        ([[0.5, 0.8], [0.85, 0.9]], {1: 1, 0: 0}),
+        (np.zeros((0, 3)), {}),
+        (np.zeros((2, 0)), {}),
+    ],
+)
+def test_greedy_pairs(similarity: NDArray, pairs: dict[int, int]) -> None:
+    assert greedy_pairs(np.array(similarity, np.float32).reshape(np.shape(similarity)), 0.3) == pairs
+
+
+@pytest.mark.parametrize("options", [{"detect_every": -1}, {"lost_below": 2}, {"match_iou": float("nan")}])
+def test_options_that_cannot_be(options: dict[str, float]) -> None:
+    with pytest.raises(BadInputError, match=r"People cannot be followed with TrackingOptions"):
+        TrackingOptions(**options)  # type: ignore[arg-type]
