@@ -21,7 +21,9 @@ from .inspect import inspect
 from .models import models
 from .qat import qat
 from .quickstart import quickstart
+from .results import app as results_app
 from .run import run
+from .sweep import sweep
 from .train import train
 from .verify import verify
 
@@ -33,9 +35,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (quickstart, run, export, evaluate, verify, inspect, benchmark, models, fetch, doctor, train, qat):
+for command in (
+    quickstart, sweep, run, export, evaluate, verify, inspect, benchmark, models, fetch, doctor, train, qat,
+):  # fmt: skip
     app.command()(command)
 app.add_typer(data_app, name="data")
+app.add_typer(results_app, name="results")
 
 
 def _version(value: bool) -> None:

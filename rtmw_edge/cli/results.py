@@ -1,0 +1,132 @@
+"""`rtmw-edge results`: what sweeps found: list, show, compare, export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from ..sweep.rows import Row
+    from ..sweep.store import Run
+
+app = typer.Typer(help="What sweeps found: list, show, compare, export.", no_args_is_help=True, rich_markup_mode=None)
+
+StoreArgument = Annotated[Path, typer.Argument(help="The folder of a sweep.")]
+RunOption = Annotated[int | None, typer.Option(help="Number of a run; the last when left out.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command("list")
+def list_(store: StoreArgument, json_: JsonOption = False) -> None:
+    """The runs of a store: when, with which version, how many cells are done, failed and waiting."""
+    import json
+    import time
+
+    from ..sweep.rows import PENDING, rows_of
+    from ..sweep.store import FAILED, OK, Store
+
+    with Store.open(store) as opened:
+        found = []
+        for run in opened.runs():
+            states = [row.status for row in rows_of(opened, run)]
+            found.append(
+                {
+                    "run": run.id,
+                    "at": time.strftime("%Y-%m-%d %H:%M", time.localtime(run.at)),
+                    "version": run.document["environment"]["rtmw-edge"],
+                    "cells": len(states),
+                    **{name: states.count(name) for name in (OK, FAILED, PENDING)},
+                }
+            )
+    if json_:
+        print(json.dumps(found, indent=1))
+        return
+    for line in found:
+        print(
+            f"run {line['run']}  {line['at']}  rtmw-edge {line['version']}: {line['cells']} cells, {line['ok']} done, "
+            f"{line['failed']} failed, {line['pending']} waiting"
+        )
+
+
+@app.command()
+def show(store: StoreArgument, run: RunOption = None, json_: JsonOption = False) -> None:
+    """The cells of a run in a table, with what each loses per part, its time and the gate's verdict."""
+    from rich.console import Console
+
+    from ..sweep.tables import to_json
+
+    chosen, rows = _rows(store, run)
+    if json_:
+        print(to_json(rows, chosen.document), end="")
+        return
+    console = Console(highlight=False, markup=False)
+    for variant in dict.fromkeys(row.cell.variant for row in rows):
+        console.print(_table(variant, [row for row in rows if row.cell.variant == variant]))
+    for row in rows:
+        if row.reason:
+            console.print(f"{row.cell.variant} {row.cell.label}: {row.status}: {row.reason}", soft_wrap=True)
+    for item in chosen.document["not_possible"]:
+        console.print(f"not possible: {item['what']}: {item['reason']}", soft_wrap=True)
+
+
+@app.command()
+def export(
+    store: StoreArgument,
+    run: RunOption = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="A table for each variant (the default).")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="One line a cell, every figure.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Every figure, the gate and the environment.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Write here instead of printing.")] = None,
+) -> None:
+    """Write the results of a run as Markdown, CSV or JSON."""
+    from ..errors import BadInputError
+    from ..files import atomic_write
+    from ..sweep.tables import to_csv, to_json, to_markdown
+
+    if markdown + csv + json_ > 1:
+        raise BadInputError("Choose one of --markdown, --csv and --json.")
+    chosen, rows = _rows(store, run)
+    text = to_csv(rows) if csv else to_json(rows, chosen.document) if json_ else to_markdown(rows, chosen.document)
+    if out is None:
+        print(text, end="")
+        return
+    with atomic_write(out) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    print(out)
+
+
+def _rows(store: Path, run: int | None) -> tuple[Run, list[Row]]:
+    from ..sweep.rows import rows_of, run_of
+    from ..sweep.store import Store
+
+    with Store.open(store) as opened:
+        chosen = run_of(opened, run)
+        return chosen, rows_of(opened, chosen)
+
+
+def _table(variant: str, rows: list[Row]) -> object:
+    from rich import box
+    from rich.table import Table
+
+    from ..sweep.result import PART_ORDER
+
+    table = Table(
+        title=f"{variant}: AP in %, below it points lost against float", title_justify="left", box=box.SIMPLE_HEAD
+    )
+    table.add_column("cell")
+    for name in ("MB", "ms", "time", *(part.replace("_", " ") for part in PART_ORDER), "gate"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        speed = row.speed
+        cells = [row.cell.label, f"{row.accuracy['megabytes']:.1f}" if "megabytes" in row.accuracy else "-"]
+        cells += [f"{speed['ms_p50']:.1f}" if speed else "-"]
+        cells += [f"{speed['ratio']:.2f}{'?' if speed['noisy'] else ''}" if speed and speed["paced_by"] else "-"]
+        for part in PART_ORDER:
+            ap, drop = row.ap(part), row.drop.get(part)
+            lost = f"\n{-drop.value:+.1f}" if drop is not None and row.cell.precision != "fp32" else ""
+            cells.append("-" if ap is None else f"{ap.value:.1f}{lost}")
+        verdict = {None: "", True: "passed", False: "failed"}[row.passed]
+        table.add_row(*cells, row.status if row.status != "ok" else verdict)
+    return table

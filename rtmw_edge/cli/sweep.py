@@ -1,0 +1,63 @@
+"""`rtmw-edge sweep`: every cell of a TOML file exported, verified, evaluated and timed, in one store that resumes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ..sweep.plan import Plan
+
+
+def sweep(
+    config: Annotated[Path, typer.Argument(help="What to sweep over (TOML, see docs/sweep.md).")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the store; an earlier sweep there goes on. By default sweeps/NAME.")
+    ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Print the cells and an estimate of the time, and stop.")
+    ] = False,
+    processes: Annotated[int, typer.Option(help="Processes that evaluate side by side.", min=1)] = 1,
+    retry: Annotated[bool, typer.Option("--retry", help="Try again what failed before.")] = False,
+) -> None:
+    """Export, verify, evaluate and time every cell of a product of variants, targets, precisions and more.
+
+    Killed at any moment it goes on where it was; a cell that fails is recorded with its reason. The exit code is 1 when
+    a cell failed. Results: rtmw-edge results show STORE, and STORE/report.html.
+    """
+    from rich.console import Console
+
+    from ..errors import VerificationError
+    from ..sweep.config import read_config
+    from ..sweep.plan import plan as make_plan
+
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    chosen = read_config(config)
+    planned = make_plan(chosen)
+    folder = out or Path("sweeps") / config.stem
+    if plan:
+        _print_plan(console, planned, folder, processes)
+        return
+    from ..sweep.start import start
+
+    failed = start(chosen, planned, folder, console, processes=processes, retry=retry)
+    if failed:
+        raise VerificationError(
+            f"{failed} of {len(planned.cells)} cells failed; rtmw-edge results show {folder} says why."
+        )
+
+
+def _print_plan(console: Console, plan: Plan, folder: Path, processes: int) -> None:
+    from ..sweep.estimate import estimate
+
+    expected = estimate(plan, folder, processes)
+    for planned in plan.cells:
+        left = expected.of(planned)
+        console.print(f"{planned.cell.variant}  {planned.cell.label}  {'done' if not left else f'about {left:.0f} s'}")
+    for item in plan.not_possible:
+        console.print(f"not possible: {item.what}: {item.reason}")
+    console.print(f"{len(plan.cells)} cells, {expected.sentence}")

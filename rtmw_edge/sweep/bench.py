@@ -1,0 +1,248 @@
+"""What is done for a cell: export (kept by content), verify on the golden crops, evaluate per part, time in turns."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rtmw_edge.quantization import GRIDS, Table
+
+from .. import bundle
+from ..errors import RtmwEdgeError
+from ..evaluation import open_dataset
+from ..evaluation.agreement import Agreement
+from ..evaluation.datasets import Dataset
+from ..evaluation.evaluate import Evaluator, boxes_to_run
+from ..evaluation.intervals import Estimate, estimate, resamples, weighted_means
+from ..evaluation.mpjpe import COLUMNS, ROWS
+from ..evaluation.whole_body_ap import EVALUATED_PARTS
+from ..poses import Poses
+from ..runtime import Runner, load, torch_runner, verification
+from .cells import SPEED, Cell, Planned
+from .config import TORCH
+from .store import Job, Store
+from .timing import in_turns
+
+OnStep = Callable[[str], None]
+Found = tuple[dict[str, Any], dict[str, NDArray[Any]]]
+"""A record's data and arrays."""
+
+COMPARED = 100
+"""Images whose keypoints are compared with those of the PyTorch network."""
+
+MEMORY = """
+import sys, numpy, rtmw_edge
+runner = rtmw_edge.load(sys.argv[1], device=sys.argv[2], threads=int(sys.argv[3]))
+width, height = runner.input_size
+for _ in range(3):
+    runner.crops(numpy.zeros((1, height, width, 3), numpy.uint8))
+print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
+"""A process as on a board: nothing but the runner. It prints the most memory that it ever held, in KiB."""
+
+
+class Bench:
+    """Does jobs in one process. Networks' answers and data sets are kept from one job to the next.
+
+    Args:
+        planned: all cells of the sweep. threads: of evaluation; timed runs have their cell's own.
+    """
+
+    def __init__(self, store: Store, planned: Sequence[Planned], threads: int) -> None:
+        self.store, self.threads = store, threads
+        self._jobs = {cell.accuracy_id: cell for cell in planned} | {cell.speed_id: cell for cell in planned}
+        self._cells = {cell.cell: cell for cell in planned}
+        self._datasets: dict[tuple[str, int], Dataset] = {}
+        self._reference: tuple[object, list[tuple[NDArray[np.float32], ...]]] = (None, [])
+
+    def __call__(self, job: Job, on_step: OnStep) -> Found:
+        """The figures of one job; raises RtmwEdgeError where there are none."""
+        planned = self._jobs[job.id]
+        return self.speed(planned, on_step) if job.kind == SPEED else self.accuracy(planned, on_step)
+
+    def bundle(self, planned: Planned, on_step: OnStep) -> Path:
+        """The cell's bundle, exported unless it is there already; one of content, whoever asked for it first."""
+        from rtmw_edge.targets.export import export
+
+        cell, inputs = planned.cell, planned.inputs
+        path = self.store.folder / "bundles" / planned.bundle_key[:16]
+        with self.store.lock(f"bundle {planned.bundle_key}"):
+            if _readable(path):
+                return path
+            table = inputs.table or self._table(planned, on_step)
+            return export(
+                cell.variant, cell.target, cell.precision, path, weights=inputs.weights, grid=cell.grid or None,
+                table=table, on_step=on_step,
+            )  # fmt: skip
+
+    def accuracy(self, planned: Planned, on_step: OnStep) -> Found:
+        """Verify the bundle, then AP (and MPJPE) per part with intervals, and the distance from the PyTorch network."""
+        cell = planned.cell
+        data: dict[str, Any] = {}
+        if cell.target != TORCH:
+            data = _about(self.bundle(planned, on_step))
+        on_step("verifying")
+        with self._open(planned, self.threads, on_step) as runner:
+            if runner.bundle is not None:
+                found = verification.verify(runner.engine, runner.bundle)
+                verification.check(runner.engine, runner.bundle, found)
+                data["golden_rms"] = max(crop.relative_rms for crop in found)
+            data["runs"] = asdict(runner.describe())
+            figures, arrays = self._evaluated(planned, runner, on_step)
+            return {**data, **figures}, arrays
+
+    def speed(self, planned: Planned, on_step: OnStep) -> Found:
+        """Time the cell in turns with its float reference, and weigh a process that does nothing else."""
+        cell = planned.cell
+        threads = cell.threads or cores()
+        pace = self._cells[planned.inputs.paced_by] if planned.inputs.paced_by else planned
+        with self._open(planned, threads, on_step) as runner, self._open(pace, threads, on_step) as reference:
+            crop = self._crop(runner)
+            on_step("timing")
+            found = in_turns(lambda: runner.engine.infer(crop), lambda: reference.engine.infer(crop))
+        memory = None if cell.target == TORCH else peak_memory_mb(self.bundle(planned, on_step), cell, threads)
+        paced_by = planned.inputs.paced_by.to_dict() if planned.inputs.paced_by else None
+        return {**asdict(found), "threads": threads, "memory_mb": memory, "paced_by": paced_by}, {}
+
+    def _open(self, planned: Planned, threads: int, on_step: OnStep) -> Runner:
+        cell = planned.cell
+        if cell.target == TORCH:
+            return torch_runner(cell.variant, planned.inputs.weights, cell.device, threads)
+        return load(self.bundle(planned, on_step), cell.device, threads, verify=False)
+
+    def _table(self, planned: Planned, on_step: OnStep) -> Table | None:
+        """One calibration for all targets that want this grid from this source."""
+        from rtmw_edge.targets.export import calibrate, load_deployable
+
+        cell = planned.cell
+        if not cell.calibration:
+            return None
+        path = self.store.folder / "tables" / f"{planned.table_key[:16]}.json"
+        with self.store.lock(f"table {planned.table_key}"):
+            if not path.exists():
+                network = load_deployable(cell.variant, planned.inputs.weights)
+                grid = GRIDS[cell.grid]
+                calibrate(network, cell.calibration, grid=grid, method=cell.method, on_step=on_step).save(path)
+            return Table.load(path)
+
+    def _evaluated(self, planned: Planned, runner: Runner, on_step: OnStep) -> Found:
+        dataset = self._dataset(planned.cell)
+        reference = self._answers(planned, dataset, on_step)
+        evaluator, agreement = Evaluator(dataset.name), Agreement()
+        for index, item in enumerate(dataset):
+            if index % 10 == 0:
+                on_step(f"evaluating, {index} of {len(dataset)}")
+            poses, logits = answer(runner, item)
+            evaluator.add(item, poses)
+            if index < len(reference) and logits:
+                agreement.add(index, reference[index], logits)
+        result = evaluator.result()
+        weights = resamples(result.images)
+        samples = {f"ap {part}": evaluator.resampled_ap(part, weights) for part in EVALUATED_PARTS}
+        data = {
+            "dataset": dataset.name,
+            "images": result.images,
+            "people": result.people,
+            "ap": {part: asdict(estimate(result.parts[part].ap, samples[f"ap {part}"])) for part in EVALUATED_PARTS},
+            "ar": {part: scores.ar for part, scores in result.parts.items()},
+            "pck": result.pck,
+            "px": {
+                part: {name: asdict(figure) for name, figure in found.px.items()}
+                for part, found in agreement.result(resamples(len(reference))).items()
+            },
+        }
+        if evaluator.mpjpe is not None:
+            column = COLUMNS.index("root")
+            found: dict[str, Estimate] = {}
+            for row in ROWS:
+                people = evaluator.mpjpe.people(row)
+                sums, counts = 1e3 * people.sums[:, column], people.counts[:, column]
+                samples[f"mpjpe {row}"] = weighted_means(sums, counts, people.images, weights)
+                found[row] = estimate(result.mpjpe[row].root, samples[f"mpjpe {row}"])
+            data["mpjpe"] = {row: asdict(figure) for row, figure in found.items()}
+        return data, {name: line.astype(np.float32) for name, line in samples.items()}
+
+    def _dataset(self, cell: Cell) -> Dataset:
+        key = cell.data, cell.images
+        if key not in self._datasets:
+            self._datasets[key] = open_dataset(cell.data, cell.images or None)
+        return self._datasets[key]
+
+    def _answers(self, planned: Planned, dataset: Dataset, on_step: OnStep) -> list[tuple[NDArray[np.float32], ...]]:
+        """The PyTorch network's logits for the first images; those of one network are kept."""
+        cell, weights = planned.cell, planned.inputs.base_weights
+        key = cell.variant, weights, cell.data, cell.images
+        if self._reference[0] != key:
+            found = []
+            with torch_runner(cell.variant, weights, threads=self.threads) as runner:
+                for index, item in zip(range(COMPARED), dataset, strict=False):
+                    on_step(f"running the PyTorch network, {index} of {min(COMPARED, len(dataset))}")
+                    found.append(answer(runner, item)[1])
+            self._reference = key, found
+        return self._reference[1]
+
+    def _crop(self, runner: Runner) -> NDArray[np.uint8]:
+        """A crop of noise: no runtime that we have is faster on one picture than on another."""
+        width, height = runner.input_size
+        return np.random.default_rng(0).integers(0, 256, (1, height, width, 3), np.uint8)
+
+
+def answer(runner: Runner, item: Any) -> tuple[Poses, tuple[NDArray[np.float32], ...]]:
+    """The poses of an image's labelled people, and the logits that they are from; () where nobody is."""
+    boxes, scores = boxes_to_run(item, None)
+    if not len(boxes):
+        return Poses.empty(), ()
+    cut = runner.cut(item.image, boxes, scores)
+    logits = runner.engine.infer(cut.crops)
+    return runner.poses(logits, cut), logits
+
+
+def peak_memory_mb(path: Path, cell: Cell, threads: int) -> float:
+    """The most memory in 10^6 bytes that a process needs which loads the bundle and runs it, all libraries included."""
+    command = [sys.executable, "-c", MEMORY, str(path), cell.device, str(threads)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise RtmwEdgeError(f"A process of its own could not run the bundle ({reason}); try rtmw-edge verify {path}.")
+    return int(done.stdout) * 1024 / 1e6
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _readable(path: Path) -> bool:
+    try:
+        with bundle.read(path):
+            return True
+    except RtmwEdgeError:
+        return False  # none, or a damaged one of ours that is written again; anything else, export refuses
+
+
+def _about(path: Path) -> dict[str, Any]:
+    """Facts of a bundle that its figures should stand beside."""
+    with bundle.read(path) as opened:
+        manifest = opened.manifest
+        files = [entry for entry in manifest.files if entry.role in bundle.ROLES[manifest.target]]
+        hashes = " ".join(entry.sha256 for entry in files)
+        facts: Mapping[str, Any] = json.loads(manifest.to_json())
+        return {
+            "bundle": path.name,
+            "megabytes": sum(entry.size for entry in files) / 1e6,
+            "files_sha256": hashlib.sha256(hashes.encode()).hexdigest(),
+            "weights_sha256": manifest.weights_sha256,
+            "table_sha256": manifest.table_sha256,
+            "tools": facts["tools"],
+            "convolutions": facts["convolutions"],
+        }

@@ -1,0 +1,180 @@
+"""A cell: one point of the product that a sweep goes through, and the hashes of everything that goes into it.
+
+A cell is two jobs, accuracy and speed. A job's id is the hash of its inputs: weights, table or calibration, target,
+precision, grid, tool versions, the code of the converters, device, data. The same id means the same result, so that a
+finished job is never done again, and cells that differ only in threads share one bundle and one accuracy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..runtime.environment import environment
+from ..runtime.machine import installed
+from .config import TORCH
+
+ACCURACY, SPEED = "accuracy", "speed"
+
+RUNTIMES = {
+    "onnx": ("onnxruntime", "onnxruntime-gpu"),
+    "openvino": ("openvino",),
+    "tflite": ("ai-edge-litert", "tflite-runtime"),
+    "ncnn": ("ncnn",),
+    TORCH: ("torch",),
+}
+"""The distributions that run a target's bundles."""
+
+CONVERTER_CODE = ("targets", "quantization", "calibration")
+"""Packages of ours whose code decides what is in a bundle."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of the product. Its fields are its name, which stays the same from one release to the next.
+
+    Empty or 0 is what does not apply or the default: `weights` the shipped or fetched ones, `grid`, `method` and
+    `calibration` of precisions without them, `table` the name of a trained pair, `threads` all cores, `images` all.
+    """
+
+    variant: str
+    weights: str
+    target: str
+    precision: str
+    grid: str = ""
+    method: str = ""
+    calibration: str = ""
+    table: str = ""
+    device: str = "cpu"
+    threads: int = 0
+    data: str = ""
+    images: int = 0
+
+    @property
+    def lane(self) -> str:
+        """The precision, and for int8 and w8a16 where the scales come from: "int8 PTQ", "int8 QAT"."""
+        if self.table:
+            return f"{self.precision} QAT"
+        return f"{self.precision} PTQ" if self.calibration else self.precision
+
+    @property
+    def label(self) -> str:
+        """What tells a cell from its neighbours: "onnx int8 PTQ affine percentile synthetic:200"."""
+        grid = self.grid if self.grid != self.precision else ""
+        words = [self.target, self.lane, grid, self.method, self.calibration, self.table, self.weights]
+        words += [self.device if self.device != "cpu" else "", f"{self.threads} threads" if self.threads else ""]
+        return " ".join(word for word in words if word)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The files that a cell reads, beside what its fields say, and the float cells that it is held to.
+
+    `base` is the fp32 cell that accuracy is compared with, `paced_by` the one that speed is; None where there is none.
+    `base_weights` are those of the float network, which training with quantization began with.
+    """
+
+    weights: Path
+    base_weights: Path
+    table: Path | None = None
+    base: Cell | None = None
+    paced_by: Cell | None = None
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A cell with its inputs and the hashes that identify its results."""
+
+    cell: Cell
+    inputs: Inputs
+    bundle_key: str
+    table_key: str
+    accuracy_id: str
+    speed_id: str
+
+
+def identified(cell: Cell, inputs: Inputs, requirements: tuple[str, ...]) -> Planned:
+    """The cell with its hashes; `requirements` are the distributions that its export imports."""
+    scales = {
+        "variant": cell.variant,
+        "weights": file_sha256(inputs.weights),
+        "grid": cell.grid,
+        "method": cell.method,
+        "calibration": calibration_sha256(cell.calibration),
+        "code": code_sha256(),
+        "tools": installed("torch", "numpy"),
+    }
+    exported = {
+        **scales,
+        "table": file_sha256(inputs.table) if inputs.table else "",
+        "target": cell.target,
+        "precision": cell.precision,
+        "tools": installed(*requirements),
+    }
+    bundle_key = digest(exported)
+    runs = {"bundle": bundle_key, "device": cell.device, "runtime": installed(*RUNTIMES[cell.target])}
+    accuracy = {**runs, "kind": ACCURACY, "data": cell.data, "images": cell.images, "labels": labels_sha256(cell.data)}
+    pace = digest(inputs.paced_by.to_dict()) if inputs.paced_by else ""
+    speed = {**runs, "kind": SPEED, "threads": cell.threads, "pace": pace, "machine": machine()}
+    return Planned(cell, inputs, bundle_key, digest(scales), digest(accuracy), digest(speed))
+
+
+def digest(value: object) -> str:
+    """sha256 of canonical JSON, with the version of the tool."""
+    text = json.dumps([__version__, value], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@lru_cache(maxsize=64)
+def file_sha256(path: Path) -> str:
+    """sha256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _slowly(path)
+
+
+def _slowly(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()  # Python 3.10
+
+
+@lru_cache(maxsize=16)
+def calibration_sha256(source: str) -> str:
+    """What a calibration source holds: the text of a rendered one, names and bytes of a folder's files."""
+    folder = Path(source)
+    if not source or not folder.is_dir():
+        return source
+    return digest([(path.name, file_sha256(path)) for path in sorted(folder.iterdir()) if path.is_file()])
+
+
+@lru_cache(maxsize=16)
+def labels_sha256(data: str) -> str:
+    """The annotation file of a data set that has one."""
+    kind, _, rest = data.partition(":")
+    path = Path(rest.partition(":")[0])
+    return file_sha256(path) if kind in ("coco", "h3wb") and path.is_file() else ""
+
+
+@lru_cache(maxsize=1)
+def code_sha256() -> str:
+    """The source of the converters, so that a changed working copy does not take a stale bundle for its own."""
+    found = []
+    for name in CONVERTER_CODE:
+        folder = Path(str(import_module(f"rtmw_edge.{name}").__file__)).parent
+        found += [(f"{name}/{path.name}", file_sha256(path)) for path in sorted(folder.glob("*.py"))]
+    return digest(found)
+
+
+@lru_cache(maxsize=1)
+def machine() -> str:
+    """The machine that times are of: processor and cores."""
+    facts = environment()
+    return " x ".join(facts[name] for name in ("board", "processor", "cores") if name in facts)

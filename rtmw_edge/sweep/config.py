@@ -1,0 +1,276 @@
+"""What to sweep: a TOML file read into a dataclass that refuses unknown keys and names.
+
+variants = ["rtmw-n-256x192"]
+targets = ["onnx", "ncnn"]
+precisions = ["fp32", "int8"]
+data = "synthetic:val:500"
+calibration = ["synthetic:200"]
+
+[[exclude]]
+target = "ncnn"
+precision = "int8"
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from rtmw_edge.calibration import Method
+from rtmw_edge.quantization import GRIDS
+from rtmw_edge.targets import TARGETS, Precision
+
+from ..errors import BadInputError, unknown
+from ..models.variants import variant_named
+from ..models.weights import shipped_table
+from ..runtime.devices import check_device, check_threads
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+TORCH = "torch"
+"""A target of sweeps alone: the PyTorch network itself, which exists in fp32 and is never exported."""
+
+SHIPPED = "shipped"
+"""As a table: those that come with the package's own weights."""
+
+DATA = "synthetic:val"
+CALIBRATION = "synthetic:200"
+
+RULE_KEYS = (
+    "variant", "weights", "target", "precision", "grid", "method", "calibration", "table", "device", "threads",
+)  # fmt: skip
+"""What [[include]] and [[exclude]] may speak of: the fields of a cell."""
+
+
+@dataclass(frozen=True)
+class TablePair:
+    """A result of quantization-aware training: a quantization table and its weights, None for the variant's own."""
+
+    name: str
+    variant: str
+    weights: Path | None
+    table: Path
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """The axes of a sweep, in the order of its cells, and the rules that thin their product out.
+
+    Attributes:
+        weights: by variant, files to sweep over by name; a variant without any takes the shipped or fetched ones.
+        grids: of int8; empty for each target's own first one. Other precisions have one grid each.
+        data: what accuracy is measured on, as `rtmw-edge evaluate --data` takes it; `images` of it, 0 for all.
+        calibration: sources as `rtmw-edge calibrate` takes them; `counts`, where given, replace N of synthetic:N.
+        tables: pairs that take part in int8 (or w8a16) beside what calibration gives.
+        threads: of the timed runs; 0 for as many as the machine has cores.
+        gate: a file of limits per part; None for the default gate.
+        include, exclude: a cell stays that matches an include, if there are any, and no exclude. A rule maps fields of
+            a cell to the values that match.
+    """
+
+    variants: tuple[str, ...]
+    targets: tuple[str, ...] = TARGETS
+    precisions: tuple[str, ...] = ("fp32", "int8")
+    weights: Mapping[str, Mapping[str, Path]] = field(default_factory=dict)
+    grids: tuple[str, ...] = ()
+    data: str = DATA
+    images: int = 0
+    calibration: tuple[str, ...] = (CALIBRATION,)
+    methods: tuple[str, ...] = ("percentile",)
+    counts: tuple[int, ...] = ()
+    tables: tuple[TablePair, ...] = ()
+    devices: tuple[str, ...] = ("cpu",)
+    threads: tuple[int, ...] = (0,)
+    gate: Path | None = None
+    include: tuple[Mapping[str, tuple[str, ...]], ...] = ()
+    exclude: tuple[Mapping[str, tuple[str, ...]], ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in (*self.variants, *self.weights, *(pair.variant for pair in self.tables)):
+            variant_named(name)
+        for name in self.targets:
+            if name not in (*TARGETS, TORCH):
+                raise unknown("target", name, (*TARGETS, TORCH))
+        for name in self.precisions:
+            Precision.named(name)
+        of_int8 = [grid.name for grid in GRIDS.values() if grid.precision == "int8"]
+        for name in self.grids:
+            if name not in of_int8:
+                raise unknown("grid of int8", name, of_int8)
+        for name in self.methods:
+            Method.named(name)
+        for device in self.devices:
+            check_device(device)
+        for threads in self.threads:
+            check_threads(threads or None)
+        for count in self.counts:
+            if count < 1:
+                raise BadInputError(f"A calibration count of {count} leaves nothing to calibrate on; write at least 1.")
+        if self.images < 0:
+            raise BadInputError(f"The sweep's images is {self.images}; write 0 for all, or how many to evaluate on.")
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The calibration sources, one for each count where counts are given."""
+        found: list[str] = []
+        for source in self.calibration:
+            kind = source.partition(":")[0]
+            if kind == "synthetic" and self.counts:
+                found += [f"synthetic:{count}" for count in self.counts]
+            else:
+                found.append(source)
+        return tuple(dict.fromkeys(found))
+
+
+def read_config(path: Path) -> SweepConfig:
+    """The sweep in a TOML file; BadInputError for a broken file, an unknown key or name, or a wrong value."""
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BadInputError(f"There is no sweep at {path}: check the path.") from None
+    except OSError as error:
+        raise BadInputError(f"Cannot read the sweep {path}: {error.strerror}.") from error
+    except ValueError as error:
+        raise BadInputError(f"The sweep {path} is not TOML: {error}.") from error
+    return parse_config(document, path.parent)
+
+
+def parse_config(document: Mapping[str, Any], folder: Path) -> SweepConfig:
+    """The sweep in a TOML document; relative paths count from `folder`."""
+    keys = {item.name for item in fields(SweepConfig)}
+    readers: dict[str, Callable[[str, Any], Any]] = {
+        "variants": _texts,
+        "targets": _texts,
+        "precisions": _texts,
+        "grids": _texts,
+        "calibration": lambda key, value: tuple(_source(text, folder) for text in _texts(key, value)),
+        "methods": _texts,
+        "devices": _texts,
+        "counts": _numbers,
+        "threads": _numbers,
+        "data": lambda key, value: _data(_one(key, value, str), folder),
+        "images": lambda key, value: _one(key, value, int),
+        "weights": lambda key, value: _weights(value, folder),
+        "tables": lambda key, value: _pairs(_entries(key, value), folder),
+        "gate": lambda key, value: folder / _one(key, value, str),
+        "include": lambda key, value: tuple(_rule(key, entry) for entry in _entries(key, value)),
+        "exclude": lambda key, value: tuple(_rule(key, entry) for entry in _entries(key, value)),
+    }
+    values = {}
+    for key, value in document.items():
+        if key not in keys:
+            raise unknown("key of a sweep", key, sorted(keys))
+        values[key] = readers[key](key, value)
+    if not values.get("variants"):
+        raise BadInputError('The sweep names no variant: write variants = ["rtmw-n-256x192"].')
+    return SweepConfig(**values)
+
+
+def _one(key: str, value: Any, kind: type) -> Any:
+    if type(value) is not kind:
+        raise BadInputError(f"The sweep's {key} is {value!r}; it must be of type {kind.__name__}.")
+    return value
+
+
+def _many(key: str, value: Any, kind: type) -> tuple[Any, ...]:
+    """A list of distinct values; one value alone is a list of one."""
+    values = value if isinstance(value, list) else [value]
+    if not values:
+        raise BadInputError(f"The sweep's {key} is empty; leave it out for the default, or write at least one.")
+    return tuple(dict.fromkeys(_one(key, item, kind) for item in values))
+
+
+def _texts(key: str, value: Any) -> tuple[str, ...]:
+    return _many(key, value, str)
+
+
+def _numbers(key: str, value: Any) -> tuple[int, ...]:
+    return _many(key, value, int)
+
+
+def _entries(key: str, value: Any) -> list[dict[str, Any]]:
+    if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
+        raise BadInputError(f"The sweep's {key} is {value!r}; write one [[{key}]] for each.")
+    return value
+
+
+def _source(text: str, folder: Path) -> str:
+    """A folder of images counts from the sweep's own folder; "synthetic:N" stays."""
+    return text if text.partition(":")[0] == "synthetic" else str(folder / text)
+
+
+def _data(text: str, folder: Path) -> str:
+    kind, *places = text.split(":")
+    if kind == "coco" and len(places) == 2:
+        return ":".join([kind, *(str(folder / place) for place in places)])
+    return text
+
+
+def _weights(value: Any, folder: Path) -> dict[str, dict[str, Path]]:
+    """[weights] "VARIANT" = "FILE" or a list of files, or {name = "FILE"}; a file's name is that of its stem."""
+    if not isinstance(value, dict):
+        raise BadInputError(f'The sweep\'s weights is {value!r}; write [weights] with lines VARIANT = "FILE".')
+    found: dict[str, dict[str, Path]] = {}
+    for variant, entry in value.items():
+        if isinstance(entry, dict):
+            named = {name: folder / _one(f"weights of {variant}", text, str) for name, text in entry.items()}
+        else:
+            files = [folder / text for text in _texts(f"weights of {variant}", entry)]
+            named = {path.stem: path for path in files}
+            if len(named) < len(files):
+                raise BadInputError(f"Two files of the weights of {variant} have one name; write {{name = FILE}}.")
+        found[variant] = named
+    return found
+
+
+def _pairs(entries: list[dict[str, Any]], folder: Path) -> tuple[TablePair, ...]:
+    """[[tables]]: name, variant, table = "FILE" and weights = "FILE", or table = "shipped" for those of the package."""
+    names = [item.name for item in fields(TablePair)]
+    found: list[TablePair] = []
+    for entry in entries:
+        for key in entry:
+            if key not in names:
+                raise unknown("key of [[tables]]", key, names)
+        texts = {name: _one(f"tables.{name}", text, str) for name, text in entry.items()}
+        lacking = [name for name in names if name not in texts and name != "weights"]
+        if lacking:
+            raise BadInputError(f"A [[tables]] of the sweep lacks {lacking[0]}; it needs {', '.join(names)}.")
+        if any(pair.name == texts["name"] and pair.variant == texts["variant"] for pair in found):
+            raise BadInputError(f"Two [[tables]] have the name '{texts['name']}'; give one of them another.")
+        weights = folder / texts["weights"] if "weights" in texts else None
+        for table in _tables(texts, folder):
+            found.append(TablePair(texts["name"], texts["variant"], weights, table))
+    return tuple(found)
+
+
+def _tables(texts: Mapping[str, str], folder: Path) -> list[Path]:
+    if texts["table"] != SHIPPED:
+        return [folder / texts["table"]]
+    variant_named(texts["variant"])
+    there = [path for grid in GRIDS if (path := shipped_table(texts["variant"], grid)) is not None]
+    if not there:
+        raise BadInputError(f"No quantization table ships with {texts['variant']}; name a file in [[tables]].")
+    return there
+
+
+def _rule(key: str, entry: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    for name in entry:
+        if name not in RULE_KEYS:
+            raise unknown(f"field of [[{key}]]", name, RULE_KEYS)
+    if not entry:
+        raise BadInputError(f"A [[{key}]] of the sweep is empty; it must name a field of a cell, such as target.")
+    return {
+        name: tuple(str(item) for item in (value if isinstance(value, list) else [value]))
+        for name, value in entry.items()
+    }
+
+
+def matches(rule: Mapping[str, Iterable[str]], values: Mapping[str, object]) -> bool:
+    """Whether every field that the rule names has one of its values."""
+    return all(str(values[name]) in tuple(wanted) for name, wanted in rule.items())

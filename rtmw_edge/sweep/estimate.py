@@ -1,0 +1,87 @@
+"""How long a sweep will take: what the store has measured already, and for the rest the size of the network.
+
+A guess to decide by whether to wait or to come back tomorrow, not a figure: within a factor of two.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from ..evaluation.datasets import DEFAULT_SYNTHETIC
+from ..models.variants import variant_named
+from .cells import Planned
+from .plan import Plan
+from .store import FILE, Record, Store
+from .timing import ROUNDS
+
+EXPORT_SECONDS, EXPORT_SECONDS_A_MILLION = 8.0, 0.5
+"""A conversion, and more of it for every million of parameters."""
+IMAGE_SECONDS = 0.02
+"""Reading or keeping, cutting and scoring one image."""
+EFFICIENCY = 0.3
+"""The share of a matrix product's speed that a whole network reaches."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Seconds by job id, and the whole in words."""
+
+    seconds: Mapping[str, float]
+    processes: int
+
+    def of(self, planned: Planned) -> float:
+        """Seconds of both jobs of a cell; shared ones are counted in every cell."""
+        return self.seconds.get(planned.accuracy_id, 0.0) + self.seconds.get(planned.speed_id, 0.0)
+
+    @property
+    def sentence(self) -> str:
+        """The total in words."""
+        total = sum(self.seconds.values())
+        if not total:
+            return "all done already"
+        words = f"{total / 60:.0f} min" if total < 7200 else f"{total / 3600:.1f} h"
+        return f"about {words} on this machine" if total >= 60 else "less than a minute on this machine"
+
+
+def estimate(plan: Plan, folder: Path, processes: int) -> Expected:
+    """Seconds of every job that has no record in the store at `folder` yet."""
+    jobs = [job for planned in plan.cells for job in (planned.accuracy_id, planned.speed_id)]
+    done: Mapping[str, Record] = {}
+    if (folder / FILE).is_file():
+        with Store.open(folder) as store:
+            done = store.records(jobs)
+    seconds: dict[str, float] = {}
+    for planned in plan.cells:
+        crop = crop_seconds(planned.cell.variant)
+        if planned.accuracy_id not in done:
+            parameters = variant_named(planned.cell.variant).parameters / 1e6
+            images = planned.cell.images or DEFAULT_SYNTHETIC
+            export = 0.0 if planned.cell.target == "torch" else EXPORT_SECONDS + EXPORT_SECONDS_A_MILLION * parameters
+            seconds[planned.accuracy_id] = (export + images * (crop + IMAGE_SECONDS)) / processes
+        if planned.speed_id not in done:
+            seconds[planned.speed_id] = 5.0 + 2 * ROUNDS * max(0.15, 4 * crop)
+    return Expected(seconds, processes)
+
+
+@lru_cache(maxsize=16)
+def crop_seconds(variant: str) -> float:
+    """Seconds of one crop through a variant in float on this machine, from how fast it multiplies matrices."""
+    return 2e9 * variant_named(variant).gmac / (EFFICIENCY * _operations_a_second())
+
+
+@lru_cache(maxsize=1)
+def _operations_a_second() -> float:
+    size = 512
+    matrix = np.random.default_rng(0).random((size, size), np.float32)
+    best = np.inf
+    for _ in range(5):
+        begun = time.perf_counter()
+        matrix @ matrix
+        best = min(best, time.perf_counter() - begun)
+    return 2 * size**3 / best

@@ -1,0 +1,196 @@
+"""From axes to cells: the product, without what a target cannot do, each of which is told with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rtmw_edge.quantization import GRIDS, Table
+from rtmw_edge.targets import Precision, target_named
+from rtmw_edge.targets.base import Target, grid_of, precisions
+from rtmw_edge.targets.base import installed as check_installed
+from rtmw_edge.targets.export import NEEDED
+
+from ..errors import BadInputError, RtmwEdgeError
+from ..models.variants import variant_named
+from ..models.weights import find
+from ..runtime.devices import engine_class
+from .cells import Cell, Inputs, Planned, identified
+from .config import TORCH, SweepConfig, TablePair, matches
+
+
+@dataclass(frozen=True)
+class NotPossible:
+    """A part of the product that cannot be, in this toolkit or on this machine."""
+
+    what: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The cells in their order, and what of the product cannot be."""
+
+    cells: tuple[Planned, ...]
+    not_possible: tuple[NotPossible, ...]
+
+
+def plan(config: SweepConfig) -> Plan:
+    """The cells of a sweep.
+
+    Raises BadInputError when weights or a table are not there or do not fit, when nothing is left, and when fp32, which
+    everything is compared with, is not among the precisions.
+    """
+    if Precision.FP32.value not in config.precisions:
+        raise BadInputError('The sweep has no fp32, which every figure is compared with; add "fp32" to precisions.')
+    refused: dict[str, str] = {}
+    found: list[tuple[Cell, Inputs]] = []
+    for cell, inputs in _product(config, refused):
+        if not _kept(cell, config):
+            continue
+        reason = _not_on_device(cell)
+        if reason:
+            refused.setdefault(f"{cell.target} on {cell.device}", reason)
+        elif (cell, inputs) not in found:
+            found.append((cell, inputs))
+    if not found:
+        reason = f" ({next(iter(refused.values()))})" if refused else ""
+        raise BadInputError(f"No cell of the sweep is left{reason}; change its targets, precisions or rules.")
+    cells = [cell for cell, _ in found]
+    planned = []
+    for cell, inputs in found:
+        needed = () if cell.target == TORCH else (*NEEDED, *target_named(cell.target).requirements())
+        inputs = replace(inputs, base=base_of(cell, cells), paced_by=pace_of(cell, cells))
+        planned.append(identified(cell, inputs, needed))
+    return Plan(tuple(planned), tuple(NotPossible(what, reason) for what, reason in refused.items()))
+
+
+def base_of(cell: Cell, cells: list[Cell]) -> Cell | None:
+    """The float cell that accuracy is compared with: the same target in fp32; after training, of the first weights."""
+    floats = [
+        other
+        for other in cells
+        if other.precision == Precision.FP32
+        and (other.variant, other.target, other.device) == (cell.variant, cell.target, cell.device)
+        and (other.data, other.images) == (cell.data, cell.images)
+        and (cell.table != "" or other.weights == cell.weights)
+    ]
+    near = [other for other in floats if other.threads == cell.threads] or floats
+    return near[0] if near and near[0] != cell else None
+
+
+def pace_of(cell: Cell, cells: list[Cell]) -> Cell | None:
+    """The float cell that is timed in turns with `cell`: the same target in fp32, and for that one ONNX in fp32."""
+    same = [
+        other
+        for other in cells
+        if other.precision == Precision.FP32
+        and other != cell
+        and (other.variant, other.threads) == (cell.variant, cell.threads)
+    ]
+    own = [other for other in same if (other.target, other.device) == (cell.target, cell.device)]
+    if cell.precision != Precision.FP32 and own:
+        return own[0]
+    return next((other for other in same if other.target == "onnx" and cell.target != "onnx"), None)
+
+
+def _product(config: SweepConfig, refused: dict[str, str]) -> Iterator[tuple[Cell, Inputs]]:
+    tables = {pair: _loaded(pair) for pair in config.tables}
+    for name in config.variants:
+        variant_named(name)
+        files = config.weights.get(name) or {"": find(name, None)}
+        files = {key: find(name, path) for key, path in files.items()}
+        for target in config.targets:
+            writer = _writer(target, refused)
+            if target == TORCH:
+                for weights, path in files.items():
+                    yield from _everywhere(Cell(name, weights, TORCH, Precision.FP32.value), Inputs(path, path), config)
+            if writer is None:
+                continue
+            for precision in config.precisions:
+                for grid in _grids(writer, precision, config, refused):
+                    for weights, path in files.items():
+                        for cell in _scaled(Cell(name, weights, target, precision, grid), config, refused):
+                            yield from _everywhere(cell, Inputs(path, path), config)
+                    for pair in config.tables:
+                        if pair.variant == name and _carries(tables[pair], precision, grid):
+                            cell = Cell(name, "", target, precision, grid, table=pair.name)
+                            yield from _everywhere(cell, _trained(pair, next(iter(files.values()))), config)
+
+
+def _writer(target: str, refused: dict[str, str]) -> Target | None:
+    if target == TORCH:
+        return None
+    writer = target_named(target)
+    try:
+        check_installed([*NEEDED, *writer.requirements()])
+    except RtmwEdgeError as error:
+        refused[target] = str(error)
+        return None
+    return writer
+
+
+def _grids(writer: Target, precision: str, config: SweepConfig, refused: dict[str, str]) -> Iterator[str]:
+    """The grids of one precision that the target honours; "" for a float precision."""
+    kind = Precision(precision)
+    if kind not in precisions(writer):
+        refused[f"{writer.name} {precision}"] = f"{writer.name} has {', '.join(precisions(writer))}"
+        return
+    for name in config.grids if kind in (Precision.INT8, Precision.INT8_MIXED) and config.grids else (None,):
+        try:
+            grid = grid_of(writer, kind, name)
+        except BadInputError as error:
+            refused[f"{writer.name} {precision} {name}"] = str(error)
+            continue
+        yield grid.name if grid else ""
+
+
+def _scaled(cell: Cell, config: SweepConfig, refused: dict[str, str]) -> Iterator[Cell]:
+    """The cell with every calibration; itself where nothing is calibrated."""
+    if cell.precision == Precision.INT8_MIXED:
+        if not any(pair.variant == cell.variant for pair in config.tables):
+            refused[f"{cell.target} {cell.precision}"] = "it takes the convolutions to leave in float from [[tables]]"
+        return
+    if not cell.grid or not GRIDS[cell.grid].calibrated:
+        yield cell
+        return
+    for method in config.methods:
+        for source in config.sources:
+            yield replace(cell, method=method, calibration=source)
+
+
+def _carries(table: Table, precision: str, grid: str) -> bool:
+    """Whether a trained table is one of this precision and grid; with convolutions left in float it is int8-mixed."""
+    of = Precision.INT8_MIXED.value if table.floats else GRIDS[table.grid].precision
+    return table.grid == grid and of == precision
+
+
+def _loaded(pair: TablePair) -> Table:
+    table = Table.load(pair.table)
+    if table.variant != pair.variant:
+        raise BadInputError(
+            f"The quantization table {pair.table} is for {table.variant}, not for {pair.variant}; correct [[tables]]."
+        )
+    return table
+
+
+def _trained(pair: TablePair, own: Path) -> Inputs:
+    return Inputs(find(pair.variant, pair.weights) if pair.weights else own, own, pair.table)
+
+
+def _everywhere(cell: Cell, inputs: Inputs, config: SweepConfig) -> Iterator[tuple[Cell, Inputs]]:
+    for device in config.devices:
+        for threads in config.threads:
+            yield replace(cell, device=device, threads=threads, data=config.data, images=config.images), inputs
+
+
+def _kept(cell: Cell, config: SweepConfig) -> bool:
+    values = cell.to_dict()
+    included = not config.include or any(matches(rule, values) for rule in config.include)
+    return included and not any(matches(rule, values) for rule in config.exclude)
+
+
+def _not_on_device(cell: Cell) -> str:
+    there = ("cpu", "cuda") if cell.target == TORCH else engine_class(cell.target).devices
+    return "" if cell.device in there else f"its bundles run on {', '.join(there)}"

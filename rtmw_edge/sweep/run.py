@@ -1,0 +1,197 @@
+"""A sweep at work: processes that claim jobs of a store until none is left, and one that watches over them.
+
+A process that a converter or runtime takes down with it costs one job: the watcher records how it died and starts
+another. Accuracy may run side by side; a timed job waits until nobody else works on this machine.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from ..errors import NotAvailableError, RtmwEdgeError
+from ..runtime.environment import environment
+from .cells import ACCURACY, SPEED, Planned
+from .config import SweepConfig
+from .plan import Plan
+from .store import FAILED, NOT_POSSIBLE, OK, POLL, Job, Record, Store
+
+logger = logging.getLogger(__name__)
+
+Work = Callable[[Job, Callable[[str], None]], tuple[dict[str, Any], dict[str, Any]]]
+"""Does one job; hears of its steps; gives a record's data and arrays."""
+
+Prepare = Callable[[Store], Work]
+"""Makes a process ready for work; must be something that another process can import."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that the user may see: a step of a job (`status` ""), or its end and the seconds that it took."""
+
+    job: str
+    text: str
+    status: str = ""
+    seconds: float = 0.0
+
+
+OnEvent = Callable[[Event], None]
+
+
+def jobs_of(planned: Sequence[Planned]) -> list[Job]:
+    """All accuracy jobs, then all timed ones; cells that share a job have it once."""
+    accuracy = [Job(cell.accuracy_id, ACCURACY) for cell in planned]
+    speed = [Job(cell.speed_id, SPEED, after=(cell.accuracy_id,), alone=True) for cell in planned]
+    return list(dict.fromkeys([*accuracy, *speed]))
+
+
+def document(plan: Plan, config: SweepConfig, gate: dict[str, Any]) -> dict[str, Any]:
+    """What a run records of itself before it begins: cells, what is not possible, the gate, the environment."""
+    cells = [
+        {
+            "cell": planned.cell.to_dict(),
+            "base": planned.inputs.base.to_dict() if planned.inputs.base else None,
+            "accuracy": planned.accuracy_id,
+            "speed": planned.speed_id,
+        }
+        for planned in plan.cells
+    ]
+    return {
+        "cells": cells,
+        "not_possible": [{"what": item.what, "reason": item.reason} for item in plan.not_possible],
+        "gate": gate,
+        "environment": environment(),
+    }
+
+
+def work_off(store: Store, run: int, jobs: Sequence[Job], work: Work, on_event: OnEvent, retry_until: int = 0) -> None:
+    """Claim, do and record `jobs` in this process until none is left, those of other processes included."""
+    while True:
+        job, left = store.claim(jobs, retry_until=retry_until)
+        if job is None:
+            if not left:
+                return
+            time.sleep(POLL)
+            continue
+        begun = time.monotonic()
+        record = _done(store, run, job, work, on_event)
+        seconds = time.monotonic() - begun
+        store.finish(Record(job.id, record.status, record.data, record.arrays, run=run, seconds=seconds))
+        on_event(Event(job.id, str(record.data.get("reason", "")), record.status, seconds))
+
+
+def _done(store: Store, run: int, job: Job, work: Work, on_event: OnEvent) -> Record:
+    before = store.records(job.after)
+    if any(record.status != OK for record in before.values()):
+        return Record(job.id, FAILED, {"reason": "Not timed: there is no accuracy to go with it."})
+    try:
+        data, arrays = work(job, lambda text: on_event(Event(job.id, text)))
+    except NotAvailableError as error:
+        return Record(job.id, NOT_POSSIBLE, {"reason": str(error)})
+    except RtmwEdgeError as error:
+        return Record(job.id, FAILED, {"reason": str(error)})
+    except Exception as error:  # whatever a converter or runtime raises is this job's failure, not the sweep's
+        logger.info("a job failed", exc_info=True)
+        reason = (str(error).strip().splitlines() or ["no reason given"])[0]
+        return Record(job.id, FAILED, {"reason": f"{type(error).__name__}: {reason}"})
+    return Record(job.id, OK, data, arrays)
+
+
+def sweep(
+    folder: Path,
+    run: int,
+    jobs: Sequence[Job],
+    prepare: Prepare,
+    on_event: OnEvent,
+    *,
+    processes: int = 1,
+    retry_until: int = 0,
+) -> None:
+    """Work `jobs` off in `processes` processes; returns when every job has a record."""
+    context = multiprocessing.get_context("spawn")
+    alive: dict[Connection, BaseProcess] = {}
+
+    def start() -> None:
+        ours, theirs = context.Pipe(duplex=False)
+        arguments = (folder, run, list(jobs), prepare, theirs, retry_until, os.getpid())
+        process = context.Process(target=_worker, args=arguments, name="sweep")
+        process.start()
+        theirs.close()
+        alive[ours] = process
+
+    try:
+        for _ in range(max(1, processes)):
+            start()
+        while alive:
+            for pipe in wait(list(alive)):
+                assert isinstance(pipe, Connection)
+                try:
+                    heard = pipe.recv()
+                    if isinstance(heard, BaseException):
+                        raise heard
+                    on_event(heard)
+                except EOFError:
+                    process = alive.pop(pipe)
+                    process.join()
+                    if process.exitcode and _bury(folder, run, process, on_event):
+                        start()
+    finally:
+        for process in alive.values():
+            process.join(5)
+            process.kill()
+            process.join()
+
+
+def _bury(folder: Path, run: int, process: BaseProcess, on_event: OnEvent) -> bool:
+    """Record how a process died for the job that it had; False when it had none, so that another would die as well."""
+    code = process.exitcode or 0
+    how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    reason = f"The process that did this died with {how}; with SIGKILL, memory may have run out."
+    with Store.open(folder) as store:
+        jobs = store.bury(process.pid or 0)
+        for job in jobs:
+            store.finish(Record(job, FAILED, {"reason": reason}, run=run))
+            on_event(Event(job, reason, FAILED))
+    if not jobs:
+        raise RtmwEdgeError(f"A process of the sweep died with {how} before it had a job; run the sweep again.")
+    return True
+
+
+def _worker(
+    folder: Path, run: int, jobs: list[Job], prepare: Prepare, pipe: Connection, retry_until: int, parent: int
+) -> None:
+    """The life of one process. It ends when its parent does, also by SIGKILL: nobody would hear it any more."""
+    threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
+
+    def tell(event: Event) -> None:
+        try:
+            pipe.send(event)
+        except BrokenPipeError:
+            os._exit(1)
+
+    try:
+        with Store.open(folder) as store:
+            work_off(store, run, jobs, prepare(store), tell, retry_until)
+    except KeyboardInterrupt:
+        pass  # the parent, which got it too, says so
+    except RtmwEdgeError as error:
+        pipe.send(error)
+    except sqlite3.Error as error:
+        pipe.send(RtmwEdgeError(f"The store in {folder} cannot be written ({error}); what was recorded is kept."))
+
+
+def _die_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)

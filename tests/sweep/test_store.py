@@ -1,0 +1,197 @@
+"""The store: what is recorded stays; killed at any moment nothing is lost or done twice; two processes share it."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sweep_work
+from sweep_work import JOBS, Logged, Unprepared, nobody
+
+from rtmw_edge.errors import BadInputError, RtmwEdgeError
+from rtmw_edge.sweep import store as store_module
+from rtmw_edge.sweep.run import Event, sweep, work_off
+from rtmw_edge.sweep.store import FAILED, NOT_POSSIBLE, OK, Job, Record, Store
+
+IDS = [job.id for job in JOBS]
+
+
+def lines(log: Path) -> list[list[str]]:
+    """Process, word and job of every line of a log."""
+    return [line.split(maxsplit=2) for line in log.read_text().splitlines()] if log.exists() else []
+
+
+def start(folder: Path, log: Path, seconds: float) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, sweep_work.__file__, str(folder), str(log), str(seconds)])
+
+
+def test_records_and_arrays_come_back_and_stay(tmp_path: Path) -> None:
+    numbers = np.linspace(0, 1, 7).astype(np.float32)
+    with Store.create(tmp_path / "store") as store:
+        run = store.begin({"cells": [1, "two"]})
+        store.finish(Record("a", FAILED, {"reason": "no"}, run=run))
+        store.finish(Record("b", OK, {"x": 1.5}, {"samples": numbers}, run=run, seconds=2.0))
+    with Store.open(tmp_path / "store") as store:
+        assert store.runs()[0].document == {"cells": [1, "two"]}
+        found = store.records(["a", "b", "c"])
+        assert found.keys() == {"a", "b"} and found["a"].data == {"reason": "no"}
+        assert found["b"].seconds == 2.0 and np.array_equal(found["b"].arrays["samples"], numbers)
+    database = sqlite3.connect(tmp_path / "store" / store_module.FILE)
+    for statement in ("DELETE FROM records", "UPDATE records SET status = 'ok'", "DELETE FROM runs"):
+        with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+            database.execute(statement)
+    database.close()
+
+
+def test_the_newest_record_counts_and_earlier_runs_keep_theirs(tmp_path: Path) -> None:
+    with Store.create(tmp_path) as store:
+        first = store.begin({})
+        store.finish(Record("a", FAILED, {"reason": "no"}, run=first))
+        second = store.begin({})
+        assert store.claim([Job("a", "accuracy")]) == (None, 0)  # a failure is a result too
+        assert store.claim([Job("a", "accuracy")], retry_until=store.last_record())[0] == Job("a", "accuracy")
+        store.finish(Record("a", OK, {}, run=second))
+        assert store.records(["a"])["a"].status == OK
+        assert store.records(["a"], until=first)["a"].status == FAILED
+
+
+def test_a_claim_is_one_process_s_until_it_is_done_or_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job, timed = Job("a", "accuracy"), Job("b", "speed", after=("a",), alone=True)
+    with Store.create(tmp_path) as one, Store.open(tmp_path) as other:
+        assert one.claim([job, timed])[0] == job
+        assert other.claim([job, timed]) == (None, 2)  # "b" comes after "a"
+        assert other.claim([Job("c", "speed", alone=True)]) == (None, 1)  # nobody is timed beside another's work
+        one.finish(Record("a", OK, {}))
+        assert other.claim([job, timed])[0] == timed
+        assert one.claim([Job("d", "accuracy")]) == (None, 1)  # and nobody works beside a timed run
+        monkeypatch.setattr(store_module, "born", lambda pid: "another process has its number")
+        assert one.claim([job, timed])[0] == timed
+
+
+def test_a_lease_that_nobody_renews_runs_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "LEASE", 0.05)
+    job = Job("a", "accuracy")
+    with Store.create(tmp_path) as one, Store.open(tmp_path) as other:
+        assert one.claim([job])[0] == job
+        time.sleep(0.1)
+        assert other.claim([job])[0] == job
+        assert other.finish(Record("a", OK, {"by": "other"}))
+        assert not one.finish(Record("a", OK, {"by": "one"}))
+        assert one.records(["a"])["a"].data == {"by": "other"}
+
+
+def test_a_lease_that_is_renewed_does_not_run_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "LEASE", 1.0)
+    monkeypatch.setattr(store_module, "RENEWAL", 0.1)
+    with Store.create(tmp_path) as one, Store.open(tmp_path) as other:
+        assert one.claim([Job("a", "accuracy")])[0] is not None
+        time.sleep(1.5)
+        assert other.claim([Job("a", "accuracy")]) == (None, 1)
+
+
+def test_folders_and_files_that_are_no_store_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "thesis.txt").write_text("years of work")
+    with pytest.raises(BadInputError, match="Refusing to overwrite"):
+        Store.create(tmp_path / "thesis")
+    with pytest.raises(BadInputError, match=r"There is no sweep in .* make one with rtmw-edge sweep --out"):
+        Store.open(tmp_path / "thesis")
+    for name, content in (("text", b"years of work" * 100), ("sqlite", b"")):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / store_module.FILE).write_bytes(content)
+        with pytest.raises(BadInputError, match="is not the store of a sweep"):
+            Store.open(folder)
+    newer = Store.create(tmp_path / "newer")
+    newer.close()
+    database = sqlite3.connect(tmp_path / "newer" / store_module.FILE)
+    database.execute("PRAGMA user_version = 99")
+    database.close()
+    with pytest.raises(BadInputError, match="has the format 99, this tool reads 1; upgrade rtmw-edge"):
+        Store.open(tmp_path / "newer")
+
+
+def test_killed_at_any_moment_it_goes_on_without_redoing_or_losing(tmp_path: Path) -> None:
+    folder, log = tmp_path / "store", tmp_path / "log"
+    for ended in (1, 3):
+        process = start(folder, log, 0.15)
+        while sum(word == "end" for _, word, _ in lines(log)) < ended:
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        child = lines(log)[-1][0]
+        while store_module.born(int(child)):  # it notices that it has no parent any more
+            time.sleep(0.05)
+    with Store.open(folder) as store:
+        recorded = set(store.records(IDS))
+    before = len(lines(log))
+    assert start(folder, log, 0.01).wait() == 0
+    with Store.open(folder) as store:
+        found = store.records(IDS)
+    assert all(found[job].status == OK and found[job].data == {"job": job} for job in IDS)
+    assert not recorded & {job for _, _, job in lines(log)[before:]}
+    ends = Counter(job for _, word, job in lines(log) if word == "end")
+    assert all(ends[job] == 1 for job in recorded)
+
+
+def test_two_processes_share_the_work_and_timed_jobs_run_alone(tmp_path: Path) -> None:
+    folder, log = tmp_path / "store", tmp_path / "log"
+    Store.create(folder).close()
+    both = [start(folder, log, 0.2) for _ in range(2)]
+    assert [process.wait() for process in both] == [0, 0]
+    counted = Counter(job for _, word, job in lines(log) if word == "begin")
+    assert counted == Counter(IDS)
+    assert len({process for process, _, _ in lines(log)}) == 2
+    running: set[str] = set()
+    for _, word, job in lines(log):
+        if word == "end":
+            running.discard(job)
+        else:
+            running.add(job)
+            assert len(running) == 1 or not any(name.startswith("speed") for name in running)
+
+
+def test_whatever_becomes_of_a_job_the_rest_goes_on(tmp_path: Path) -> None:
+    folder, log = tmp_path / "store", tmp_path / "log"
+    with Store.create(folder) as store:
+        run = store.begin({})
+    bad = {"accuracy 0": "killed", "accuracy 1": "refused", "accuracy 2": "broken", "accuracy 3": "missing"}
+    heard: list[Event] = []
+    sweep(folder, run, JOBS, Logged(log, 0.01, bad), heard.append)
+    with Store.open(folder) as store:
+        found = store.records(IDS)
+    assert found["accuracy 0"].status == FAILED
+    assert "died with signal SIGKILL; with SIGKILL, memory may have run out" in found["accuracy 0"].data["reason"]
+    assert found["accuracy 1"].data == {"reason": "It does not like this."}
+    assert found["accuracy 2"].data == {"reason": "ZeroDivisionError: by zero"}
+    assert (found["accuracy 3"].status, found["accuracy 4"].status) == (NOT_POSSIBLE, OK)
+    assert found["speed 0"].data == {"reason": "Not timed: there is no accuracy to go with it."}
+    ended = {event.job for event in heard if event.status}
+    assert ended == set(IDS) and any(event.text == "sleeping" for event in heard)
+
+
+def test_a_process_that_cannot_even_begin_is_told_and_not_started_for_ever(tmp_path: Path) -> None:
+    with Store.create(tmp_path) as store:
+        run = store.begin({})
+    with pytest.raises(RtmwEdgeError, match="died with exit code 7 before it had a job; run the sweep again"):
+        sweep(tmp_path, run, JOBS, Unprepared(exit_code=7), nobody)
+    with pytest.raises(BadInputError, match="This cannot be prepared"):
+        sweep(tmp_path, run, JOBS, Unprepared(), nobody)
+
+
+def test_ctrl_c_leaves_the_job_for_the_next_run(tmp_path: Path) -> None:
+    def interrupted(job: Job, on_step: object) -> tuple[dict[str, object], dict[str, object]]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), Store.create(tmp_path) as store:
+        work_off(store, store.begin({}), JOBS, interrupted, nobody)
+    with Store.open(tmp_path) as store:
+        assert store.records(IDS) == {} and store.claim(JOBS)[0] == JOBS[0]

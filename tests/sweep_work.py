@@ -1,0 +1,84 @@
+"""Jobs that tell in a log file who did them, for sweeps that are killed and shared.
+
+python sweep_work.py STORE LOG SECONDS      works the jobs off, each in so many seconds
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rtmw_edge.errors import BadInputError, NotAvailableError
+from rtmw_edge.sweep.run import Event, sweep
+from rtmw_edge.sweep.store import Job, Store
+
+JOBS = [
+    *(Job(f"accuracy {number}", "accuracy") for number in range(6)),
+    *(Job(f"speed {number}", "speed", after=(f"accuracy {number}",), alone=True) for number in range(3)),
+]
+
+
+@dataclass(frozen=True)
+class Logged:
+    """Writes "begin ID" and "end ID" with the process's number; some jobs come to a bad end."""
+
+    log: Path
+    seconds: float
+    bad: dict[str, str] | None = None
+
+    def __call__(self, store: Store) -> Callable[[Job, Callable[[str], None]], Any]:
+        return self.work
+
+    def work(self, job: Job, on_step: Callable[[str], None]) -> tuple[dict[str, Any], dict[str, Any]]:
+        self.say(f"begin {job.id}")
+        on_step("sleeping")
+        time.sleep(self.seconds)
+        end = (self.bad or {}).get(job.id)
+        if end == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if end == "refused":
+            raise BadInputError("It does not like this.")
+        if end == "missing":
+            raise NotAvailableError("There is no such device.")
+        if end == "broken":
+            raise ZeroDivisionError("by zero\nand more")
+        self.say(f"end {job.id}")
+        return {"job": job.id}, {"samples": np.arange(3, dtype=np.float32)}
+
+    def say(self, text: str) -> None:
+        with self.log.open("a") as file:
+            file.write(f"{os.getpid()} {text}\n")
+
+
+@dataclass(frozen=True)
+class Unprepared:
+    """Ends its process, or refuses, before there is any work."""
+
+    exit_code: int = 0
+
+    def __call__(self, store: Store) -> Any:
+        if self.exit_code:
+            os._exit(self.exit_code)
+        raise BadInputError("This cannot be prepared.")
+
+
+def nobody(event: Event) -> None:
+    """Hears nothing."""
+
+
+def main(folder: str, log: str, seconds: str) -> None:
+    with Store.create(Path(folder)) as store:
+        run = store.begin({"cells": []})
+    sweep(Path(folder), run, JOBS, Logged(Path(log), float(seconds)), nobody)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
