@@ -13,13 +13,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
-from rtmw_edge.targets.rewrites import Deployable, deployable
+import torch
+from rtmw_edge.targets.rewrites import HALF_SAFE, Deployable, HalfSafeScaleNorm, deployable
 from torch import Tensor, nn
 
 from rtmw_edge.data.instances import InstanceSet
 from rtmw_edge.errors import BadInputError
 from rtmw_edge.files import atomic_write
 from rtmw_edge.models import build
+from rtmw_edge.models.attention import SCALE_NORM_EPS
 from rtmw_edge.models.checkpoints import as_stored, load_weights, save_safetensors
 from rtmw_edge.models.rtmw import RTMW
 from rtmw_edge.models.weights import find
@@ -29,7 +31,8 @@ from rtmw_edge.training.objective import Lesson, Outputs, Student
 from rtmw_edge.training.recipe import Quantization, Recipe
 from rtmw_edge.training.validation import Validation
 
-from .fake import corrected, fake_quantize, weights_sha256
+from .fake import check_table, corrected, fake_quantize, weights_sha256
+from .inference import for_inference
 from .learned import learnable, learned_parameters, learned_table
 from .official import official_state
 from .table import Table
@@ -39,6 +42,31 @@ log = logging.getLogger(__name__)
 START = "start.json"
 TABLES = {LAST: "table.json", BEST: "best.json"}
 """The table beside each file of weights."""
+
+
+class TrainableScaleNorm(nn.Module):
+    """ScaleNorm with the value of the exported one, and without a gradient for tokens that are zero.
+
+    ReLU and rounding make tokens of nothing but zeros. There a root has an infinite gradient, and the norm's own, the
+    gain over 1e-5, would drown all others.
+    """
+
+    def __init__(self, exported: HalfSafeScaleNorm) -> None:
+        super().__init__()
+        self.scale, self.g = exported.scale, exported.g
+
+    def forward(self, x: Tensor) -> Tensor:
+        rms = torch.linalg.vector_norm(x * (1.0 / HALF_SAFE), dim=-1, keepdim=True) * self.scale
+        normed = x / rms.clamp(min=SCALE_NORM_EPS)
+        return torch.where(rms > SCALE_NORM_EPS, normed, normed.detach()) * self.g
+
+
+def trainable(network: nn.Module) -> None:
+    """Exchange a deployable network's norms for those that can be trained, in place."""
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, HalfSafeScaleNorm):
+                setattr(module, name, TrainableScaleNorm(child))
 
 
 class QuantizedStudent(Student):
@@ -134,6 +162,7 @@ class QatTrainer(Trainer):
         quantized = corrected(exact, self.start)
         width, height = self.variant.input_size
         learnable(quantized, self.start, (width, height))
+        trainable(quantized)
         return QuantizedStudent(quantized), FloatLesson(exact, self.settings, self.recipe.beta)
 
     def _started(self, exact: Deployable) -> Table:
@@ -197,7 +226,7 @@ class QatTrainer(Trainer):
             self._float_figures = validation.figures(cast(RTMW, TakesRgb(cast(Deployable, exact))), device)
             log.info("float: %s", self._float_figures)
         _, network, table = self.result()
-        figures = validation.figures(cast(RTMW, TakesRgb(fake_quantize(network, table))), device)
+        figures = validation.figures(cast(RTMW, TakesRgb(for_inference(fake_quantize(network, table)))), device)
         for key, value in self._float_figures.items():
             kind, _, part = key.partition("_")
             if kind == "ap":
@@ -208,8 +237,6 @@ class QatTrainer(Trainer):
 
 
 def _check(table: Table, exact: Deployable) -> None:
-    from .fake import check_table
-
     if table.variant != exact.variant.name:
         raise BadInputError(
             f"The quantization table is for {table.variant}, not for {exact.variant.name}; calibrate again."

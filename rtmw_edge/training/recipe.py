@@ -231,9 +231,17 @@ def _tables(path: Path) -> dict[str, Any]:
     if base not in shipped or shipped[base] == path:
         raise unknown("base of a recipe", str(base), [name for name in shipped if shipped[name] != path])
     below = _tables(shipped[base])
+    _one_length(below, values)
     for key, value in values.items():
         below[key] = {**below.get(key, {}), **value} if isinstance(value, dict) else value
     return below
+
+
+def _one_length(values: dict[str, Any], changes: dict[str, Any]) -> None:
+    """Drop the length in steps where `changes` count in epochs, and the other way round."""
+    for given, other in (("steps", "epochs"), ("epochs", "steps")):
+        if given in changes and other not in changes:
+            values.pop(other, None)
 
 
 def read_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -267,6 +275,6 @@ def read_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
             if not isinstance(target, dict):
                 raise BadInputError(f"The override '{text}' goes into {parent}, which is a value and no table.")
         target[last] = parsed
-        if not parents and last in ("steps", "epochs"):
-            values.pop("epochs" if last == "steps" else "steps", None)
+        if not parents:
+            _one_length(values, {last: parsed})
     return _fill(Recipe, values, f"'{path.name}'")
