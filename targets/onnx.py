@@ -76,13 +76,7 @@ class Onnx:
         onnx.checker.check_model(model, full_check=True)
         path = out_dir / "model.onnx"
         onnx.save(model, path)
-        return Converted(
-            files={"model": path},
-            input={"name": INPUT, "dtype": "uint8", "layout": "NHWC"},
-            outputs=output_names(deployable),
-            tools=tools,
-            convolutions=counted(deployable, table),
-        )
+        return converted(deployable, {"model": path}, counted(deployable, table), tools)
 
     def spell(self, entry: Entry) -> np.ndarray:
         return entry.scale
@@ -102,6 +96,14 @@ TARGET = Onnx()
 def output_names(deployable: Deployable) -> dict[str, str]:
     """Graph outputs by axis, called as in the official exports: simcc_x, simcc_y, simcc_z."""
     return {axis: f"simcc_{axis}" for axis in deployable.variant.axes}
+
+
+def converted(
+    deployable: Deployable, files: dict[str, Path], convolutions: dict[str, int], tools: dict[str, str]
+) -> Converted:
+    """What was written of a graph that `float_model` began."""
+    image = {"name": INPUT, "dtype": "uint8", "layout": "NHWC"}
+    return Converted(files, image, output_names(deployable), tools, convolutions)
 
 
 def counted(deployable: Deployable, table: Table | None) -> dict[str, int]:

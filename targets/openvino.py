@@ -19,7 +19,7 @@ from rtmw_edge.errors import VerificationError
 
 from .base import Converted, OnStep, Precision, Stored, installed
 from .half_precision import to_half
-from .onnx import INPUT, counted, float_model, output_names
+from .onnx import converted, counted, float_model
 
 if TYPE_CHECKING:
     import openvino
@@ -67,13 +67,7 @@ class OpenVINO:
             halve_weights(model)
         on_step("writing model.xml and model.bin")
         files = write(model, out_dir, compress_to_fp16=precision is Precision.FP16)
-        return Converted(
-            files=files,
-            input={"name": INPUT, "dtype": "uint8", "layout": "NHWC"},
-            outputs=output_names(deployable),
-            tools=tools,
-            convolutions=counted(deployable, table),
-        )
+        return converted(deployable, files, counted(deployable, table), tools)
 
     def spell(self, entry: Entry) -> np.ndarray:
         """A weight's scales; the bounds of an activation's FakeQuantize."""
