@@ -145,7 +145,7 @@ def _tables(result: Validation) -> list[Table]:
         check = limits.get((part, "ap_drop"))
         bound = "" if check is None else f"{check.limit:g} {'kept' if check.passed else 'BROKEN'}"
         noise = ", within noise" if check is not None and check.within_noise else ""
-        figures = (f"{ap.reference.value:.1f}", f"{ap.device.value:.1f}", interval(ap.drop))
+        figures = (f"{ap.reference.value:.1f}", f"{ap.device.value:.1f}", interval(ap.drop, 2))
         rows.append([part, *figures, bound + noise])
     tables = [_table(title, ["AP, points", "reference", "device", "lost (95 %)", "at most"], rows)]
     rows = [

@@ -53,8 +53,8 @@ class Agreement:
     def add(self, image: int, reference: Logits, other: Logits) -> NDArray[np.float32]:
         """Count the people of image number `image`: logits (N,133,bins) per axis of both runners.
 
-        Returns how far apart each person's keypoints are: the mean distance (N,) in crop pixels, each keypoint weighed
-        by the reference's score.
+        Returns how far apart each person's keypoints are: the sum (N,) of the distances in crop pixels, each keypoint
+        weighed by the reference's score.
         """
         (points, scores), (moved, _) = decode(reference[:2]), decode(other[:2])
         distance = np.linalg.norm(points - moved, axis=2)
@@ -63,9 +63,8 @@ class Agreement:
         self._distances.append(distance)
         self._bins.append(np.max(steps, axis=0))
         self._scores.append(scores)
-        trust = np.maximum(scores, 0)
-        mean: NDArray[np.float32] = (trust * distance).sum(axis=1) / np.maximum(trust.sum(axis=1), 1e-9)
-        return mean
+        weighed: NDArray[np.float32] = (np.maximum(scores, 0) * distance).sum(axis=1)
+        return weighed
 
     def sure(self, scores: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Which of the reference's `scores`, of any shape, belong to sure keypoints, by all that came so far."""

@@ -11,14 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..bundle import GateReport
 from ..errors import BadInputError
 from ..poses import Poses
 from ..runtime import Runner
 from ..runtime.runner import Cut
-from ..simcc import decode
 from .agreement import Agreement, Logits, PartAgreement
 from .datasets import Dataset, Detections, Item
 from .evaluate import Evaluator, boxes_to_run
@@ -26,11 +24,9 @@ from .flip import Flip, mean_logits, mirrored_logits
 from .gates import Figures, Gate
 from .intervals import Weights, estimate, resamples, weighted_means
 from .mpjpe import COLUMNS, ROWS
-from .validation import PartAp, PartMpjpe, Side, Validation, WorstCrop
+from .validation import PartAp, PartMpjpe, Side, Validation
 from .whole_body_ap import EVALUATED_PARTS
-
-WORST = 16
-"""Crops that are kept as pictures."""
+from .worst_crops import WorstCrops
 
 POINTS = 100.0
 MM = 1000.0
@@ -71,7 +67,7 @@ def validate(
     judged = Flip.OFFICIAL if flip else None
     sides = [_Run(contender, dataset, detections is not None, kinds) for contender in (reference, device)]
     agreement = Agreement()
-    worst: list[WorstCrop] = []
+    worst = WorstCrops()
     for index, item in enumerate(dataset):
         try:
             cut = reference.runner.cut(item.image, *boxes_to_run(item, detections))
@@ -79,8 +75,7 @@ def validate(
             raise BadInputError(f"Image {item.image_id}: {error}") from error
         lines = [side.add(item, cut) for side in sides]
         ours, theirs = (line[judged] for line in lines)
-        distances = agreement.add(index, ours, theirs)
-        worst = _worst(worst, item.image_id, distances, cut.crops, ours, theirs, agreement)
+        worst.add(item.image_id, agreement.add(index, ours, theirs), cut.crops, ours, theirs)
         if on_progress is not None:
             on_progress(index + 1, len(dataset))
     weights = resamples(len(dataset))
@@ -106,7 +101,7 @@ def validate(
         agreement=agreed,
         mpjpe=mpjpe,
         flip_ap=_flip_aps(*sides) if flip else {},
-        worst=tuple(worst),
+        worst=worst.result(agreement),
     )
 
 
@@ -149,30 +144,6 @@ def _check_comparable(reference: Runner, device: Runner) -> None:
             f"{other.variant} takes {other.input_size[0]}x{other.input_size[1]} to {other.bins}: the same crops cannot "
             "go through both. Compare networks of one input size."
         )
-
-
-def _worst(
-    worst: list[WorstCrop],
-    image_id: int,
-    distances: NDArray[np.float32],
-    crops: NDArray[np.uint8],
-    reference: Logits,
-    device: Logits,
-    agreement: Agreement,
-) -> list[WorstCrop]:
-    """The WORST crops so far, farthest apart first; only those that enter the list are decoded and copied."""
-    least = worst[-1].px if len(worst) == WORST else 0.0
-    chosen = np.flatnonzero(distances > least)
-    if not chosen.size:
-        return worst
-    points, scores = decode([line[chosen] for line in reference[:2]])
-    moved, _ = decode([line[chosen] for line in device[:2]])
-    sure = agreement.sure(scores)
-    entering = [
-        WorstCrop(image_id, float(distances[row]), crops[row].copy(), points[i], moved[i], sure[i])
-        for i, row in enumerate(chosen)
-    ]
-    return sorted([*worst, *entering], key=lambda crop: -crop.px)[:WORST]
 
 
 def _aps(reference: Evaluator, device: Evaluator, weights: Weights) -> dict[str, PartAp]:

@@ -50,7 +50,7 @@ class PartMpjpe:
 class WorstCrop:
     """A crop (H,W,3) on which the two are far apart: keypoints (133,2) of both in its pixels, and `sure` (133,).
 
-    `px` is the mean distance of the two, each keypoint weighed by the reference's score.
+    `px` is the mean distance of the sure ones.
     """
 
     image_id: int

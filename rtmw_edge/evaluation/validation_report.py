@@ -201,7 +201,7 @@ def _flip(validation: Validation) -> list[str]:
 
 def _crops(validation: Validation) -> list[str]:
     if not validation.worst:
-        return ["<h2>Worst crops</h2>", "<p>The two put every keypoint of every crop on the same pixel.</p>"]
+        return ["<h2>Worst crops</h2>", "<p>The two put every keypoint that the reference is sure of on the same pixel.</p>"]
     left, right = _text(validation.reference.name), _text(validation.device.name)
     return [
         "<h2>Worst crops</h2>",

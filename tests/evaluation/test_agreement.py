@@ -27,8 +27,8 @@ def test_pixels_and_flips() -> None:
     moved_x[0, 91:112] += 6  # the left hand of the first: 3 and 4 pixels
     moved_y[0, 91:112] -= 8
     agreement = Agreement()
-    means = agreement.add(0, _logits(x[:1], y[:1], sure[:1]), _logits(moved_x[:1], moved_y[:1], sure[:1]))
-    assert means == pytest.approx([(0.5 + 21 * 5) / 133], rel=1e-5)
+    weighed = agreement.add(0, _logits(x[:1], y[:1], sure[:1]), _logits(moved_x[:1], moved_y[:1], sure[:1]))
+    assert weighed == pytest.approx([5.0 * (0.5 + 21 * 5)], rel=1e-5)
     agreement.add(1, _logits(x[1:], y[1:], sure[1:]), _logits(moved_x[1:], moved_y[1:], sure[1:]))
     parts = agreement.result(resamples(2))
     assert parts["body"].keypoints == parts["body"].of == 34
@@ -50,7 +50,7 @@ def test_only_what_the_reference_is_sure_of() -> None:
     parts = agreement.result(resamples(1))
     assert "right_hand" not in parts and "foot" not in parts
     assert parts["whole"].keypoints == 133 - 21 - 6 and parts["whole"].px["p99"].value == 0
-    assert 0 < weighed[0] < 2, "a guess counts little in the mean of the crop"
+    assert weighed == pytest.approx([21 * 3.9 * 10], rel=1e-5), "a guess counts as little as it scores"
 
 
 def test_the_third_axis_flips_too() -> None:
