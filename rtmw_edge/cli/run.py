@@ -85,7 +85,8 @@ def run(
     box_file = BoxFile(boxes) if boxes else None
     if box_file:
         box_file.check_matches([Path(one.origin.name) for one in opened])
-    tracking = TrackingOptions(detect_every=detect_every)
+    # What a file lists for a frame is never passed over.
+    tracking = TrackingOptions(detect_every=1 if box_file else detect_every)
     view = _view(intrinsics, depth)
     address = parse_address(serve) if serve else None
     with load(bundle, device=device, threads=threads, subbin=subbin) as runner:

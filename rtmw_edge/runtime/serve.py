@@ -35,6 +35,8 @@ MOST_CONNECTIONS = 64
 SEND_TIMEOUT_S = 10.0
 """A viewer that takes nothing for this long is let go."""
 JPEG_QUALITY = 80
+SOON_S = 0.05
+"""How often the server looks whether it should end."""
 BOUNDARY = "rtmw-edge-frame"
 JUST_WATCHED_S = 5.0
 """A picture is made for this long after somebody last asked for one."""
@@ -139,8 +141,7 @@ class Server:
         shown = f"[{host}]" if ":" in host else host
         self.url = f"http://{shown}:{self._http.server_address[1]}/"
         self.open_to_all = not self._http.loopback
-        self._thread = threading.Thread(target=self._http.serve_forever, name="rtmw-edge serves", daemon=True)
-        self._thread.start()
+        threading.Thread(target=self._http.serve_forever, args=(SOON_S,), name="rtmw-edge serves", daemon=True).start()
 
     def write(self, annotated: Annotated) -> None:
         self._served.update(annotated)

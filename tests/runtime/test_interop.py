@@ -1,0 +1,113 @@
+"""Other people's libraries: rtmlib's call and result, supervision's annotators."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import rtmw_edge
+from rtmw_edge.errors import BadInputError
+from rtmw_edge.keypoints import LIMBS
+from rtmw_edge.poses import Poses
+from rtmw_edge.runtime import load
+from rtmw_edge.runtime.detection import Detections
+from rtmw_edge.runtime.wholebody import openpose
+
+
+def picture() -> NDArray[np.uint8]:
+    image = np.full((400, 300, 3), 20, np.uint8)
+    image[188:193] = 200
+    image[:, 108:113] = 200
+    return image
+
+
+def two_people(image: NDArray[np.uint8]) -> Detections:
+    return Detections(np.array([[60, 80, 180, 280], [0, 0, 300, 400]], np.float32), np.ones(2, np.float32))
+
+
+def nobody(image: NDArray[np.uint8]) -> Detections:
+    return Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
+
+
+def test_rtmlib_s_call_and_result(tiny_bundle: Path) -> None:
+    """What rtmlib's readme writes, with the one import changed."""
+    wholebody = rtmw_edge.Wholebody(pose=tiny_bundle, to_openpose=False, backend="onnxruntime", device="cpu")
+    keypoints, scores = wholebody(picture())
+    assert keypoints.shape == (1, 133, 2) and scores.shape == (1, 133)
+    assert (scores > 0).all() and (scores <= 1).all()
+    with load(tiny_bundle) as runner:
+        poses = runner(picture())
+        assert np.array_equal(keypoints, poses.keypoints) and np.array_equal(scores, runner.confidence(poses))
+
+
+def test_a_detector_finds_the_people(tiny_bundle: Path) -> None:
+    keypoints, scores = rtmw_edge.Wholebody(two_people, pose=tiny_bundle)(picture())
+    assert keypoints.shape == (2, 133, 2) and scores.shape == (2, 133)
+    alone, _ = rtmw_edge.Wholebody(nobody, pose=tiny_bundle)(picture())
+    assert alone.shape == (1, 133, 2), "where nobody is found the whole image is one, as with rtmlib"
+
+
+def test_the_models_of_rtmlib_s_tracker(tiny_bundle: Path) -> None:
+    """PoseTracker calls det_model(image) and pose_model(image, bboxes=boxes)."""
+    wholebody = rtmw_edge.Wholebody(two_people, pose=tiny_bundle)
+    boxes = wholebody.det_model(picture())
+    keypoints, _ = wholebody.pose_model(picture(), bboxes=[list(box) for box in boxes])
+    assert boxes.shape == (2, 4) and np.array_equal(keypoints, wholebody(picture())[0])
+
+
+def test_openpose_s_order_by_name() -> None:
+    """OpenPose: nose, neck, then right arm, left arm, right leg, left leg, eyes, ears; the rest as it was."""
+    points = np.stack([np.arange(133.0), -np.arange(133.0)], axis=1)[None].astype(np.float32)
+    scores = np.linspace(0.1, 1, 133, dtype=np.float32)[None]
+    turned, marks = openpose(points, scores)
+    assert turned.shape == (1, 134, 2)
+    assert turned[0, :18, 0].tolist() == [0, 5.5, 6, 8, 10, 5, 7, 9, 12, 14, 16, 11, 13, 15, 2, 1, 4, 3]
+    assert marks[0, 1] == scores[0, 5] and np.array_equal(turned[0, 18:], points[0, 17:])
+
+
+def test_openpose_is_wanted(tiny_bundle: Path) -> None:
+    keypoints, scores = rtmw_edge.Wholebody(pose=tiny_bundle, to_openpose=True)(picture())
+    assert keypoints.shape == (1, 134, 2) and scores.shape == (1, 134)
+
+
+def test_a_mode_that_names_no_model_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        rtmw_edge.Wholebody(mode="balanced").runner.close()
+    assert "mode 'balanced' names no model here; the builtin bundle runs" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"mode": "fast"}, "Unknown mode 'fast'"),
+        ({"det": "yolox_m.onnx"}, "det is 'yolox_m.onnx', not a detector: pass a function from an image to boxes"),
+        ({"pose": "rtmw.onnx"}, "pose is the bare network rtmw.onnx: pass a bundle, made with rtmw-edge export"),
+        ({"backend": "opencv"}, "backend is 'opencv', but the bundle runs on ONNX Runtime: leave backend out"),
+        ({"backend": "openvino"}, "backend is 'openvino', but the bundle runs on ONNX Runtime"),
+        ({"pose_input_size": (288, 384)}, "pose_input_size is 288x384, but the bundle takes 48x64: leave it out"),
+        ({"device": "mps"}, "Unknown device 'mps'"),
+    ],
+)
+def test_what_is_not_the_same_is_refused(tiny_bundle: Path, arguments: dict[str, object], text: str) -> None:
+    with pytest.raises(BadInputError, match=text):
+        rtmw_edge.Wholebody(**{"pose": tiny_bundle, **arguments})  # type: ignore[arg-type]
+
+
+def test_supervision_s_annotators_draw_poses(tiny_bundle: Path) -> None:
+    supervision = pytest.importorskip("supervision", reason="supervision is not installed")
+    with load(tiny_bundle) as runner:
+        poses = runner(picture(), [[60, 80, 180, 280], [0, 0, 300, 400]])
+    keypoints = poses.to_supervision()
+    assert len(keypoints) == 2 and keypoints.xy.shape == (2, 133, 2)
+    image = picture()
+    drawn = supervision.VertexAnnotator(radius=3).annotate(scene=image.copy(), key_points=keypoints)
+    assert not np.array_equal(drawn, image)
+    assert len(keypoints.as_detections()) == 2
+    spread = Poses(np.random.default_rng(0).uniform(20, 280, (1, 133, 2)), np.ones((1, 133)), [[0, 0, 300, 300]], [1])
+    lines = [(start + 1, end + 1) for start, end in LIMBS]
+    bones = supervision.EdgeAnnotator(edges=lines).annotate(scene=image.copy(), key_points=spread.to_supervision())
+    assert (bones != image).any(axis=2).sum() > 1000
