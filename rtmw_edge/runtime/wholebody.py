@@ -72,7 +72,7 @@ class Wholebody:
         self._check_backend(backend)
         self._check_size(pose_input_size)
         self._to_openpose = to_openpose
-        self._detector = det or whole_image
+        self.det_model = PersonBoxes(det or whole_image)
 
     def __call__(self, image: UInt8) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Keypoints (N,133,2) in pixels and scores (N,133) in 0..1 of the people in `image` (H,W,3) uint8 BGR.
@@ -80,10 +80,6 @@ class Wholebody:
         With `to_openpose` they are OpenPose's 134. Where the detector finds nobody the whole image is one person.
         """
         return self.pose_model(image, bboxes=self.det_model(image))
-
-    def det_model(self, image: UInt8) -> NDArray[np.float32]:
-        """Boxes (N,4) xyxy of the people in `image`."""
-        return np.asarray(self._detector(check_image(image))[0], np.float32).reshape(-1, 4)
 
     def pose_model(self, image: UInt8, bboxes: ArrayLike = ()) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Keypoints and scores of the people in `bboxes`; without one the whole image is one person."""
@@ -108,6 +104,19 @@ class Wholebody:
             wanted, there = "x".join(map(str, size)), "x".join(map(str, self.runner.input_size))
             self.runner.close()
             raise BadInputError(f"pose_input_size is {wanted}, but the bundle takes {there}: leave it out.")
+
+
+class PersonBoxes:
+    """A detector as rtmlib calls one: a picture (H,W,3) in, boxes (N,4) xyxy of its people out."""
+
+    det_mode = "human"
+    """What rtmlib's PoseTracker wants to know: the boxes are of people alone."""
+
+    def __init__(self, detector: Detector) -> None:
+        self._detector = detector
+
+    def __call__(self, image: UInt8) -> NDArray[np.float32]:
+        return np.asarray(self._detector(check_image(image))[0], np.float32).reshape(-1, 4)
 
 
 def openpose(

@@ -52,8 +52,9 @@ def test_a_detector_finds_the_people(tiny_bundle: Path) -> None:
 
 
 def test_the_models_of_rtmlib_s_tracker(tiny_bundle: Path) -> None:
-    """PoseTracker calls det_model(image) and pose_model(image, bboxes=boxes)."""
+    """PoseTracker (rtmlib 0.0.16) calls det_model(image) and pose_model(image, bboxes=boxes), and reads det_mode."""
     wholebody = rtmw_edge.Wholebody(two_people, pose=tiny_bundle)
+    assert wholebody.det_model.det_mode == "human"
     boxes = wholebody.det_model(picture())
     keypoints, _ = wholebody.pose_model(picture(), bboxes=[list(box) for box in boxes])
     assert boxes.shape == (2, 4) and np.array_equal(keypoints, wholebody(picture())[0])
