@@ -201,7 +201,8 @@ def _flip(validation: Validation) -> list[str]:
 
 def _crops(validation: Validation) -> list[str]:
     if not validation.worst:
-        return ["<h2>Worst crops</h2>", "<p>The two put every keypoint that the reference is sure of on the same pixel.</p>"]
+        words = "The two put every keypoint that the reference is sure of on the same pixel."
+        return ["<h2>Worst crops</h2>", f"<p>{words}</p>"]
     left, right = _text(validation.reference.name), _text(validation.device.name)
     return [
         "<h2>Worst crops</h2>",
