@@ -25,6 +25,7 @@ from .results import app as results_app
 from .run import run
 from .sweep import sweep
 from .train import train
+from .validate import validate
 from .verify import verify
 
 app = typer.Typer(
@@ -36,7 +37,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 for command in (
-    quickstart, sweep, run, export, evaluate, verify, inspect, benchmark, models, fetch, doctor, train, qat,
+    quickstart, sweep, run, export, evaluate, verify, validate, inspect, benchmark, models, fetch, doctor, train, qat,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(data_app, name="data")
