@@ -25,6 +25,9 @@ SURE_KEYPOINT = 0.3
 """Keypoints of at least this confidence make the box of the next frame; without this many of them it stays."""
 FEWEST_KEYPOINTS = 8
 
+COLLAPSED = 0.2
+"""A pose of less than this share of its box is a network that gave up, not a person who shrank."""
+
 BODY = PARTS["body"]
 
 
@@ -173,13 +176,16 @@ def _boxes(people: list[_Person]) -> Float:
 
 
 def _next_box(keypoints: Float, confidence: Float, box: Float, image_shape: tuple[int, ...]) -> Float:
-    """The box (4,) around the sure keypoints, cut to the image; `box` where too few are sure or it would be empty."""
+    """The box (4,) around the sure keypoints, cut to the image; `box` where too few are sure or the pose collapsed."""
     sure = confidence >= SURE_KEYPOINT
     if sure.sum() < FEWEST_KEYPOINTS:
         return box
     points = keypoints[sure, :2]
     low, high = points.min(axis=0), points.max(axis=0)
-    margin = BOX_MARGIN * float((high - low).max())
+    extent = float((high - low).max())
+    if extent < COLLAPSED * float((box[2:] - box[:2]).max()):
+        return box
+    margin = BOX_MARGIN * extent
     limits = np.array(image_shape[1::-1])
     low, high = np.clip(low - margin, 0, limits - 1), np.clip(high + margin, 1, limits)
     return np.concatenate([low, high]).astype(np.float32) if (high - low >= 1).all() else box

@@ -137,6 +137,14 @@ def test_boxes_stay_within_the_picture() -> None:
     assert x1 == 0 and y2 == 400 and x2 > x1 and y2 > y1
 
 
+def test_a_pose_that_collapses_keeps_its_box() -> None:
+    tracker = Tracker(TrackingOptions(detect_every=0))
+    first = tracker.begin(detections((50, 20)))
+    confidence = np.ones((1, 133), np.float32)
+    tracker.finish(Poses(np.full((1, 133, 2), 80.0), confidence, first.boxes, first.scores), confidence, SHAPE)
+    assert tracker.begin(None).boxes.tolist() == first.boxes.tolist()
+
+
 def test_reset_begins_at_one() -> None:
     scene = Scene()
     scene.step((50, 20))

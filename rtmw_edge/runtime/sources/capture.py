@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from ..frames import UInt8
+from ..quiet import quiet_stderr
 from .raw import PictureFormat
 
 TIMEOUT_MS = 10_000
@@ -29,7 +30,8 @@ def open_capture(target: int | str, wanted: PictureFormat | None = None) -> cv2.
     local = isinstance(target, int) or target.startswith("/dev/")
     limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, TIMEOUT_MS]
     try:
-        capture = cv2.VideoCapture(target) if local else cv2.VideoCapture(target, cv2.CAP_FFMPEG, limits)
+        with quiet_stderr():
+            capture = cv2.VideoCapture(target) if local else cv2.VideoCapture(target, cv2.CAP_FFMPEG, limits)
     except cv2.error:
         return None
     if not capture.isOpened():
