@@ -1,8 +1,8 @@
 """Peers: other tools' calibration and quantization in place of ours, on the same crops and the same layers.
 
-`rtmw-edge export --calibrator nncf|ort` writes a bundle whose scales a peer chose by its own defaults, so that ours can
-be measured beside it. There is no quantization table and so nothing to read back, and no fake-quantized network: the
-golden outputs are the float network's, with `TOLERANCE`.
+`rtmw-edge export --calibrator aeq|nncf|ort` writes a bundle whose scales a peer chose by its own defaults, so that ours
+can be measured beside it. There is no quantization table and so nothing to read back, and no fake-quantized network:
+the golden outputs are the float network's, with `TOLERANCE`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 import io
 import logging
 import os
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ import numpy as np
 
 from rtmw_edge.bundle import Tolerance
 from rtmw_edge.errors import BadInputError, unknown
+from rtmw_edge.runtime.quiet import quiet_stderr
 
 from .base import Converted, OnStep, Precision, installed
 
@@ -120,7 +122,31 @@ def quantize_ort(deployable: Deployable, crops: np.ndarray, out_dir: Path, batch
     return converted(deployable, {"model": path}, _all(deployable), installed(["onnxruntime", "onnx"]))
 
 
+def quantize_aeq(deployable: Deployable, crops: np.ndarray, out_dir: Path, batch: int, on_step: OnStep) -> Converted:
+    """ai-edge-quantizer's static recipe: moving averages of minimum and maximum, zero points, weights per channel."""
+    from .tflite import INPUT, converted, float_graph
+
+    path, source = out_dir / "model.tflite", out_dir / "float.tflite"
+    float_graph(deployable, batch, on_step).save(source)
+    on_step("quantizing with ai-edge-quantizer")
+    with _quiet(), quiet_stderr(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from ai_edge_quantizer.qtyping import TFLOperationName
+        from ai_edge_quantizer.quantizer import Quantizer
+
+        quantizer = Quantizer(source)
+        for operation in (TFLOperationName.CONV_2D, TFLOperationName.DEPTHWISE_CONV_2D):
+            quantizer.add_static_config(".*", operation, activation_num_bits=8, weight_num_bits=8)
+        seen = quantizer.calibrate(
+            {"serving_default": [{INPUT: held} for held in _batches(crops, batch)]}, num_threads=1
+        )
+        path.write_bytes(quantizer.quantize(seen).quantized_model)
+    source.unlink()
+    return converted(deployable, path, installed(["ai-edge-quantizer", "litert-torch"]))
+
+
 PEERS = {
+    "aeq": Peer("aeq", "tflite", ("ai-edge-quantizer", "litert-torch"), quantize_aeq),
     "nncf": Peer("nncf", "openvino", ("nncf", "openvino"), quantize_nncf),
     "ort": Peer("ort", "onnx", ("onnxruntime", "onnx"), quantize_ort),
 }
@@ -141,7 +167,7 @@ def _quiet() -> Iterator[None]:
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with redirect_stdout(io.StringIO()):
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             yield
     finally:
         logging.disable(disabled)

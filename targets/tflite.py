@@ -49,30 +49,19 @@ class TFLite:
     ) -> Converted:
         """Write `model.tflite` into `out_dir`; see `Target.convert`."""
         tools = installed(self.requirements())
-        from .tflite_model import CONVOLUTIONS
-        from .tflite_scales import computes_integers
         from .tflite_weights import halve_weights
 
         graph = float_graph(deployable, batch, on_step)
         names = convolution_names(graph, deployable)
-        outputs = {axis: f"simcc_{axis}" for axis in deployable.variant.axes}
-        graph.rename_signature([INPUT], list(outputs.values()))
         if table is not None:
             on_step("writing the scales")
             quantize(graph, names, table, deployable)
         elif precision is Precision.FP16:
             on_step("halving the weights")
             halve_weights(graph)
-        total = sum(1 for _ in graph.operators(*CONVOLUTIONS))
         path = out_dir / "model.tflite"
         graph.save(path)
-        return Converted(
-            files={"model": path},
-            input={"name": INPUT, "dtype": "uint8", "layout": "NHWC"},
-            outputs=outputs,
-            tools=tools,
-            convolutions={"total": total, "int8": computes_integers(graph)},
-        )
+        return converted(deployable, path, tools)
 
     def spell(self, entry: Entry) -> np.ndarray:
         """TFLite stores scales as they are."""
@@ -103,6 +92,26 @@ def quantize(graph: GraphEditor, names: Mapping[int, str], table: Table, deploya
         IntegerWriter(graph, names, table).write()
 
 
+def output_names(deployable: Deployable) -> dict[str, str]:
+    """Graph outputs by axis: simcc_x, simcc_y, simcc_z."""
+    return {axis: f"simcc_{axis}" for axis in deployable.variant.axes}
+
+
+def converted(deployable: Deployable, path: Path, tools: dict[str, str]) -> Converted:
+    """What was written to `path` of a graph that `float_graph` began."""
+    from .tflite_model import CONVOLUTIONS, GraphEditor
+    from .tflite_scales import computes_int8
+
+    graph = GraphEditor(path)
+    return Converted(
+        files={"model": path},
+        input={"name": INPUT, "dtype": "uint8", "layout": "NHWC"},
+        outputs=output_names(deployable),
+        tools=tools,
+        convolutions={"total": sum(1 for _ in graph.operators(*CONVOLUTIONS)), "int8": computes_int8(graph)},
+    )
+
+
 def float_graph(deployable: Deployable, batch: int, on_step: OnStep) -> GraphEditor:
     """The float32 graph as litert-torch writes it: uint8 (batch,H,W,3) BGR -> logits."""
     import torch
@@ -120,7 +129,9 @@ def float_graph(deployable: Deployable, batch: int, on_step: OnStep) -> GraphEdi
         on_step("converting with litert-torch")
         command = [sys.executable, "-m", f"{__package__}.tflite_convert", "network.pt2", "network.tflite"]
         run_converter("litert-torch", command, Path(folder))
-        return GraphEditor(Path(folder) / "network.tflite")
+        graph = GraphEditor(Path(folder) / "network.tflite")
+    graph.rename_signature([INPUT], list(output_names(deployable).values()))
+    return graph
 
 
 def convolution_names(graph: GraphEditor, deployable: Deployable) -> dict[int, str]:

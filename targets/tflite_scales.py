@@ -22,10 +22,10 @@ def stored_in(graph: GraphEditor) -> dict[str, Stored]:
     return {point: stored for point, tensor in _points(graph) if (stored := _stored(graph, tensor)) is not None}
 
 
-def computes_integers(graph: GraphEditor) -> int:
-    """How many convolutions multiply integers."""
+def computes_int8(graph: GraphEditor) -> int:
+    """How many convolutions multiply int8 by int8."""
     return sum(
-        graph.dtype(int(operator.inputs[0])) in INTEGERS and graph.dtype(int(operator.inputs[1])) in INTEGERS
+        all(graph.dtype(int(index)) == np.int8 for index in operator.inputs[:2])
         for operator in graph.operators(*CONVOLUTIONS)
     )
 

@@ -23,7 +23,6 @@ RUNTIMES = (
 """Name, module and distribution, best first."""
 
 CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
-INTEGER = ("int8", "int16")
 DELEGATE = "DELEGATE"
 
 NO_FAST_KERNELS = (
@@ -72,7 +71,7 @@ class TFLiteEngine(BundleEngine):
                 types = [np.dtype(entry["dtype"]).name for entry in (read, weights)]
                 positions = math.prod(tensors[int(operator["outputs"][0])]["shape"][:-1])
                 macs = int(positions) * int(math.prod(weights["shape"]))
-                integer = types[0] in INTEGER and types[1] in INTEGER
+                integer = types == ["int8", "int8"]
                 ran.append(Ran(f"{runner} {operator['op_name']} {types[0]} x {types[1]}", integer, macs))
         note = NO_FAST_KERNELS if self.model.precision == "w8a16" else ""
         return Description.of(self.runtime, self._version, "cpu", self._threads, ran, note)

@@ -19,7 +19,7 @@ pytest.importorskip("litert_torch")
 from rtmw_edge.targets import tflite
 from rtmw_edge.targets.base import check_scales
 from rtmw_edge.targets.tflite_model import OPS, GraphEditor
-from rtmw_edge.targets.tflite_scales import computes_integers, stored_in
+from rtmw_edge.targets.tflite_scales import computes_int8, stored_in
 from rtmw_edge.targets.tflite_weights import halve_weights
 
 
@@ -56,7 +56,7 @@ def test_eight_bit_weights_compute_in_float(network: SmallDeployable, float_file
     path = float_file.with_name("w8.tflite")
     graph.save(path)
     check_scales(table, stored_in(GraphEditor(path)), tflite.TARGET)
-    assert computes_integers(GraphEditor(path)) == 0
+    assert computes_int8(GraphEditor(path)) == 0
     weights = sum(module.conv.weight.numel() for module in network.convolutions().values())
     assert float_file.stat().st_size - path.stat().st_size > 2 * weights
     expected = float_logits(fake_quantize(network, table), crops)
