@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import logging
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,8 +26,9 @@ from rtmw_edge.models.variants import Variant, variant_named
 from rtmw_edge.models.weights import embedded, find, score_calibration, shipped_table
 
 from . import TARGETS, target_named
-from .base import Converted, OnStep, Precision, Target, check_scales, grid_of, installed, precisions
+from .base import Converted, OnStep, Precision, Stored, Target, check_scales, grid_of, installed, precisions
 from .golden import golden_vectors
+from .peers import OURS, TOLERANCE, peer_named
 
 if TYPE_CHECKING:
     from .rewrites import Deployable
@@ -50,6 +52,7 @@ def export(
     *,
     weights: Path | None = None,
     grid: str | None = None,
+    calibrator: str = OURS,
     calibration: str | Source | None = None,
     boxes: Path | None = None,
     method: str = "percentile",
@@ -65,6 +68,7 @@ def export(
     are on `grid`, by default the target's first for the precision. They take their scales from `table`, or calibrate on
     `calibration` ("synthetic:N" or a folder, with `boxes` as in `rtmw-edge run`), and write what they used to
     `save_table`; with neither, the embedded weights take the table that ships with them, and others `CALIBRATION`.
+    `calibrator` names a tool that quantizes by itself on the same crops instead, without a table (see `peers`).
     `floats` are convolutions to leave in float, which the precision "int8-mixed" is for. The graph takes `batch` crops
     at once. `on_step` hears one short line before each step.
 
@@ -73,15 +77,18 @@ def export(
     """
     model, writer, kind = _checked(variant, target, precision, batch)
     arithmetic = grid_of(writer, kind, grid)
+    peer = None if calibrator == OURS else peer_named(calibrator, target, kind)
     tools = installed([*NEEDED, *writer.requirements()])
     bundle.check_replaceable(Path(out))
     if arithmetic is None and (calibration or table or save_table or floats):
         raise BadInputError(f"{kind} needs no calibration and no table; leave them out, or export int8.")
+    if peer is not None and (grid or table or save_table):
+        raise BadInputError(f"{peer.name} has its own grid and makes no table; leave out --grid and tables.")
     path = find(model, weights)
     on_step(f"loading {path.name}")
     network = load_deployable(model, path)
     scales = None
-    if arithmetic is not None:
+    if arithmetic is not None and peer is None:
         if table is None and calibration is None and path == embedded(model):
             table = shipped_table(model, arithmetic.name)
         scales = _table(network, arithmetic, calibration, boxes, method, table, on_step).leaving_in_float(floats)
@@ -98,22 +105,34 @@ def export(
 
     crops, logits = golden_vectors(network, scales, writer.carried)
     with tempfile.TemporaryDirectory(prefix="rtmw-edge-") as folder:
-        with _converter_failures(target):
+        stored: Mapping[str, Stored] = {}
+        if peer is not None:
+            seen = list(_crops(network, open_source(calibration or CALIBRATION, boxes=boxes), on_step))
+            with _converter_failures(peer.name):
+                converted = peer.quantize(network, np.concatenate(seen), Path(folder), batch, on_step)
+        else:
             exact = network if scales is None else corrected(network, scales)
-            converted = writer.convert(exact, scales, kind, Path(folder), batch, on_step)
+            with _converter_failures(target):
+                converted = writer.convert(exact, scales, kind, Path(folder), batch, on_step)
         if scales is not None:
             on_step("comparing the written scales with the table")
-            check_scales(scales, writer.read_scales(converted.files, exact), writer)
+            stored = writer.read_scales(converted.files, exact)
+            check_scales(scales, stored, writer)
         on_step("packing the bundle")
         fields = {
             **_described(model, converted, batch),
+            "convolutions": {
+                **converted.convolutions,
+                "int8_macs": int8_share(network, converted.convolutions, stored),
+            },
             "target": target,
             "precision": str(kind),
-            "grid": scales.grid if scales is not None else None,
+            "grid": scales.grid if scales is not None else peer and peer.name,
             "score": _score(model, path),
             "tools": {**tools, **converted.tools},
             "weights_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
             "table_sha256": scales.sha256 if scales is not None else None,
+            **({} if peer is None else {"tolerance": asdict(TOLERANCE)}),
         }
         return bundle.write(Path(out), fields, converted.files, crops, logits)
 
@@ -130,18 +149,11 @@ def calibrate(
 ) -> Table:
     """The quantization table of `network` from one pass over `source`, with the images used in its provenance."""
     from rtmw_edge.calibration.collect import collect
-    from rtmw_edge.calibration.sources import batches
 
     images = open_source(source, boxes=boxes) if isinstance(source, str) else source
 
-    def counted() -> Iterator[np.ndarray]:
-        done = 0
-        for batch in batches(images, network.variant.input_size):
-            on_step(f"calibrating, {done} crops seen")
-            yield batch
-            done += len(batch)
-
-    return collect(network, counted(), Method.named(method), grid=grid, percentile=percentile, manifest=images.manifest)
+    crops = _crops(network, images, on_step)
+    return collect(network, crops, Method.named(method), grid=grid, percentile=percentile, manifest=images.manifest)
 
 
 def load_deployable(variant: str | Variant, weights: Path) -> Deployable:
@@ -154,6 +166,17 @@ def load_deployable(variant: str | Variant, weights: Path) -> Deployable:
     network = build(variant)
     load_weights(network, weights)
     return deployable(network)
+
+
+def _crops(network: Deployable, source: Source, on_step: OnStep) -> Iterator[np.ndarray]:
+    """The crops (N,H,W,3) of `source` for `network`, a few at a time, counted aloud."""
+    from rtmw_edge.calibration.sources import batches
+
+    done = 0
+    for batch in batches(source, network.variant.input_size):
+        on_step(f"calibrating, {done} crops seen")
+        yield batch
+        done += len(batch)
 
 
 def _checked(variant: str, target: str, precision: str, batch: int) -> tuple[Variant, Target, Precision]:
@@ -232,8 +255,22 @@ def _described(variant: Variant, converted: Converted, batch: int) -> dict[str, 
         "outputs": outputs,
         "split": variant.split,
         "z_range": variant.z_range,
-        "convolutions": converted.convolutions,
     }
+
+
+def int8_share(network: Deployable, counts: Mapping[str, int], stored: Mapping[str, Stored]) -> float:
+    """The part of the convolutions' multiply-accumulates that a file does in int8, 0 to 1.
+
+    `counts` says how many of the "total" are "int8"; when only some are, these are the ones whose weights are `stored`.
+    """
+    from rtmw_edge.models.macs import multiply_accumulates
+
+    if counts["int8"] in (0, counts["total"]):
+        return float(counts["int8"] > 0)
+    of_module = multiply_accumulates(network)
+    paths = {id(module): path for path, module in network.named_modules()}
+    macs = {name: of_module[paths[id(module.conv)]] for name, module in network.convolutions().items()}
+    return sum(macs[name] for name in macs if f"{name}:weight" in stored) / sum(macs.values())
 
 
 def _score(variant: Variant, weights: Path) -> dict[str, float] | None:

@@ -28,6 +28,9 @@ def export(
     grid: Annotated[
         str | None, typer.Option(help="common, affine or full; default: the target's own for the precision.")
     ] = None,
+    calibrator: Annotated[
+        str, typer.Option(help="ours, or a tool that quantizes by itself: nncf (openvino), ort (onnx).")
+    ] = "ours",
     calibration: Annotated[
         str | None, typer.Option(help="For int8: a folder of images, or synthetic:N.", show_default="synthetic:200")
     ] = None,
@@ -75,6 +78,7 @@ def export(
             out,
             weights=weights,
             grid=grid,
+            calibrator=calibrator,
             calibration=calibration,
             boxes=boxes,
             method=method,
