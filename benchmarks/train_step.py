@@ -19,6 +19,7 @@ import torch
 
 from rtmw_edge.training.loop import Trainer
 from rtmw_edge.training.recipe import read_recipe
+from rtmw_edge.training.stream import Batch
 
 MODES = {
     "fp32": ["precision=fp32"],
@@ -52,13 +53,7 @@ def measure(variant: str, overrides: list[str], device: str, seconds: float) -> 
     """Images per second of the median step, what it took of the GPU's memory, and whether this is rank 0."""
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(read_recipe(variant, ["steps=1000000", *overrides]), Path(folder), device=device, workers=0)
-    width, height = trainer.variant.input_size
-    axes = len(trainer.variant.axes)
-    random = torch.Generator().manual_seed(0)
-    crops = torch.randint(0, 256, (trainer.micro, height, width, 3), dtype=torch.uint8, generator=random)
-    points = torch.rand(trainer.micro, 133, axes, generator=random) * width
-    weights = torch.ones(trainer.micro, 133, axes)
-    batches = [(crops, points, weights, torch.zeros(trainer.micro))] * trainer.passes
+    batches = random_batches(trainer)
     steps: list[float] = []
     while len(steps) < WARM_UP + 3 or sum(steps[WARM_UP:]) < seconds:
         begun = time.perf_counter()
@@ -68,6 +63,17 @@ def measure(variant: str, overrides: list[str], device: str, seconds: float) -> 
         steps.append(time.perf_counter() - begun)
     memory = f", {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB" if device == "cuda" else ""
     return trainer.recipe.batch / statistics.median(steps[WARM_UP:]), memory, trainer.is_first
+
+
+def random_batches(trainer: Trainer) -> list[Batch]:
+    """The passes of one step, all of them the same."""
+    width, height = trainer.variant.input_size
+    axes = len(trainer.variant.axes)
+    random = torch.Generator().manual_seed(0)
+    crops = torch.randint(0, 256, (trainer.micro, height, width, 3), dtype=torch.uint8, generator=random)
+    points = torch.rand(trainer.micro, 133, axes, generator=random) * width
+    weights = torch.ones(trainer.micro, 133, axes)
+    return [(crops, points, weights, torch.zeros(trainer.micro))] * trainer.passes
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from rtmw_edge.keypoints import PARTS
 from rtmw_edge.models import variants
 from rtmw_edge.models.variants import Z_RANGE, Variant
 from rtmw_edge.training.recipe import Recipe, read_recipe
+
+if TYPE_CHECKING:
+    from rtmw_edge.quantization.qat import QatTrainer
 
 TINY = Variant("rtmw-tiny-64x96", (64, 96), 0.167, 0.125, 0, 0.0)
 TINY_3D = Variant("rtmw3d-tiny-64x96", (64, 96), 0.167, 0.125, 0, 0.0, ("x", "y", "z"), Z_RANGE)
@@ -50,6 +54,24 @@ def small_recipe(*overrides: str) -> Recipe:
     """The embedded model's recipe for the tiny variant and very few samples."""
     register()
     return read_recipe("rtmw-n-256x192", [*SETTINGS, *overrides])
+
+
+def small_qat(out: Path, *overrides: str, **arguments: Any) -> QatTrainer:
+    """Fine-tuning of a calm tiny network, which is written beside `out`, from the largest magnitudes on clouds."""
+    from calm_network import calm_network
+    from rtmw_edge.quantization.qat import QatTrainer
+    from small_deployable import absmax_table, smooth_crops
+
+    from rtmw_edge.models.checkpoints import save_safetensors
+
+    register()
+    weights = out.parent / "float.safetensors"
+    if not weights.exists():
+        save_safetensors(calm_network(TINY.name), weights)
+    recipe = read_recipe("rtmw-n-256x192-qat", [*SETTINGS, *overrides])
+    crops = smooth_crops(4, TINY.input_size)
+    given = {"weights": weights, "start_table": lambda network: absmax_table(network, crops), "data": Noise()}
+    return QatTrainer(recipe, out, **{"workers": 0, **given, **arguments})
 
 
 class Noise:
@@ -112,8 +134,12 @@ def main(out: str, steps: str, *overrides: str) -> None:
         in_double_precision()
     loop.LOG_EVERY = 1
     loop.Validation = NoValidation  # type: ignore[assignment, misc]
-    recipe = small_recipe(f"steps={steps}", *overrides)
-    trainer = loop.Trainer(recipe, Path(out), data=Noise(), workers=int(os.environ.get("WORKERS", "0")))
+    workers = int(os.environ.get("WORKERS", "0"))
+    if "QAT" in os.environ:
+        trainer: loop.Trainer = small_qat(Path(out), f"steps={steps}", *overrides, workers=workers)
+    else:
+        recipe = small_recipe(f"steps={steps}", *overrides)
+        trainer = loop.Trainer(recipe, Path(out), data=Noise(), workers=workers)
     trainer.label_loss.float()
     for record in trainer.run():
         sys.stdout.write(f"step {record['step']} {record['loss']!r}\n")
