@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from ..errors import RtmwEdgeError
     from ..runtime import Runner
     from ..runtime.frame_runner import FrameRunner, View
     from ..runtime.frames import Failure, Result, Sink, Source
@@ -130,7 +131,6 @@ class _Job:
 
         keepers = self._keepers(save, json_file)
         sinks = list(keepers)
-        told: list[str] = []
         signals = StopSignals(self._pipeline.stop)
         try:
             sinks += self._watchers(show, address)
@@ -138,11 +138,12 @@ class _Job:
                 for result in self._pipeline:
                     self._deliver(result, sinks, boxes)
         finally:
-            while sinks:
-                told += sinks.pop(0).close()
+            told, problem = _close(sinks)
+        if problem is not None:
+            raise problem
         self._conclude(told, kept=bool(keepers or show or address))
         if signals.asked and not any(source.origin.live for source in self._sources):
-            self._say("stopped before the end; what was done is saved")
+            self._say("stopped before the end" + ("; what was done is saved" if keepers else ""))
             raise typer.Exit(130)
 
     def _keepers(self, save: list[Path], json_file: str | None) -> list[Sink]:
@@ -242,6 +243,21 @@ class _Job:
 
     def _say(self, text: str) -> None:
         typer.echo(text, err=self._err)
+
+
+def _close(sinks: list[Sink]) -> tuple[list[str], RtmwEdgeError | None]:
+    """Finish every sink, also after one that cannot: what they tell, and the first trouble."""
+    from ..errors import RtmwEdgeError
+
+    told: list[str] = []
+    problem: RtmwEdgeError | None = None
+    for sink in sinks:
+        try:
+            told += sink.close()
+        except RtmwEdgeError as error:
+            sink.discard()
+            problem = problem or error
+    return told, problem
 
 
 def _spent(result: Result) -> float:

@@ -22,13 +22,15 @@ class Meter:
         self.most_people = 0
         self._times: dict[str, deque[float]] = {}
         self._seen: deque[float] = deque(maxlen=WINDOW)
-        self._begin_s = time.perf_counter()
+        self._first_s = 0.0
 
     def add(self, result: Result, **more_ms: float) -> None:
         """Count a result; `more_ms` are stages that ran after it was made, as drawing."""
         self.frames += 1
         self.most_people = max(self.most_people, len(result.poses))
         self._seen.append(time.perf_counter())
+        if self.frames == 1:
+            self._first_s = self._seen[0]
         for stage, ms in (result.ms | more_ms).items():
             self._times.setdefault(stage, deque(maxlen=KEPT)).append(ms)
 
@@ -40,8 +42,9 @@ class Meter:
 
     @property
     def mean_fps(self) -> float:
-        """Results a second since the meter began."""
-        return self.frames / max(time.perf_counter() - self._begin_s, 1e-9)
+        """Results a second from the first to the last; 0 before the second."""
+        spent = self._seen[-1] - self._first_s if self.frames > 1 else 0.0
+        return (self.frames - 1) / spent if spent > 0 else 0.0
 
     def stages(self, last: int = KEPT) -> dict[str, float]:
         """Median milliseconds of each stage over its last runs."""

@@ -6,13 +6,17 @@ waits, so that no frame of a file is lost and memory stays flat.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Generic, TypeVar
 
+from ..errors import RtmwEdgeError
 from .frames import Failure, Frame, Result, Source
+
+log = logging.getLogger(__name__)
 
 FILE_DEPTH, LIVE_DEPTH = 4, 1
 """Frames that wait for inference; live, only the newest does."""
@@ -145,11 +149,21 @@ class Pipeline:
             work()
         except Closed:
             pass
+        except RtmwEdgeError as error:
+            self._fail(error)
+        except Exception as error:
+            log.info("A thread of the run failed.", exc_info=True)
+            reason = " ".join(str(error).split())[:300]
+            text = f"The run broke off ({type(error).__name__}: {reason}); rtmw-edge --verbose run ... shows where."
+            self._fail(RtmwEdgeError(text))
         except BaseException as error:
-            self._error = self._error or error
-            self.stop()
+            self._fail(error)
         finally:
             out.close()
+
+    def _fail(self, error: BaseException) -> None:
+        self._error = self._error or error
+        self.stop()
 
     def _read(self) -> None:
         for source in self._sources:

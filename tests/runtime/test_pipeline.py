@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from fixed_engine import FixedEngine
 
-from rtmw_edge.errors import BadInputError
+from rtmw_edge.errors import BadInputError, RtmwEdgeError
 from rtmw_edge.poses import Poses
 from rtmw_edge.runtime import Runner
 from rtmw_edge.runtime.frame_runner import FrameRunner
@@ -69,33 +69,56 @@ def test_reading_runs_ahead_no_further_than_the_queues() -> None:
 
 
 def test_a_live_source_drops_the_oldest() -> None:
-    """Frames come every 2 ms and take 20: those that are run are new when they are."""
-    film = Film(100, live=True, pause_s=0.002)
-    ages = []
+    """While one frame is run 49 come, and the newest of them is run next; then 50 more."""
+    begun, read = threading.Event(), [threading.Event(), threading.Event()]
+
+    class Camera(Film):
+        def __iter__(self) -> Iterator[Frame | Failure | None]:
+            for index, item in enumerate(super().__iter__()):
+                yield item
+                if index == 0:
+                    begun.wait(10)
+                if index in (49, 99):
+                    yield None
+                    begun.clear()
+                    read[index // 50].set()
+                    if index == 49:
+                        begun.wait(10)
 
     def process(frame: Frame) -> Result:
-        ages.append(film.read - 1 - frame.index)
-        time.sleep(0.02)
+        begun.set()
+        read[0 if frame.index == 0 else 1].wait(10)
         return nobody(frame)
 
-    with Pipeline([film], process) as pipeline:
+    with Pipeline([Camera(100, live=True)], process) as pipeline:
         found = [result.frame.index for result in pipeline if isinstance(result, Result)]
-    assert found == sorted(found) and found[-1] == 99 and len(found) < 60
-    assert pipeline.dropped == 100 - len(found) and max(ages) <= 2
+    assert found == [0, 49, 99] and pipeline.dropped == 97
 
 
 def test_the_stages_run_side_by_side() -> None:
-    """Three stages of 10 ms take the time of one, not of three."""
+    """Frame n + 1 is read while n is run while n - 1 is put out: all three meet, again and again."""
+    meeting, count = threading.Barrier(3, timeout=10), 12
+
+    class Meeting(Film):
+        def __iter__(self) -> Iterator[Frame | Failure | None]:
+            for index, item in enumerate(super().__iter__()):
+                if index >= 2:
+                    meeting.wait()
+                yield item
 
     def process(frame: Frame) -> Result:
-        time.sleep(0.01)
+        if 1 <= frame.index < count - 1:
+            meeting.wait()
         return nobody(frame)
 
-    start = time.perf_counter()
-    with Pipeline([Film(40, pause_s=0.01)], process) as pipeline:
-        for _ in pipeline:
-            time.sleep(0.01)
-    assert time.perf_counter() - start < 0.8
+    found = []
+    with Pipeline([Meeting(count)], process) as pipeline:
+        for result in pipeline:
+            assert isinstance(result, Result)
+            found.append(result.frame.index)
+            if result.frame.index < count - 2:
+                meeting.wait()
+    assert found == list(range(count)) and not meeting.broken
 
 
 def test_stop_ends_with_what_is_under_way() -> None:
@@ -146,6 +169,15 @@ def test_an_error_in_a_thread_is_raised_after_the_results_before_it(where: str) 
         for result in pipeline:
             found.append(result.frame.index)  # type: ignore[union-attr]
     assert found == list(range(7))
+
+
+def test_a_runtime_that_breaks_is_one_sentence() -> None:
+    def process(frame: Frame) -> Result:
+        raise RuntimeError("out of memory\nat node 17")
+
+    text = r"The run broke off \(RuntimeError: out of memory at node 17\); rtmw-edge --verbose run ... shows where\."
+    with pytest.raises(RtmwEdgeError, match=text), Pipeline([Film(9)], process) as pipeline:
+        list(pipeline)
 
 
 def test_leaving_early_ends_the_threads() -> None:
