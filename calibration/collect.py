@@ -1,122 +1,169 @@
-"""One pass of images through the torch network, and the quantization table that follows."""
+"""From what one pass saw to the quantization table."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from importlib.metadata import version
-from typing import Any, Protocol
+from typing import Any
 
+import cv2
 import numpy as np
 import torch
-from rtmw_edge.quantization import COMMON, Entry, Grid, Table
-from rtmw_edge.quantization.fake import Convolution, weight_arrays, weights_sha256
-from rtmw_edge.quantization.grids import RELU6_SCALE
-from torch import Tensor, nn
+from numpy.typing import NDArray
+from rtmw_edge.quantization import COMMON, SIGMOID, Entry, Grid, Table
+from rtmw_edge.quantization.fake import points_of, weights_sha256
 
 import rtmw_edge
+from rtmw_edge.crops import PADDING
 from rtmw_edge.errors import BadInputError
 from rtmw_edge.models.variants import MEAN_RGB, STD_RGB, Variant
 
-from .histogram import BINS, Histogram
-from .ranges import PERCENTILE, Method, range_of
+from .bias import bias_corrections
+from .consumers import CROPS, activation_entry, errors_at_consumers, weight_entry
+from .histogram import Histogram
+from .observing import Deployable, Observed, observe
+from .ranges import PERCENTILE, SINGLE, Method, Range, range_of
+
+RELU6 = (0.0, 6.0)
+"""The range of every ReLU6 output; a converter that folds the clamp in must cover all of it."""
+
+Chosen = tuple[Range, str]
+"""A range and the method that gave it."""
 
 
-class Deployable(Protocol):
-    """A network that takes normalized BGR crops (N,3,H,W) and gives its convolutions by name."""
+@dataclass(frozen=True)
+class Settings:
+    """How scales are chosen from what was seen.
 
-    variant: Variant
+    Attributes:
+        percentile: of the method of that name, alone and among those that `best` tries; in percent.
+        bias_correction: whether the mean shift of rounding is taken out of the biases.
+    """
 
-    def convolutions(self) -> Mapping[str, Convolution]: ...
+    method: Method = Method.PERCENTILE
+    grid: Grid = COMMON
+    percentile: float = PERCENTILE
+    bias_correction: bool = False
 
-    def __call__(self, normalized: Tensor) -> tuple[Tensor, ...]: ...
-
-
-class Observer(nn.Module):
-    """Identity that counts the magnitudes passing through."""
-
-    def __init__(self, point: str) -> None:
-        super().__init__()
-        self.point, self.histogram = point, Histogram()
-
-    def forward(self, values: Tensor) -> Tensor:
-        magnitudes = values.abs()
-        absmax = float(magnitudes.max())
-        if not np.isfinite(absmax):
-            raise BadInputError(
-                f"The network gives {absmax} at '{self.point}' on a calibration image; check the weights."
-            )
-        exponent = self.histogram.range_for(absmax)
-        # Scaling by a power of two is exact, so that a bin's edges are exact too.
-        bins = magnitudes.mul_(BINS / 2.0**exponent).to(torch.int32).flatten()
-        self.histogram.add_counts(torch.bincount(bins, minlength=BINS).numpy(), exponent, absmax)
-        return values
+    def __post_init__(self) -> None:
+        if not 50.0 < self.percentile <= 100.0:
+            raise BadInputError(f"Percentile {self.percentile:g} is not above 50 and at most 100; try {PERCENTILE:g}.")
 
 
 def collect(
     deployable: Deployable,
-    crops: Iterable[np.ndarray],
-    method: Method | str = Method.PERCENTILE,
+    crops: Iterable[NDArray[np.uint8]],
+    settings: Settings | None = None,
     *,
-    grid: Grid = COMMON,
-    percentile: float = PERCENTILE,
     manifest: Callable[[], Mapping[str, Any]] = dict,
 ) -> Table:
-    """The table of `grid` for `deployable`, from one pass over `crops`.
+    """The table for `deployable` from one pass over `crops`.
 
     `crops` yields uint8 BGR batches (N,H,W,3) of the network's input size; memory does not grow with their number. The
     same network and crops give the same table on the same machine. When all have been seen, `manifest` is asked for
-    what they were; the table's provenance holds the answer with the method and the versions. Raises BadInputError when
-    there is no crop or one has another shape.
+    what they were; the table's provenance holds the answer with the settings and the versions. Raises BadInputError
+    when there is no crop or one has another shape.
     """
-    if not (grid.symmetric and grid.bits == 8 and not grid.between):
-        raise BadInputError(f"Calibration for the grid {grid.name} is not here yet; use common.")
-    method = Method.named(str(method))
-    observed = copy.deepcopy(deployable)
-    observers = _observe(observed.convolutions())
-    count = 0
-    with torch.inference_mode():
-        for batch in crops:
-            observed(_normalized(batch, deployable.variant))
-            count += len(batch)
-    if not count:
-        raise BadInputError("No image to calibrate on; give a folder with images or synthetic:N with N of at least 1.")
-    source = f"{method} {percentile:g}" if method is Method.PERCENTILE else str(method)
+    settings = settings or Settings()
+    observed = observe(deployable, crops, settings.grid)
+    return table_of(deployable, observed, settings, manifest())
+
+
+def table_of(
+    deployable: Deployable, observed: Observed, settings: Settings, manifest: Mapping[str, Any] | None = None
+) -> Table:
+    """The table from what one pass saw, which serves all settings whose grids have the same points."""
+    grid, source = settings.grid, settings.method.described(settings.percentile)
+    if settings.method is Method.BEST:
+        chosen = _best(deployable, observed, settings)
+    else:
+        chosen = _by_histogram(observed, lambda seen: (_range(seen, settings.method, settings), source))
+    provenance = {
+        **(manifest or {}),
+        "method": source,
+        "bias_correction": settings.bias_correction,
+        "crops": observed.crops,
+        "preprocessing": _preprocessing(deployable.variant),
+        "versions": _versions(),
+        "threads": torch.get_num_threads(),
+    }
+    entries = _entries(deployable, chosen, grid)
+    table = Table(deployable.variant.name, entries, grid.name, provenance, weights_sha256(deployable))
+    if settings.bias_correction:
+        table = replace(table, bias_corrections=bias_corrections(deployable, table, observed.kept))
+    return table
+
+
+def _range(seen: Histogram, method: Method, settings: Settings) -> Range:
+    return range_of(seen, method, settings.grid, percentile=settings.percentile)
+
+
+def _entries(deployable: Deployable, chosen: Mapping[str, Chosen], grid: Grid) -> dict[str, Entry]:
+    points = points_of(deployable, grid)
     entries: dict[str, Entry] = {}
     for name, convolution in deployable.convolutions().items():
-        for kind in ("input", "output"):
-            point = f"{name}:{kind}"
-            if kind == "output" and convolution.activation == "relu6":
-                entries[point] = Entry(np.array([RELU6_SCALE]), source="fixed")
-                continue
-            absmax = range_of(observers[point].histogram, method, percentile=percentile, high=COMMON.high)
-            entries[point] = Entry(COMMON.scale_of_range(absmax), source=source)
-        weight, bias = weight_arrays(convolution)
-        scale = COMMON.weight_scale(weight, bias, float(entries[f"{name}:input"].scale[0]))
-        entries[f"{name}:weight"] = Entry(scale, axis=0, source="weights")
-    provenance = {**manifest(), "method": source, "crops": count, "versions": _versions()}
-    return Table(deployable.variant.name, entries, COMMON.name, provenance, weights_sha256(deployable))
+        if f"{name}:output" in points and convolution.activation == "relu6":
+            entries[f"{name}:output"] = activation_entry(grid, RELU6, "fixed")
+        input_scale = None
+        if grid.calibrated:
+            input_scale = float(activation_entry(grid, chosen[f"{name}:input"][0]).scale[0])
+        entries[f"{name}:weight"] = weight_entry(grid, convolution, input_scale)
+    for point in points - entries.keys():
+        if point.endswith(":sigmoid"):
+            entries[point] = SIGMOID
+        else:
+            ends, source = chosen[point]
+            entries[point] = activation_entry(grid, ends, source)
+    return entries
+
+
+def _best(deployable: Deployable, observed: Observed, settings: Settings) -> dict[str, Chosen]:
+    """For every tensor the method of least error at its consumers, the first of equal ones in the order of `SINGLE`."""
+
+    def tried(seen: Histogram) -> dict[Range, str]:
+        found: dict[Range, str] = {}
+        for method in SINGLE:
+            found.setdefault(_range(seen, method, settings), method.described(settings.percentile))
+        return found
+
+    candidates = _by_histogram(observed, tried)
+    few = observed.kept[:: -(-len(observed.kept) // CROPS)]
+    ranges = {point: list(found) for point, found in candidates.items()}
+    errors = errors_at_consumers(deployable, few, ranges, settings.grid)
+    groups: dict[int, list[str]] = {}
+    for point, seen in observed.histograms.items():
+        groups.setdefault(id(seen), []).append(point)
+    chosen: dict[str, Chosen] = {}
+    for points in groups.values():
+        readers = [point for point in points if point.endswith(":input")] or points
+        best = int(np.argmin(sum(errors[point] for point in readers)))
+        ends, source = list(candidates[points[0]].items())[best]
+        chosen.update(dict.fromkeys(points, (ends, f"best: {source}")))
+    return chosen
+
+
+def _by_histogram(observed: Observed, rule: Callable[[Histogram], Any]) -> dict[str, Any]:
+    """The answer of `rule` for every point, asked once for points of one tensor."""
+    answers = {id(seen): rule(seen) for seen in {id(seen): seen for seen in observed.histograms.values()}.values()}
+    return {point: answers[id(seen)] for point, seen in observed.histograms.items()}
+
+
+def _preprocessing(variant: Variant) -> dict[str, Any]:
+    """How a box became the network's input."""
+    return {
+        "input_size": list(variant.input_size),
+        "padding": PADDING,
+        "interpolation": "bilinear",
+        "color": "BGR",
+        "mean_rgb": list(MEAN_RGB),
+        "std_rgb": list(STD_RGB),
+    }
 
 
 def _versions() -> dict[str, str]:
-    return {"rtmw-edge": rtmw_edge.__version__, **{name: version(name) for name in ("torch", "numpy")}}
-
-
-def _observe(convolutions: Mapping[str, Convolution]) -> dict[str, Observer]:
-    observers = {}
-    for name, convolution in convolutions.items():
-        convolution.quant_in = observers[f"{name}:input"] = Observer(f"{name}:input")
-        if convolution.activation != "relu6":
-            convolution.quant_out = observers[f"{name}:output"] = Observer(f"{name}:output")
-    return observers
-
-
-def _normalized(batch: np.ndarray, variant: Variant) -> Tensor:
-    """Normalized BGR (N,3,H,W) float32 of uint8 BGR crops (N,H,W,3)."""
-    width, height = variant.input_size
-    if batch.dtype != np.uint8 or batch.ndim != 4 or batch.shape[1:] != (height, width, 3):
-        raise BadInputError(
-            f"A calibration batch is {batch.dtype} {batch.shape}; {variant.name} takes uint8 (N, {height}, {width}, 3)."
-        )
-    mean, std = (np.array(values[::-1], np.float32) for values in (MEAN_RGB, STD_RGB))
-    return torch.from_numpy((batch.astype(np.float32) - mean) / std).permute(0, 3, 1, 2)
+    return {
+        "rtmw-edge": rtmw_edge.__version__,
+        "opencv": cv2.__version__,
+        **{name: version(name) for name in ("torch", "numpy")},
+    }

@@ -1,56 +1,112 @@
-"""Where calibration crops come from: rendered people or a folder of images; each writes down exactly what was used."""
+"""Where calibration crops come from, which of them are taken, and the record of exactly what was used."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from rtmw_edge.crops import box_to_crop, check_boxes, crop, read_image
 from rtmw_edge.errors import BadInputError
-from rtmw_edge.runtime.boxes import BoxFile, PersonBoxes
-from rtmw_edge.runtime.sources import find_images
+
+from .evaluation_images import EvaluationImages
+from .people import Labelled, People, Rendered, in_folder
+from .selection import OnLooked, chosen_for_cover
 
 BATCH = 8
 """Crops per forward pass; part of what makes two calibrations equal byte for byte."""
 
 
-class Source(Protocol):
-    """Crops for calibration, always the same in the same order."""
+class Source:
+    """Crops of `people`, always the same in the same order; with `count` only so many of them, chosen for cover."""
 
-    def crops(self, input_size: tuple[int, int]) -> Iterator[np.ndarray]:
+    def __init__(self, people: People, count: int | None = None, seed: int = 0) -> None:
+        if count is not None and count < 1:
+            raise BadInputError(f"A count of {count} leaves nobody to calibrate on; pass at least 1.")
+        self._people, self._seed = people, seed
+        self._count = len(people) if count is None else min(count, len(people))
+        self._chosen: dict[tuple[int, int], list[int]] = {}
+        self._used: list[int] = []
+        self._hash = hashlib.sha256()
+
+    def __len__(self) -> int:
+        """How many crops there are."""
+        return self._count
+
+    def choose(self, input_size: tuple[int, int], on_looked: OnLooked = lambda done, total: None) -> list[int]:
+        """Indices of the people taken; looking at more than are taken takes a while, which `on_looked` follows."""
+        if input_size not in self._chosen:
+            self._chosen[input_size] = chosen_for_cover(self._people, self._count, input_size, self._seed, on_looked)
+        return self._chosen[input_size]
+
+    def crops(self, input_size: tuple[int, int]) -> Iterator[NDArray[np.uint8]]:
         """Yield uint8 BGR crops (H,W,3) of `input_size` (width, height)."""
-        ...
+        self._used, self._hash = self.choose(input_size), hashlib.sha256()
+        for index in self._used:
+            crop = self._people.person(index, input_size).crop
+            self._hash.update(crop.tobytes())
+            yield crop
 
     def manifest(self) -> dict[str, Any]:
         """What was used, with hashes; complete once `crops` has been read to its end."""
-        ...
+        taken, there = self._count, len(self._people)
+        how = "all" if taken == there else "cover (farthest points over parts, pose, size and light)"
+        return {
+            **self._people.manifest(self._used),
+            "selection": {"taken": taken, "of": there, "how": how, "seed": self._seed},
+            "crops_sha256": self._hash.hexdigest(),
+        }
 
 
-def open_source(text: str, *, boxes: Path | None = None) -> Source:
-    """The source that the command line calls `text`: "synthetic:N", or a folder of images.
+def open_source(
+    text: str,
+    *,
+    boxes: Path | None = None,
+    count: int | None = None,
+    seed: int = 0,
+    evaluation: Sequence[str] = (),
+) -> Source:
+    """The source that the command line calls `text`: "synthetic:N", "coco:ANNOTATIONS:IMAGES", or a folder of images.
 
     `boxes` is a JSON file of person boxes by image name, for folders; without it every whole image is one person.
-    Raises BadInputError for anything else, and for a folder without images.
+    `count` people are chosen where there are more. `evaluation` names what accuracy will be measured on (folders,
+    coco:ANNOTATIONS:IMAGES, synthetic:val); a source that holds one of those images is refused. Raises BadInputError
+    for that, for anything else than a source, and for one without people.
     """
-    kind, separator, number = text.partition(":")
-    if kind == "synthetic" and separator:
-        if not number.isascii() or not number.isdigit() or int(number) < 1:
-            raise BadInputError(
-                f"Calibration source '{text}' is not synthetic:N with N of at least 1; try synthetic:200."
-            )
-        if boxes is not None:
-            raise BadInputError(f"Boxes go with a folder of images, and {text} knows its own; leave out '{boxes}'.")
-        return Synthetic(int(number))
-    return Folder(Path(text), boxes)
+    people = _people(text, boxes, seed)
+    if not len(people):
+        raise BadInputError(f"There is nobody to calibrate on in '{text}'; give one with people, or synthetic:200.")
+    for name in evaluation:
+        EvaluationImages.named(name).refuse(people.files())
+    return Source(people, count, seed)
 
 
-def batches(source: Source, input_size: tuple[int, int], size: int = BATCH) -> Iterator[np.ndarray]:
+def _people(text: str, boxes: Path | None, seed: int) -> People:
+    kind, separator, rest = text.partition(":")
+    if kind not in ("synthetic", "coco") or not separator:
+        return in_folder(Path(text), boxes)
+    if boxes is not None:
+        raise BadInputError(f"Boxes go with a folder of images, and {text} knows its own; leave out '{boxes}'.")
+    if kind == "coco":
+        annotations, separator, images = rest.partition(":")
+        if not annotations or not images:
+            raise BadInputError(f"Calibration source '{text}' is not coco:ANNOTATIONS.json:IMAGES.")
+        return Labelled(Path(annotations), Path(images))
+    if rest.partition(":")[0] == "val":
+        raise BadInputError(
+            f"'{text}' holds the people that accuracy is measured on; calibrate on others, such as synthetic:200."
+        )
+    if not (rest.isascii() and rest.isdigit() and int(rest)):
+        raise BadInputError(f"Calibration source '{text}' is not synthetic:N with N of at least 1; try synthetic:200.")
+    return Rendered(int(rest), seed)
+
+
+def batches(source: Source, input_size: tuple[int, int], size: int = BATCH) -> Iterator[NDArray[np.uint8]]:
     """Crops of `source` stacked into uint8 batches (N,H,W,3) with N up to `size`."""
-    held: list[np.ndarray] = []
+    held: list[NDArray[np.uint8]] = []
     for image in source.crops(input_size):
         held.append(image)
         if len(held) == size:
@@ -58,65 +114,3 @@ def batches(source: Source, input_size: tuple[int, int], size: int = BATCH) -> I
             held = []
     if held:
         yield np.stack(held)
-
-
-class Synthetic:
-    """`count` rendered people of the calibration split, which shares no body and no seed with the other splits."""
-
-    def __init__(self, count: int, seed: int = 0) -> None:
-        self.count, self.seed = count, seed
-        self._hash = hashlib.sha256()
-
-    def crops(self, input_size: tuple[int, int]) -> Iterator[np.ndarray]:
-        from rtmw_edge.data.synthetic import Renderer
-
-        renderer = Renderer("calibration", seed=self.seed)
-        self._hash = hashlib.sha256()
-        for index in range(self.count):
-            image = renderer.crop(index, size=input_size).image
-            self._hash.update(image.tobytes())
-            yield image
-
-    def manifest(self) -> dict[str, Any]:
-        return {
-            "source": f"synthetic:{self.count}",
-            "split": "calibration",
-            "seed": self.seed,
-            "sha256": self._hash.hexdigest(),
-        }
-
-
-class Folder:
-    """The people in a folder's images, in the order of the file names: every box, or the whole image as one person.
-
-    With `boxes`, an image that the file does not speak of has nobody in it.
-    """
-
-    def __init__(self, folder: Path, boxes: Path | None = None) -> None:
-        if not folder.is_dir():
-            raise BadInputError(
-                f"There is no folder '{folder}' to calibrate on; give one with images, or synthetic:200."
-            )
-        self.paths = find_images([folder])
-        self.boxes = None if boxes is None else BoxFile(boxes)
-        if self.boxes is not None:
-            self.boxes.check_matches(self.paths)
-        self._images: list[dict[str, Any]] = []
-
-    def crops(self, input_size: tuple[int, int]) -> Iterator[np.ndarray]:
-        self._images = []
-        for path in self.paths:
-            image = read_image(path)
-            height, width = image.shape[:2]
-            listed = None if self.boxes is None else self.boxes.of(path) or PersonBoxes()
-            try:
-                people = check_boxes([(0, 0, width, height)] if listed is None else listed.boxes, image.shape)
-            except BadInputError as error:
-                raise BadInputError(f"{path.name}: {error}") from error
-            for center, scale in zip(*box_to_crop(people, input_size), strict=True):
-                yield crop(image, center, scale, input_size)
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            self._images.append({"path": path.name, "sha256": digest, "people": len(people)})
-
-    def manifest(self) -> dict[str, Any]:
-        return {"source": "folder", "images": self._images}

@@ -1,94 +1,120 @@
-"""Histograms and ranges against brute force on all values."""
+"""Ranges against brute force on all values: for symmetric and asymmetric grids, and for 16 bits."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
-from rtmw_edge.calibration.collect import Observer
-from rtmw_edge.calibration.histogram import BINS, Histogram
-from rtmw_edge.calibration.ranges import MSE_CANDIDATES, Method, range_of
+from observed_values import heavy_tailed, observed, silu_like
+from rtmw_edge.calibration.ranges import SHARES, SINGLE, Method, range_of
+from rtmw_edge.quantization import AFFINE, COMMON, W8A16, Grid
 
 from rtmw_edge.errors import BadInputError
 
 
-def observed(*batches: np.ndarray) -> Histogram:
-    observer = Observer("here:input")
-    for batch in batches:
-        observer(torch.from_numpy(batch.copy()))
-    return observer.histogram
+def error(values: np.ndarray, grid: Grid, low: float, high: float) -> float:
+    """Mean squared error of rounding the values themselves, in float64."""
+    scale, zero_point = grid.activation(low, high)
+    exact = values.astype(np.float64)
+    integers = np.clip(np.rint(exact / float(scale[0])) + zero_point, grid.low, grid.high)
+    return float((((integers - zero_point) * float(scale[0]) - exact) ** 2).mean())
 
 
-def heavy_tailed(count: int = 200_000) -> np.ndarray:
-    return np.random.default_rng(7).standard_t(3, count).astype(np.float32)
+def test_minmax_is_the_extremes() -> None:
+    values = silu_like()
+    largest = float(values.max())
+    assert range_of(observed(values), Method.MINMAX, COMMON) == (-largest, largest)
+    assert range_of(observed(values), Method.MINMAX, AFFINE) == (float(values.min()), largest)
 
 
-def test_counts_are_those_of_numpy() -> None:
-    values = heavy_tailed()
-    histogram = observed(values)
-    edges = np.concatenate([[0.0], histogram.upper_edges()])
-    assert np.array_equal(histogram.counts, np.histogram(np.abs(values), edges)[0])
-    assert histogram.absmax == np.abs(values).max() and histogram.total == values.size
-    assert edges[-1] / 2 <= histogram.absmax < edges[-1]
+def test_moving_average_is_the_mean_of_the_crops_extremes() -> None:
+    crops = heavy_tailed().reshape(-1, 1000)
+    histogram = observed(*np.array_split(crops, 7))
+    low, high = range_of(histogram, Method.MOVING_AVERAGE, AFFINE)
+    assert (low, high) == pytest.approx((crops.min(1).mean(dtype=float), crops.max(1).mean(dtype=float)), rel=1e-12)
+    low, high = range_of(histogram, Method.MOVING_AVERAGE, COMMON)
+    assert -low == high == pytest.approx(np.abs(crops).max(1).mean(dtype=float), rel=1e-12)
 
 
-def test_counts_do_not_depend_on_order_or_batches() -> None:
-    values = heavy_tailed()
-    whole = observed(values)
-    for pieces in (
-        np.array_split(np.sort(values), 9),
-        np.array_split(values[::-1].copy(), 3),
-        [values[:5], values[5:]],
-    ):
-        other = observed(*pieces)
-        assert np.array_equal(other.counts, whole.counts) and other.exponent == whole.exponent
-
-
-def test_a_range_that_grows_by_more_than_all_bins() -> None:
-    histogram = observed(np.float32([1e-9, 0.0]), np.float32([1e9]))
-    assert histogram.counts[0] == 2 and histogram.total == 3
-
-
-def test_minmax_is_the_largest_magnitude() -> None:
-    values = heavy_tailed()
-    assert range_of(observed(values), Method.MINMAX) == float(np.abs(values).max())
-
-
-@pytest.mark.parametrize("percentile", [50.0, 99.0, 99.9, 99.99, 100.0])
+@pytest.mark.parametrize("percentile", [50.1, 99.0, 99.9, 99.99, 100.0])
 def test_percentile_keeps_that_share_inside(percentile: float) -> None:
-    values = np.abs(heavy_tailed())
+    values = heavy_tailed()
     histogram = observed(values)
-    limit = range_of(histogram, Method.PERCENTILE, percentile=percentile)
-    assert (values <= limit).mean() >= percentile / 100
-    assert abs(limit - np.percentile(values, percentile, method="inverted_cdf")) <= histogram.bin_width
+    outside = round(len(values) * (100 - percentile) / 100)
+    low, high = range_of(histogram, Method.PERCENTILE, COMMON, percentile=percentile)
+    assert -low == high and abs(high - beyond(np.abs(values), outside)) <= histogram.bin_width
+    assert (np.abs(values) > high).sum() <= outside
+    low, high = range_of(histogram, Method.PERCENTILE, AFFINE, percentile=percentile)
+    for end, side in ((high, values), (-low, -values)):
+        assert (side > end).sum() <= outside // 2 and abs(end - beyond(side, outside // 2)) <= histogram.bin_width
 
 
-def test_mse_is_the_best_of_its_candidates_on_the_values_themselves() -> None:
-    values = np.abs(heavy_tailed()).astype(np.float64)
-
-    def error(limit: float) -> float:
-        step = limit / 127
-        return float(((np.minimum(np.rint(values / step), 127) * step - values) ** 2).mean())
-
-    errors = {share: error(share * values.max()) for share in MSE_CANDIDATES}
-    chosen = range_of(observed(values.astype(np.float32)), Method.MSE)
-    assert chosen < values.max() * 0.9
-    assert error(chosen) <= min(errors.values()) * 1.02
+def beyond(values: np.ndarray, count: int) -> float:
+    """The value that exactly `count` others exceed."""
+    return float(np.sort(values)[len(values) - 1 - count])
 
 
-def test_a_tensor_of_zeros_has_range_zero() -> None:
-    for method in Method:
-        assert range_of(observed(np.zeros(10, np.float32)), method) == 0.0
+@pytest.mark.parametrize("values", [heavy_tailed(50_000), silu_like(50_000)], ids=["heavy tails", "after SiLU"])
+def test_mse_is_the_best_of_its_candidates_on_the_values_themselves(values: np.ndarray) -> None:
+    low, high = range_of(observed(values), Method.MSE, COMMON)
+    assert -low == high < 0.9 * np.abs(values).max()
+    tried = SHARES * float(np.abs(values).max())
+    assert error(values, COMMON, low, high) <= 1.02 * min(error(values, COMMON, -end, end) for end in tried)
+    low, high = range_of(observed(values), Method.MSE, AFFINE)
+    pairs = [(a * float(values.min()), b * float(values.max())) for a in SHARES[:72:6] for b in SHARES[:72:6]]
+    assert error(values, AFFINE, low, high) <= 1.02 * min(error(values, AFFINE, *pair) for pair in pairs)
+    assert error(values, AFFINE, low, high) < error(values, COMMON, *range_of(observed(values), Method.MSE, COMMON))
 
 
-def test_memory_does_not_grow() -> None:
-    histogram = observed(*(np.full(10, 2.0**k, np.float32) for k in range(20)))
-    assert histogram.counts.shape == (BINS,) and histogram.total == 200
+def divergence(values: np.ndarray, limit: float, absmax: float, bins: int = 2048, levels: int = 128) -> float:
+    """KL as the slides of TensorRT have it, in plain loops: 128 levels over the bins up to `limit`."""
+    counts, edges = np.histogram(np.abs(values), bins, (0, absmax))
+    inside = round(float(limit / edges[1]))
+    target = counts[:inside].astype(float)
+    target[-1] += counts[inside:].sum()
+    spread = np.zeros(inside)
+    for level in range(levels):
+        chosen = np.zeros(inside, bool)
+        chosen[round(level * inside / levels) : round((level + 1) * inside / levels)] = True
+        chosen &= target > 0
+        if chosen.any():
+            spread[chosen] = counts[:inside][chosen].sum() / chosen.sum()
+    held = target > 0
+    p, q = target[held] / target.sum(), np.maximum(spread[held], 1e-4) / np.maximum(spread, 1e-4)[held].sum()
+    return float((p * np.log(p / q)).sum())
 
 
-def test_a_network_that_gives_nan_is_named() -> None:
-    with pytest.raises(BadInputError, match="The network gives nan at 'here:input' on a calibration image"):
-        observed(np.float32([1.0, np.nan]))
+def test_entropy_is_near_the_least_divergence_by_plain_loops() -> None:
+    values = heavy_tailed()
+    absmax = float(np.abs(values).max())
+    low, high = range_of(observed(values), Method.ENTROPY, COMMON)
+    limits = np.geomspace(0.08, 1.0, 60) * absmax
+    found = [divergence(values, limit, absmax) for limit in limits]
+    assert -low == high and 0.05 * absmax < high < 0.9 * absmax
+    assert divergence(values, high, absmax) <= 1.5 * min(found) < 0.5 * found[-1]
+
+
+def test_entropy_takes_both_ends_of_an_asymmetric_range() -> None:
+    values = silu_like()
+    low, high = range_of(observed(values), Method.ENTROPY, AFFINE)
+    assert -0.28 < low < -0.2 and 4 < high < values.max()
+
+
+@pytest.mark.parametrize("method", [Method.ENTROPY, Method.MSE])
+def test_sixteen_bits_cut_nothing_off(method: Method) -> None:
+    values = silu_like()
+    assert range_of(observed(values), method, W8A16)[1] == pytest.approx(float(values.max()))
+
+
+@pytest.mark.parametrize("method", SINGLE)
+@pytest.mark.parametrize("grid", [COMMON, AFFINE, W8A16], ids=lambda grid: grid.name)
+def test_every_range_holds_zero_and_lies_within_the_extremes(method: Method, grid: Grid) -> None:
+    for values in (np.zeros(10, np.float32), np.float32([3.0, 4.0]), np.float32([-5.0, -0.1]), np.float32([1e-30])):
+        low, high = range_of(observed(values), method, grid)
+        assert low <= 0 <= high
+        ends = (min(0.0, float(values.min())), max(0.0, float(values.max())))
+        largest = max(-ends[0], ends[1])
+        bounds = (-largest, largest) if grid.symmetric else ends
+        assert bounds[0] <= low and high <= bounds[1]
 
 
 def test_an_unknown_method_names_the_nearest() -> None:
