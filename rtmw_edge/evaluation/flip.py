@@ -16,6 +16,8 @@ from ..simcc import decode
 
 Logits = tuple[NDArray[np.float32], ...]
 
+NOT_IN_3D = "The flip test works on 2D variants only: leave --flip out."
+
 
 class Flip(str, Enum):
     """How the mirror image's logits are laid over the crop's.
@@ -47,7 +49,7 @@ def mirrored_logits(runner: LogitsRunner, crops: NDArray[np.uint8]) -> Logits:
     """Logits (x, y) of the crops' mirror images, with left and right keypoints changed back and the x line reversed."""
     found = runner.logits(np.ascontiguousarray(crops[:, :, ::-1]))
     if len(found) != 2:
-        raise BadInputError("The flip test works on 2D variants only: leave --flip out.")
+        raise BadInputError(NOT_IN_3D)
     return found[0][:, FLIP, ::-1], found[1][:, FLIP]
 
 

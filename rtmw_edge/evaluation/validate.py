@@ -20,7 +20,7 @@ from ..runtime.runner import Cut
 from .agreement import Agreement, Logits, PartAgreement
 from .datasets import Dataset, Detections, Item
 from .evaluate import Evaluator, boxes_to_run
-from .flip import Flip, mean_logits, mirrored_logits
+from .flip import NOT_IN_3D, Flip, mean_logits, mirrored_logits
 from .gates import Figures, Gate
 from .intervals import Weights, estimate, resamples, weighted_means
 from .mpjpe import COLUMNS, ROWS
@@ -60,9 +60,12 @@ def validate(
     Boxes are the labelled ones, or `detections`. With `flip` the official flip test is in all figures of both, and
     `flip_ap` shows what it did. `on_progress(done, total)` is called after every image.
 
-    Raises BadInputError for two networks whose crops or bins differ.
+    Raises BadInputError for two networks whose crops or bins differ, and for a flip test in 3D.
     """
     _check_comparable(reference.runner, device.runner)
+    in_3d = reference.runner.model.z_range is not None
+    if flip and in_3d:
+        raise BadInputError(NOT_IN_3D)
     kinds: tuple[Flip | None, ...] = (None, *Flip) if flip else (None,)
     judged = Flip.OFFICIAL if flip else None
     sides = [_Run(contender, dataset, detections is not None, kinds) for contender in (reference, device)]
@@ -71,9 +74,9 @@ def validate(
     for index, item in enumerate(dataset):
         try:
             cut = reference.runner.cut(item.image, *boxes_to_run(item, detections))
+            lines = [side.add(item, cut) for side in sides]
         except BadInputError as error:
             raise BadInputError(f"Image {item.image_id}: {error}") from error
-        lines = [side.add(item, cut) for side in sides]
         ours, theirs = (line[judged] for line in lines)
         worst.add(item.image_id, agreement.add(index, ours, theirs), cut.crops, ours, theirs)
         if on_progress is not None:
@@ -83,7 +86,6 @@ def validate(
     ap = _aps(ours_scored, theirs_scored, weights)
     mpjpe = _mpjpes(ours_scored, theirs_scored, weights)
     agreed = agreement.result(weights)
-    in_3d = reference.runner.model.z_range is not None
     checks = gate.judge(_figures(ap, agreed, mpjpe), in_3d=in_3d, strict=strict)
     return Validation(
         reference=sides[0].side(judged),

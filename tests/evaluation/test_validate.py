@@ -131,6 +131,19 @@ def test_detected_boxes_and_images_of_nobody(people: SyntheticPeople) -> None:
     assert 20 < result.ap["body"].reference.value < 80 and result.ap["body"].drop.value == 0
 
 
+def test_no_flip_test_in_3d(people: SyntheticPeople) -> None:
+    both = [contender(people, variant="rtmw3d-n-256x192") for _ in range(2)]
+    with pytest.raises(BadInputError, match=r"^The flip test works on 2D variants only: leave --flip out\.$"):
+        validate(*both, people, read_gate(), flip=True)
+
+
+def test_a_device_that_answers_nonsense_is_named_with_its_image(people: SyntheticPeople) -> None:
+    device = contender(people)
+    device.runner.engine.run = lambda crops: [np.full((1, 133, n), np.nan, np.float32) for n in (384, 512)]  # type: ignore[method-assign]
+    with pytest.raises(BadInputError, match=r"Image 0: Poses hold .* that are not finite"):
+        validate(contender(people, "truth"), device, people, read_gate())
+
+
 def test_networks_of_other_sizes_are_refused(people: SyntheticPeople) -> None:
     with pytest.raises(BadInputError, match=r"The reference rtmw-m-256x192 takes 192x256 crops .* 288x384 to "):
         validate(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import onnxruntime
 import pytest
 import tiny_formats
 import tiny_models
@@ -14,6 +15,7 @@ from coco_files import document, write_images
 from rtmw_edge.cli import main
 from rtmw_edge.models import build
 from rtmw_edge.models.checkpoints import save_safetensors
+from rtmw_edge.runtime import builtin_path
 
 
 @pytest.fixture
@@ -91,6 +93,20 @@ def test_refusals(arguments: list[str], code: int, message: str, capsys: pytest.
 def test_a_reference_on_a_gpu_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("builtin", "--reference", "torch:cuda", "--limit", 2) == 3
     assert "error: There is no device 'cuda' for PyTorch here (it has cpu)" in capsys.readouterr().err
+
+
+def test_a_reference_that_is_off_float64_is_not_believed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An export that came out in int8 poses as the float reference."""
+    monkeypatch.setattr("rtmw_edge.targets.export.export", lambda *_, **__: builtin_path())
+    page = tmp_path / "page.html"
+    assert run("builtin", "--reference", "onnx:cpu", "--data", "synthetic:val:1", "--report", page) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: The reference onnx:cpu is no reference: its logits are 0.") and not page.exists()
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        assert run("builtin", "--reference", "onnx:cuda", "--data", "synthetic:val:1") == 3
+        assert "error: There is no device 'cuda' for ONNX Runtime here" in capsys.readouterr().err
 
 
 def test_other_weights_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
