@@ -37,7 +37,7 @@ CODECS: dict[str, tuple[Codec, ...]] = {
     ".webm": (VP8,),
     ".avi": (MJPEG,),
 }
-"""Best first: OpenCV's builds have H.264 only where the machine encodes it in hardware, as a Raspberry Pi 4 does."""
+"""Best first: OpenCV's own builds have H.264 only where they find a hardware encoder (V4L2)."""
 
 MARK = b"rtmw-edge "
 """The last bytes of a video of ours, in a chunk that players skip: so it may be replaced."""
