@@ -1,9 +1,9 @@
-"""Make a trained run the embedded model: weights, calibrated score, model card, the ready bundle, a picture.
+"""Make a run of `rtmw-edge qat` the embedded model: weights, table, calibrated score, card, ready bundle, picture.
 
-    python tools/release_model.py runs/n --note "two CPU cores (AMX), bf16"
+    python tools/release_model.py runs/n-qat --training "how the float weights that it began with were trained"
 
-Writes rtmw_edge/models/weights/VARIANT.{safetensors,json,md} and rtmw_edge/builtin/VARIANT-onnx-int8/. Every figure in
-the card is measured here, on the fixed validation set of rendered people.
+Writes rtmw_edge/models/weights/VARIANT.{safetensors,GRID.table.json,json,md} and rtmw_edge/builtin/VARIANT-onnx-int8/.
+Every figure in the card is measured here, on the fixed validation set of rendered people.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from string import Template
 
 import cv2
 import numpy as np
-from rtmw_edge.calibration import Method
+from rtmw_edge.quantization import Table
 from rtmw_edge.targets.export import export
 
 from rtmw_edge.evaluation import evaluate, open_dataset
@@ -44,7 +44,8 @@ The embedded model of rtmw-edge: small enough to ship, good enough to try every 
 |---|---|
 | architecture | RTMW (CSPNeXt depth $depth, width $width; PAFPN; SimCC head), $parameters M parameters, $gmac GMAC, 256x192 |
 | data | rendered people only (`rtmw_edge/data/synthetic`, split `train`); no photograph, no annotation of any data set |
-| training | $steps steps, $samples crops from $recipe, EMA, bf16 autocast; $note |
+| training | $training |
+| quantization | then $steps steps ($samples crops) with quantization in the loop (`rtmw-edge qat`, batch $batch, $optimizer): one table on the grid `$grid` for every target |
 | file | fp16 safetensors, $megabytes MB; Apache-2.0 |
 | calibrated score | 1 / (1 + exp(-($a * logit + $b))): chance that a keypoint is within its own OKS 0.5 radius of the truth |
 
@@ -79,9 +80,9 @@ def picture(runner: Runner, dataset: Dataset, path: Path, columns: int = 8) -> N
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="folder of a training run")
+    parser.add_argument("run", type=Path, help="folder of a run of rtmw-edge qat")
     parser.add_argument("--count", type=int, default=500)
-    parser.add_argument("--note", required=True, help="the machine, for the card")
+    parser.add_argument("--training", required=True, help="how the weights it began with were trained, for the card")
     arguments = parser.parse_args()
     source = arguments.run / "weights.safetensors"
     recipe = json.loads((arguments.run / "recipe.json").read_text())
@@ -91,6 +92,8 @@ def main() -> None:
     load_weights(network, source)
     weights = FOLDER / f"{variant.name}.safetensors"
     save_safetensors(network, weights, metadata=metadata)
+    table = Table.load(arguments.run / "table.json")
+    table.save(FOLDER / f"{variant.name}.{table.grid}.table.json")
 
     dataset = open_dataset(f"synthetic:val:{arguments.count}")
     with torch_runner(variant.name, weights) as runner:
@@ -100,7 +103,7 @@ def main() -> None:
         path.write_text(json.dumps({"score": {"a": round(a, 5), "b": round(b, 5)}}, indent=1) + "\n")
     ready = BUILTIN_DIRECTORY / f"{variant.name}-onnx-int8"
     shutil.rmtree(ready, ignore_errors=True)
-    export(variant.name, "onnx", "int8", ready, method=str(Method.PERCENTILE))
+    export(variant.name, "onnx", "int8", ready)
     with load(ready) as runner:
         quantized = evaluate(runner, dataset)
         picture(runner, dataset, ROOT / "docs" / "poses.jpg")
@@ -118,8 +121,10 @@ def main() -> None:
         gmac=variant.gmac,
         steps=metadata.get("steps", "?"),
         samples=metadata.get("samples", "?"),
-        recipe=f"images used {recipe['reuse']:g} times each, batch {recipe['batch']}, {OPTIMIZERS[recipe['optimizer']]}",
-        note=arguments.note,
+        batch=recipe["batch"],
+        optimizer=OPTIMIZERS[recipe["optimizer"]],
+        grid=table.grid,
+        training=arguments.training,
         megabytes=f"{weights.stat().st_size / 1e6:.1f}",
         a=f"{a:.4f}",
         b=f"{b:.4f}",
