@@ -145,15 +145,15 @@ def calibrate(
     boxes: Path | None = None,
     method: str = "percentile",
     percentile: float = PERCENTILE,
+    bias_correction: bool = False,
     on_step: OnStep = lambda _: None,
 ) -> Table:
     """The quantization table of `network` from one pass over `source`, with the images used in its provenance."""
-    from rtmw_edge.calibration.collect import collect
+    from rtmw_edge.calibration.collect import Settings, collect
 
+    settings = Settings(Method.named(method), grid, percentile, bias_correction)
     images = open_source(source, boxes=boxes) if isinstance(source, str) else source
-
-    crops = _crops(network, images, on_step)
-    return collect(network, crops, Method.named(method), grid=grid, percentile=percentile, manifest=images.manifest)
+    return collect(network, _crops(network, images, on_step), settings, manifest=images.manifest)
 
 
 def load_deployable(variant: str | Variant, weights: Path) -> Deployable:
