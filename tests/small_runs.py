@@ -142,7 +142,7 @@ def main(out: str, steps: str, *overrides: str) -> None:
         trainer = loop.Trainer(recipe, Path(out), data=Noise(), workers=workers)
     trainer.label_loss.float()
     for record in trainer.run():
-        sys.stdout.write(f"step {record['step']} {record['loss']!r}\n")
+        sys.stdout.write(f"step {record['step']} {record.get('loss')!r}\n")
         sys.stdout.flush()
     if "DUMP" in os.environ and trainer.is_first:
         gradients = {name: p.grad for name, p in trainer.network.named_parameters()}
