@@ -78,23 +78,87 @@ def export(
     markdown: Annotated[bool, typer.Option("--markdown", help="A table for each variant (the default).")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="One line a cell, every figure.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Every figure, the gate and the environment.")] = False,
+    svg: Annotated[bool, typer.Option("--svg", help="The picture of accuracy against cost, for papers.")] = False,
+    part: Annotated[str, typer.Option(help="For --svg: body, foot, face, left_hand, right_hand or whole.")] = "whole",
+    cost: Annotated[str, typer.Option(help="For --svg: ms, pace (ONNX in fp32 = 1), mb or memory.")] = "ms",
     out: Annotated[Path | None, typer.Option(help="Write here instead of printing.")] = None,
 ) -> None:
-    """Write the results of a run as Markdown, CSV or JSON."""
-    from ..errors import BadInputError
+    """Write the results of a run as Markdown, CSV, JSON or SVG."""
+    from ..errors import BadInputError, unknown
     from ..files import atomic_write
+    from ..sweep.charts import COSTS, points, scatter
+    from ..sweep.rows import PART_ORDER
     from ..sweep.tables import to_csv, to_json, to_markdown
 
-    if markdown + csv + json_ > 1:
-        raise BadInputError("Choose one of --markdown, --csv and --json.")
+    if markdown + csv + json_ + svg > 1:
+        raise BadInputError("Choose one of --markdown, --csv, --json and --svg.")
+    for what, name, names in (("part", part, PART_ORDER), ("cost", cost, tuple(COSTS))):
+        if name not in names:
+            raise unknown(what, name, names)
     chosen, rows = _rows(store, run)
-    text = to_csv(rows) if csv else to_json(rows, chosen.document) if json_ else to_markdown(rows, chosen.document)
+    if svg:
+        text = scatter(points(rows, part, cost), part, cost, alone=True) + "\n"
+    else:
+        text = to_csv(rows) if csv else to_json(rows, chosen.document) if json_ else to_markdown(rows, chosen.document)
     if out is None:
         print(text, end="")
         return
     with atomic_write(out) as temporary:
         temporary.write_text(text, encoding="utf-8")
     print(out)
+
+
+@app.command()
+def report(
+    store: StoreArgument,
+    run: RunOption = None,
+    out: Annotated[Path | None, typer.Option(help="The page to write; default: STORE/report.html.")] = None,
+) -> None:
+    """Write the report of a run again: one HTML page that needs no network."""
+    from ..sweep.report import write_report
+    from ..sweep.start import REPORT
+
+    chosen, rows = _rows(store, run)
+    path = out or store / REPORT
+    write_report(path, rows, chosen.document)
+    print(path)
+
+
+@app.command()
+def diff(
+    before: Annotated[str, typer.Argument(help="A sweep's folder, or FOLDER@RUN.")],
+    after: Annotated[str, typer.Argument(help="Another, or another run of the same.")],
+    json_: JsonOption = False,
+) -> None:
+    """What became worse, and better, beyond noise from one run to another; exit code 1 when something became worse."""
+    import json
+    from dataclasses import asdict
+
+    from ..errors import VerificationError
+    from ..runtime.environment import differences
+    from ..sweep.compare import compare
+
+    (one, old), (other, new) = (_rows(*_place(text)) for text in (before, after))
+    changes = compare(old, new)
+    apart = differences(one.document["environment"], other.document["environment"])
+    if json_:
+        print(json.dumps({"environment": apart, "changes": [asdict(change) for change in changes]}, indent=1))
+    else:
+        for line in apart:
+            print(f"environment: {line}")
+        for change in changes:
+            print(f"{ {True: 'worse ', False: 'better', None: 'note  '}[change.worse] }  {change.cell}: {change.what}")
+        if not changes:
+            print(f"No change beyond noise in {len(new)} cells.")
+    worse = sum(change.worse is True for change in changes)
+    if worse:
+        raise VerificationError(f"{worse} regression(s) from {before} to {after}.")
+
+
+def _place(text: str) -> tuple[Path, int | None]:
+    """FOLDER or FOLDER@RUN."""
+    folder, at, number = text.rpartition("@")
+    return (Path(folder), int(number)) if at and number.isdecimal() else (Path(text), None)
 
 
 def _rows(store: Path, run: int | None) -> tuple[Run, list[Row]]:
@@ -110,7 +174,7 @@ def _table(variant: str, rows: list[Row]) -> object:
     from rich import box
     from rich.table import Table
 
-    from ..sweep.result import PART_ORDER
+    from ..sweep.rows import PART_ORDER
 
     table = Table(
         title=f"{variant}: AP in %, below it points lost against float", title_justify="left", box=box.SIMPLE_HEAD
@@ -120,7 +184,7 @@ def _table(variant: str, rows: list[Row]) -> object:
         table.add_column(name, justify="right")
     for row in rows:
         speed = row.speed
-        cells = [row.cell.label, f"{row.accuracy['megabytes']:.1f}" if "megabytes" in row.accuracy else "-"]
+        cells = [row.label, f"{row.accuracy['megabytes']:.1f}" if "megabytes" in row.accuracy else "-"]
         cells += [f"{speed['ms_p50']:.1f}" if speed else "-"]
         cells += [f"{speed['ratio']:.2f}{'?' if speed['noisy'] else ''}" if speed and speed["paced_by"] else "-"]
         for part in PART_ORDER:

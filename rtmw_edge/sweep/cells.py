@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
@@ -76,6 +77,20 @@ class Cell:
         return asdict(self)
 
 
+def short_labels(cells: Sequence[Cell]) -> dict[Cell, str]:
+    """Labels without the method and the calibration where all cells that have one have the same."""
+    methods = {cell.method for cell in cells if cell.method}
+    sources = {cell.calibration for cell in cells if cell.calibration}
+    found = {}
+    for cell in cells:
+        short = replace(cell, method="") if len(methods) == 1 else cell
+        words = short.label
+        if len(sources) == 1 and cell.calibration:
+            words = words.replace(f" {cell.calibration}", "")
+        found[cell] = words
+    return found
+
+
 @dataclass(frozen=True)
 class Inputs:
     """The files that a cell reads, beside what its fields say, and the float cells that it is held to.
@@ -124,7 +139,7 @@ def identified(cell: Cell, inputs: Inputs, requirements: tuple[str, ...]) -> Pla
     bundle_key = digest(exported)
     runs = {"bundle": bundle_key, "device": cell.device, "runtime": installed(*RUNTIMES[cell.target])}
     accuracy = {**runs, "kind": ACCURACY, "data": cell.data, "images": cell.images, "labels": labels_sha256(cell.data)}
-    pace = digest(inputs.paced_by.to_dict()) if inputs.paced_by else ""
+    pace = [inputs.paced_by.to_dict(), installed(*RUNTIMES[inputs.paced_by.target])] if inputs.paced_by else []
     speed = {**runs, "kind": SPEED, "threads": cell.threads, "pace": pace, "machine": machine()}
     return Planned(cell, inputs, bundle_key, digest(scales), digest(accuracy), digest(speed))
 

@@ -1,82 +1,232 @@
-"""One self-contained HTML page of measured cells: table, pictures, environment. No script, no network."""
+"""One self-contained HTML page of a sweep: verdicts, chart, table, heat map, gate, environment. No network.
+
+Style and script are embedded. Without the script every chart and row is there; with it one chart at a time, and boxes
+that leave cells out.
+"""
 
 from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ..files import atomic_write
-from .result import PART_ORDER, CellResult
+from .charts import COSTS, OTHER, SHAPES, cost_of, points, scatter
+from .rows import PART_ORDER, Row
+from .tables import number, ratio
+from .verdicts import Advice, about_processor, fastest, verdicts
 
-STYLE = """
-:root{color-scheme:light dark;--line:#8884;--weak:#777;--bar:#3b82f6}
-body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:76rem;padding:0 1rem}
-table{border-collapse:collapse;font-variant-numeric:tabular-nums;width:100%}
-th,td{padding:.35rem .6rem;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}
-th:first-child,td:first-child{text-align:left}
-.scroll{overflow-x:auto}.weak{color:var(--weak)}.failed{color:#c22}
-figure{display:inline-block;margin:0 1rem 1rem 0;vertical-align:top}
-figure img{max-width:100%;max-height:26rem;border-radius:4px}
-@media print{body{max-width:none;margin:0}}
-"""
+HERE = Path(__file__).parent
+MARK = {Advice.QUANTIZE: "quantize", Advice.DO_NOT: "do-not", Advice.UNDECIDED: "undecided"}
 
-
-def _row(result: CellResult) -> str:
-    name = html.escape(result.label)
-    if result.failure:
-        return f'<tr><td>{name}</td><td colspan="16" class="failed">{html.escape(result.failure)}</td></tr>'
-    cells = [f"{result.megabytes:.1f}", f"{result.ms_p50:.1f}", f"{result.ms_p90:.1f}"]
-    count = result.convolutions
-    cells.append(f"{count.get('int8', 0)} / {count.get('total', 0)}")
-    cells += [f"{100 * result.ap[part]:.1f}" for part in PART_ORDER]
-    cells += [f"{result.difference_px[part]:.2f}" for part in PART_ORDER]
-    return f"<tr><td>{name}</td>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+NOTES = (
+    "AP by the COCO-WholeBody protocol with labelled boxes; lost: against fp32 of the same target, in points. All "
+    "intervals are 95 %: of accuracy by drawing the images again (the same draws for a cell and its float cell), of "
+    "time by drawing the rounds again.",
+    "Time: one crop a call, in turns with the float cell, A B A B; the ratio is the median of the rounds. Memory: the "
+    "most that a process held which loads the bundle and runs it, libraries included.",
+)
 
 
-def _figure(path: Path) -> str:
+def write_report(
+    path: Path,
+    rows: Sequence[Row],
+    document: Mapping[str, Any],
+    *,
+    pictures: Sequence[Path] = (),
+    notes: Sequence[str] = (),
+) -> None:
+    """Write the page to `path`.
+
+    Args:
+        document: of the run: environment, gate and what was not possible.
+        pictures: image files that are embedded, in this order. notes: more sentences on how the figures were made.
+    """
+    variants = ", ".join(dict.fromkeys(row.cell.variant for row in rows))
+    title = html.escape(f"{variants} on {document['environment'].get('board', 'this machine')}")
+    parts = [
+        _section("", [*_verdicts(rows, document)]),
+        _section("Accuracy against cost", [_controls(rows), *_charts(rows)]),
+        _section("Cells", [_table(rows), *(f'<p class="weak">{html.escape(note)}</p>' for note in (*NOTES, *notes))]),
+        _section("Points of AP lost, part by part", [_heat_map(rows)]),
+        _section(f"What broke the gate '{document['gate']['name']}'", [*_gate(rows)]),
+        _section("What did not work, and what to distrust", [*_troubles(rows, document)]),
+        _section("Poses", [f'<div class="pictures">{"".join(map(_picture, pictures))}</div>']) if pictures else "",
+        _section("Environment", [_facts(document["environment"])]),
+    ]
+    style = "".join((HERE / name).read_text(encoding="utf-8") for name in ("chart.css", "report.css"))
+    script = (HERE / "report.js").read_text(encoding="utf-8")
+    page = (
+        '<!doctype html>\n<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f"<title>rtmw-edge: {title}</title><style>{style}</style>\n<h1>{title}</h1>\n"
+        + "\n".join(parts)
+        + f"\n<script>{script}</script>\n</html>\n"
+    )
+    with atomic_write(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def _section(title: str, content: Iterable[str]) -> str:
+    head = f"<h2>{html.escape(title)}</h2>\n" if title else ""
+    return f"<section>\n{head}" + "\n".join(content) + "\n</section>"
+
+
+def _verdicts(rows: Sequence[Row], document: Mapping[str, Any]) -> Iterable[str]:
+    said = about_processor(document["environment"])
+    if said:
+        yield f"<p>{html.escape(said)}</p>"
+    for verdict in verdicts(rows):
+        words = html.escape(verdict.sentence()).replace(str(verdict.advice), f"<strong>{verdict.advice}</strong>", 1)
+        yield f'<p class="verdict {MARK[verdict.advice]}">{words}</p>'
+    for line in fastest(rows):
+        yield f"<p>{html.escape(line)}</p>"
+
+
+def _controls(rows: Sequence[Row]) -> str:
+    cells = [row.cell for row in rows]
+    out = ['<form class="controls" hidden>']
+    out.append(_choice("part", "part", [(part, part.replace("_", " "), "") for part in reversed(PART_ORDER)], "radio"))
+    out.append(_choice("cost", "against", [(cost, words, "") for cost, words in COSTS.items()], "radio"))
+    targets = list(dict.fromkeys(cell.target for cell in cells))
+    out.append(_choice("target", "targets", [(name, name, f'<i class="key t-{name}"></i>') for name in targets]))
+    lanes = list(dict.fromkeys(cell.lane for cell in cells))
+    out.append(_choice("lane", "precisions", [(name, name, _shape(name)) for name in lanes]))
+    variants = list(dict.fromkeys(cell.variant for cell in cells))
+    out.append(_choice("variant", "variants", [(name, name, "") for name in variants]))
+    return "\n".join([*out, '<output id="count"></output></form>'])
+
+
+def _choice(name: str, legend: str, values: Sequence[tuple[str, str, str]], kind: str = "checkbox") -> str:
+    """A group of boxes that are all on, or of radio buttons of which the first is."""
+    boxes = []
+    for index, (value, words, mark) in enumerate(values):
+        on = " checked" if kind == "checkbox" or index == 0 else ""
+        value, words = html.escape(value), html.escape(words)
+        boxes.append(f'<label><input type="{kind}" name="{name}" value="{value}"{on}>{mark}{words}</label>')
+    return f"<fieldset><legend>{legend}</legend>{''.join(boxes)}</fieldset>"
+
+
+def _shape(lane: str) -> str:
+    path = f'<path fill="currentColor" d="{SHAPES.get(lane, OTHER)}"/>'
+    return f'<svg width="14" height="14" viewBox="-8 -8 16 16" aria-hidden="true">{path}</svg>'
+
+
+def _charts(rows: Sequence[Row]) -> Iterable[str]:
+    for part in reversed(PART_ORDER):
+        for cost, words in COSTS.items():
+            chart = scatter(points(rows, part, cost), part, cost)
+            caption = f"AP of {part.replace('_', ' ')} against {words}; dashed: nothing else is both cheaper and better"
+            caption += "; hollow: failed the gate"
+            figcaption = f"<figcaption><small>{caption}</small></figcaption>"
+            yield f'<figure data-part="{part}" data-cost="{cost}">{chart}{figcaption}</figure>'
+
+
+def _table(rows: Sequence[Row]) -> str:
+    in_3d = any(row.accuracy.get("mpjpe") for row in rows)
+    several = len({row.cell.variant for row in rows}) > 1
+    heads = ["cell", "MB", "memory, MB", "ms p50", "p90", "time against float", "int8 convolutions"]
+    heads += [part.replace("_", " ") for part in PART_ORDER] + (["MPJPE, mm"] if in_3d else []) + ["gate"]
+    head = "".join(f'<th scope="col">{name}</th>' for name in heads)
+    body = []
+    for index, row in enumerate(rows):
+        name = f"{row.cell.variant} {row.label}" if several else row.label
+        data = f'id="row-{index}" data-row="{index}" tabindex="-1" {_data(row)}'
+        body.append(f'<tr {data}><th scope="row">{html.escape(name)}</th>{"".join(_figures(row, in_3d))}</tr>')
+    return _scrolled(f"<table><thead><tr>{head}</tr></thead>", body)
+
+
+def _data(row: Row) -> str:
+    facts = {"target": row.cell.target, "lane": row.cell.lane, "variant": row.cell.variant}
+    return " ".join(f'data-{name}="{html.escape(value)}"' for name, value in facts.items())
+
+
+def _figures(row: Row, in_3d: bool) -> Iterable[str]:
+    runs = row.accuracy.get("runs")
+    yield from (
+        f"<td>{number(cost_of(row, cost), digits)}</td>" for cost, digits in (("mb", 1), ("memory", 0), ("ms", 1))
+    )
+    yield f"<td>{number(row.speed.get('ms_p90'))}</td><td>{html.escape(ratio(row))}</td>"
+    yield f"<td>{runs['int8']}/{sum(runs['kernels'].values())}</td>" if runs else "<td>-</td>"
+    for part in PART_ORDER:
+        ap = row.ap(part)
+        ends = "" if ap is None else f' title="{ap.low:.1f} to {ap.high:.1f}"'
+        yield f"<td{ends}>{number(None if ap is None else ap.value)}</td>"
+    if in_3d:
+        mpjpe = row.mpjpe("whole")
+        yield f"<td>{number(None if mpjpe is None else mpjpe.value)}</td>"
+    if row.passed is None:
+        yield f"<td>{'' if row.status == 'ok' else html.escape(row.status)}</td>"
+    else:
+        yield '<td class="good">passed</td>' if row.passed else '<td class="bad">failed</td>'
+
+
+def _heat_map(rows: Sequence[Row]) -> str:
+    """Cells by parts; the deeper, the more is lost; underlined where the gate's limit is broken."""
+    compared = [row for row in rows if row.drop and row.cell.precision != "fp32"]
+    if not compared:
+        return "<p>Nothing to compare.</p>"
+    worst = max(5.0, *(found.value for row in compared for found in row.drop.values()))
+    head = "".join(f'<th scope="col">{part.replace("_", " ")}</th>' for part in PART_ORDER)
+    several = len({row.cell.variant for row in rows}) > 1
+    body = []
+    for row in compared:
+        broken = {check.part for check in row.gate if check.measure == "ap_drop" and not check.passed}
+        cells = []
+        for part in PART_ORDER:
+            found = row.drop.get(part)
+            if found is None:
+                cells.append("<td>-</td>")
+                continue
+            over = ' class="over"' if part in broken else ""
+            depth = max(0.0, found.value) / worst
+            interval = f"<small>{found.low + 0.0:.1f} to {found.high + 0.0:.1f}</small>"
+            cells.append(f'<td{over} style="--d:{depth:.2f}">{found.value + 0.0:.1f} {interval}</td>')
+        name = html.escape(f"{row.cell.variant} {row.label}" if several else row.label)
+        body.append(f'<tr {_data(row)}><th scope="row">{name}</th>{"".join(cells)}</tr>')
+    table = _scrolled(f'<table class="heat"><thead><tr><th>cell</th>{head}</tr></thead>', body)
+    return f'{table}\n<p class="weak">Underlined: more than the gate allows.</p>'
+
+
+def _scrolled(head: str, body: Sequence[str]) -> str:
+    """A table that may be wider than the page; the keyboard scrolls it."""
+    rows = "\n".join(body)
+    return f'<div class="scroll" tabindex="0">{head}\n<tbody>\n{rows}\n</tbody></table></div>'
+
+
+def _gate(rows: Sequence[Row]) -> Iterable[str]:
+    failed = [row for row in rows if row.passed is False]
+    if not failed:
+        yield "<p>No cell did.</p>"
+        return
+    yield "<ul>"
+    for row in failed:
+        why = "; ".join(check.sentence() for check in row.gate if not check.passed)
+        yield f"<li><strong>{html.escape(f'{row.cell.variant} {row.label}')}</strong>: {html.escape(why)}</li>"
+    yield "</ul>"
+
+
+def _troubles(rows: Sequence[Row], document: Mapping[str, Any]) -> Iterable[str]:
+    lines = [f"{row.cell.variant} {row.label}: {row.status}: {row.reason}" for row in rows if row.reason]
+    lines += [f"not possible: {item['what']}: {item['reason']}" for item in document["not_possible"]]
+    for row in rows:
+        if row.speed.get("noisy"):
+            why = "; ".join(row.speed["noisy"])
+            lines.append(f"{row.cell.variant} {row.label}: its times are not to be trusted: {why}")
+    if not lines:
+        yield "<p>Nothing.</p>"
+        return
+    yield "<ul>" + "".join(f"<li>{html.escape(line)}</li>" for line in lines) + "</ul>"
+
+
+def _picture(path: Path) -> str:
     kind = "png" if path.suffix.lower() == ".png" else "jpeg"
     data = base64.b64encode(path.read_bytes()).decode("ascii")
     name = html.escape(path.stem)
     return f'<figure><img alt="{name}" src="data:image/{kind};base64,{data}"><figcaption>{name}</figcaption></figure>'
 
 
-def write_report(
-    path: Path,
-    results: Sequence[CellResult],
-    pictures: Sequence[Path],
-    environment: Mapping[str, str],
-    notes: Sequence[str],
-) -> None:
-    """Write the page to `path`.
-
-    Args:
-        pictures: image files that are embedded, in this order.
-        environment: what it ran on, shown as it is.
-        notes: sentences under the table: how the figures were made.
-    """
-    parts = [part.replace("_", " ") for part in PART_ORDER]
-    group = "<tr><th></th><th>file</th><th colspan=2>one crop, ms</th><th>convolutions</th>"
-    group += f"<th colspan={len(parts)}>AP, %</th><th colspan={len(parts)}>difference from torch, px (p95)</th></tr>"
-    names = "".join(f"<th>{name}</th>" for name in ["MB", "p50", "p90", "int8", *parts, *parts])
-    rows = "\n".join(_row(result) for result in results)
-    variant = html.escape(results[0].variant) if results else ""
-    facts = "".join(f"<tr><td>{html.escape(k)}</td><td>{html.escape(v)}</td></tr>" for k, v in environment.items())
-    page = f"""<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>rtmw-edge: {variant}</title><style>{STYLE}</style>
-<h1>{variant} on this machine</h1>
-<div class="scroll"><table><thead>{group}<tr><th>target, precision</th>{names}</tr></thead>
-<tbody>
-{rows}
-</tbody></table></div>
-{"".join(f'<p class="weak">{html.escape(note)}</p>' for note in notes)}
-<h2>Poses</h2>
-{"".join(_figure(picture) for picture in pictures)}
-<h2>Environment</h2>
-<table>{facts}</table>
-</html>
-"""
-    with atomic_write(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+def _facts(facts: Mapping[str, str]) -> str:
+    lines = "".join(f"<tr><td>{html.escape(k)}</td><td>{html.escape(v)}</td></tr>" for k, v in facts.items())
+    return f'<table class="facts">{lines}</table>'

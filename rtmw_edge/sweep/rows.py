@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,11 @@ from ..bundle import GateCheck
 from ..errors import BadInputError
 from ..evaluation.gates import ONLY_3D, Gate, parse_gate
 from ..evaluation.intervals import Estimate, estimate
-from .cells import Cell
-from .result import PART_ORDER
+from ..evaluation.whole_body_ap import EVALUATED_PARTS
+from .cells import Cell, short_labels
 from .store import OK, Record, Run, Store
+
+PART_ORDER = tuple(EVALUATED_PARTS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +30,9 @@ class Row:
         drop: points of AP (0..100) lost against the float cell, per part, with their interval; {} for float cells.
         mpjpe_more: percent of hip-aligned MPJPE above the float cell's, per part of 3D variants.
         gate: every check of the gate; () for float cells.
+        label: the cell's label, shortened to what tells it from the other cells of its run.
+        pace: its time over that of ONNX in fp32 of the same variant and threads, by the ratios of runs in turns, which
+            load on the machine moves less than milliseconds; None where the chain of ratios is broken.
     """
 
     cell: Cell
@@ -39,6 +44,8 @@ class Row:
     drop: Mapping[str, Estimate] = field(default_factory=dict)
     mpjpe_more: Mapping[str, Estimate] = field(default_factory=dict)
     gate: tuple[GateCheck, ...] = ()
+    label: str = ""
+    pace: float | None = None
 
     @property
     def is_float(self) -> bool:
@@ -87,10 +94,24 @@ def rows_of(store: Store, run: Run) -> list[Row]:
         for cell, entry in zip(cells, entries, strict=True)
     }
     gate = parse_gate(run.document["gate"]["limits"], run.document["gate"]["name"])
-    return [
-        _compared(plain[cell], plain[Cell(**entry["base"])] if entry["base"] else None, gate)
-        for cell, entry in zip(cells, entries, strict=True)
-    ]
+    labels = short_labels(cells)
+    rows = []
+    for cell, entry in zip(cells, entries, strict=True):
+        base = plain[Cell(**entry["base"])] if entry["base"] else None
+        found = _compared(plain[cell], base, gate)
+        rows.append(replace(found, label=labels[cell], pace=_pace(plain[cell], plain)))
+    return rows
+
+
+def _pace(row: Row, rows: Mapping[Cell, Row]) -> float | None:
+    """The product of ratios down to ONNX in fp32."""
+    pace = 1.0
+    while row.speed:
+        if row.speed["paced_by"] is None:
+            return pace if row.cell.target == "onnx" else None
+        pace *= row.speed["ratio"]
+        row = rows[Cell(**row.speed["paced_by"])]
+    return None
 
 
 def _row(cell: Cell, accuracy: Record | None, speed: Record | None) -> Row:
@@ -116,9 +137,7 @@ def _compared(row: Row, base: Row | None, gate: Gate) -> Row:
     for part, px in row.accuracy.get("px", {}).items():
         figures |= {(part, f"px_{name}"): Estimate(**found) for name, found in px.items()}
     checks = () if row.is_float else gate.judge(figures, in_3d=bool(more))
-    return Row(
-        row.cell, row.accuracy, row.speed, row.status, row.reason, row.samples, drop=drop, mpjpe_more=more, gate=checks
-    )
+    return replace(row, drop=drop, mpjpe_more=more, gate=checks)
 
 
 def ap_drop(base: Row, row: Row, part: str) -> Estimate | None:

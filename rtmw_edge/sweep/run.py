@@ -23,7 +23,6 @@ from typing import Any
 from ..errors import NotAvailableError, RtmwEdgeError
 from ..runtime.environment import environment
 from .cells import ACCURACY, SPEED, Planned
-from .config import SweepConfig
 from .plan import Plan
 from .store import FAILED, NOT_POSSIBLE, OK, POLL, Job, Record, Store
 
@@ -56,7 +55,7 @@ def jobs_of(planned: Sequence[Planned]) -> list[Job]:
     return list(dict.fromkeys([*accuracy, *speed]))
 
 
-def document(plan: Plan, config: SweepConfig, gate: dict[str, Any]) -> dict[str, Any]:
+def document(plan: Plan, gate: dict[str, Any]) -> dict[str, Any]:
     """What a run records of itself before it begins: cells, what is not possible, the gate, the environment."""
     cells = [
         {

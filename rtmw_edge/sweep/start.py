@@ -11,11 +11,16 @@ from rich.console import Console
 
 from ..evaluation.gates import DEFAULT, Gate, read_gate
 from .bench import Bench, cores
-from .cells import ACCURACY, Planned
+from .cells import Planned
 from .config import SweepConfig
 from .plan import Plan
+from .report import write_report
+from .rows import Row, rows_of, run_of
 from .run import Event, document, jobs_of, sweep
-from .store import FAILED, OK, Store
+from .store import FAILED, OK, Run, Store
+from .verdicts import fastest, verdicts
+
+REPORT = "report.html"
 
 
 @dataclass(frozen=True)
@@ -32,38 +37,42 @@ class Ready:
 def start(
     config: SweepConfig, plan: Plan, folder: Path, console: Console, *, processes: int = 1, retry: bool = False
 ) -> int:
-    """Work a plan off in the store at `folder` and write its report; how many cells failed."""
+    """Work a plan off in the store at `folder`, write its report, say what it advises; how many cells failed."""
+    run, rows = work_off(config, plan, folder, console, processes=processes, retry=retry)
+    write_report(folder / REPORT, rows, run.document)
+    for verdict in verdicts(rows):
+        console.print(verdict.sentence())
+    for line in fastest(rows):
+        console.print(line)
+    failed = sum(row.status == FAILED for row in rows)
+    console.print(f"{len(rows)} cells, {failed} failed. Report: {folder / REPORT}")
+    return failed
+
+
+def work_off(
+    config: SweepConfig, plan: Plan, folder: Path, console: Console, *, processes: int = 1, retry: bool = False
+) -> tuple[Run, list[Row]]:
+    """Work a plan off in the store at `folder`, with a line on `console` for every job; the run and its rows."""
+    gate = read_gate(config.gate or DEFAULT)
     with Store.create(folder) as store:
         retry_until = store.last_record() if retry else 0
-        run = store.begin(document(plan, config, gate_document(read_gate(config.gate or DEFAULT))))
-    jobs = jobs_of(plan.cells)
+        number = store.begin(document(plan, gate_document(gate)))
     labels = _labels(plan.cells)
     with console.status("starting") as status:
 
         def on_event(event: Event) -> None:
             line = f"{labels[event.job]}: {event.text}".rstrip(": ")
-            if not event.status:
+            if event.status:
+                mark = "✓" if event.status == OK else "✗"
+                console.print(f"{mark} {line} ({event.seconds:.0f} s)", highlight=False, markup=False, soft_wrap=True)
+            else:
                 status.update(line)
-                return
-            mark = "✓" if event.status == OK else "✗"
-            console.print(f"{mark} {line} ({event.seconds:.0f} s)")
 
-        sweep(
-            folder, run, jobs, Ready(plan.cells, max(1, cores() // processes)), on_event,
-            processes=processes, retry_until=retry_until,
-        )  # fmt: skip
-    return finished(folder, run, console)
-
-
-def finished(folder: Path, run: int, console: Console) -> int:
-    """Write the report of a run; how many of its cells failed."""
-    from .rows import rows_of, run_of
-
+        ready = Ready(plan.cells, max(1, cores() // processes))
+        sweep(folder, number, jobs_of(plan.cells), ready, on_event, processes=processes, retry_until=retry_until)
     with Store.open(folder) as store:
-        rows = rows_of(store, run_of(store, run))
-    failed = [row for row in rows if row.status == FAILED]
-    console.print(f"{len(rows)} cells, {len(failed)} failed; results: rtmw-edge results show {folder}")
-    return len(failed)
+        run = run_of(store, number)
+        return run, rows_of(store, run)
 
 
 def gate_document(gate: Gate) -> dict[str, Any]:
@@ -78,6 +87,6 @@ def _labels(planned: Sequence[Planned]) -> dict[str, str]:
     """Words for every job; of cells that share one, those of the first."""
     found: dict[str, str] = {}
     for item in planned:
-        for job, what in ((item.accuracy_id, ACCURACY), (item.speed_id, "speed")):
+        for job, what in ((item.accuracy_id, "accuracy"), (item.speed_id, "speed")):
             found.setdefault(job, f"{item.cell.variant} {item.cell.label}, {what}")
     return found

@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..evaluation.intervals import Estimate
-from .result import PART_ORDER
-from .rows import Row
+from .rows import PART_ORDER, Row
 
 
 def flat(row: Row) -> dict[str, Any]:
@@ -79,8 +78,8 @@ def to_markdown(rows: Sequence[Row], document: Mapping[str, Any]) -> str:
         out += ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
         out += ["| " + " | ".join(_cells(row, in_3d)) + " |" for row in mine]
         out.append("")
-        notes = [f"- {row.cell.label}: {row.reason}" for row in mine if row.reason]
-        notes += [f"- {row.cell.label}: times not to be trusted, {flat(row)['noisy']}" for row in mine if _noisy(row)]
+        notes = [f"- {row.label}: {row.reason}" for row in mine if row.reason]
+        notes += [f"- {row.label}: times not to be trusted, {flat(row)['noisy']}" for row in mine if _noisy(row)]
         out += [*notes, ""] if notes else []
     if document["not_possible"]:
         out += ["Not possible:", ""]
@@ -94,12 +93,12 @@ def to_markdown(rows: Sequence[Row], document: Mapping[str, Any]) -> str:
 def _cells(row: Row, in_3d: bool) -> list[str]:
     facts = flat(row)
     count = f"{facts['convolutions_int8']}/{facts['convolutions']}" if facts["convolutions"] else "-"
-    cells = [row.cell.label, _number(facts["megabytes"]), _number(facts["memory_mb"], 0), _number(facts["ms_p50"])]
-    cells += [_ratio(row), count]
+    cells = [row.label, number(facts["megabytes"]), number(facts["memory_mb"], 0), number(facts["ms_p50"])]
+    cells += [ratio(row), count]
     for part in PART_ORDER:
         drop, ap = row.drop.get(part), row.ap(part)
         if drop is not None and row.cell.precision != "fp32":
-            cells.append(f"{-drop.value:+.1f} ({-drop.high:+.1f} to {-drop.low:+.1f})")
+            cells.append(f"{_change(drop.value)} ({_change(drop.high)} to {_change(drop.low)})")
         else:
             cells.append("-" if ap is None else f"{ap.value:.1f}")
     if in_3d:
@@ -109,12 +108,18 @@ def _cells(row: Row, in_3d: bool) -> list[str]:
     return [*cells, facts["gate"] or row.status.replace("ok", "")]
 
 
-def _ratio(row: Row) -> str:
+def ratio(row: Row) -> str:
+    """Time against the float cell, with its interval; "-" where there is none."""
     if not row.speed or row.speed["paced_by"] is None:
         return "-"
     pace = row.speed
     mark = " (noisy)" if pace["noisy"] else ""
     return f"{pace['ratio']:.2f} ({pace['ratio_low']:.2f} to {pace['ratio_high']:.2f}){mark}"
+
+
+def _change(drop: float) -> str:
+    """Points won (+) or lost (-), and never "-0.0"."""
+    return f"{round(-drop, 1) + 0.0:+.1f}"
 
 
 def _noisy(row: Row) -> bool:
@@ -132,7 +137,8 @@ def _words(part: str) -> str:
     return part.replace("_", " ")
 
 
-def _number(value: float | None, digits: int = 1) -> str:
+def number(value: float | None, digits: int = 1) -> str:
+    """A figure, "-" for none."""
     return "-" if value is None else f"{value:.{digits}f}"
 
 

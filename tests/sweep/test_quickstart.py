@@ -8,18 +8,23 @@ import cv2
 import numpy as np
 import pytest
 from rich.console import Console
-from rtmw_edge.targets import export as export_module
 
 from rtmw_edge.errors import BadInputError, VerificationError
 from rtmw_edge.sweep import quickstart
 from rtmw_edge.sweep.quickstart import Quickstart
-from rtmw_edge.sweep.result import PART_ORDER, load_results
+from rtmw_edge.sweep.rows import PART_ORDER, Row, rows_of, run_of
+from rtmw_edge.sweep.store import Store
 
 
 def run(out: Path, image: Path | None = None) -> str:
     console = Console(record=True, width=100, force_terminal=False)
     Quickstart(out, image, 4, 4, 2, console).run()
     return console.export_text()
+
+
+def rows(out: Path) -> list[Row]:
+    with Store.open(out) as store:
+        return rows_of(store, run_of(store))
 
 
 @pytest.fixture
@@ -34,36 +39,41 @@ def test_exports_measures_and_reuses(tmp_path: Path, photo: Path, monkeypatch: p
     monkeypatch.setattr(quickstart, "installed_targets", lambda: (["onnx"], {"ncnn": "ncnn is not here [export]"}))
     out = tmp_path / "out"
     text = run(out, photo)
-    rows = load_results(out / "results.json")
-    assert [row.label for row in rows] == ["torch fp32", "onnx fp32", "onnx int8"]
-    torch, single, integer = rows
-    assert all(set(row.ap) == set(row.difference_px) == set(PART_ORDER) for row in rows)
-    assert single.ap == pytest.approx(torch.ap, abs=1e-6) and max(single.difference_px.values()) == 0
-    assert integer.convolutions == {"int8": 80, "total": 80} and single.convolutions == {"int8": 0, "total": 80}
-    assert integer.megabytes < 0.4 * single.megabytes
+    found = rows(out)
+    assert [(row.cell.target, row.cell.precision) for row in found] == [
+        ("torch", "fp32"),
+        ("onnx", "fp32"),
+        ("onnx", "int8"),
+    ]
+    torch, single, integer = found
+    assert all(set(row.accuracy["ap"]) == set(PART_ORDER) for row in found)
+    for part in PART_ORDER:
+        assert single.ap(part).value == pytest.approx(torch.ap(part).value, abs=1e-4)  # type: ignore[union-attr]
+    assert single.accuracy["px"]["whole"]["p99"]["value"] == 0 < integer.accuracy["px"]["whole"]["p50"]["value"] + 1
+    assert integer.accuracy["runs"]["int8"] == 80 and single.accuracy["runs"]["int8"] == 0
+    assert integer.accuracy["megabytes"] < 0.4 * single.accuracy["megabytes"]
+    assert integer.speed["paced_by"]["precision"] == "fp32" and single.speed["paced_by"] is None
+    assert 0 < integer.speed["memory_mb"] < 1000 and integer.speed["ratio_low"] <= integer.speed["ratio_high"]
     assert "onnx int8" in text and "ncnn is not here [export]" in text and str(out / "report.html") in text
     page = (out / "report.html").read_text()
-    assert "onnx int8" in page and page.count("<img") == 8
+    assert "onnx int8" in page and page.count("<img") == 4
     assert (out / "pictures" / "someone-onnx-int8.jpg").is_file()
-
-    def never(*arguments: object, **options: object) -> None:
-        raise AssertionError("a second run must not export again")
-
-    monkeypatch.setattr(export_module, "export", never)
     run(out, photo)
-    assert [row.ap for row in load_results(out / "results.json")] == [row.ap for row in rows]
+    with Store.open(out) as store:
+        assert len(store.runs()) == 2 and store.last_record() == 6  # nothing was done again
+    assert [row.accuracy for row in rows(out)] == [row.accuracy for row in found]
 
 
 @pytest.mark.slow
 def test_a_target_that_fails_is_a_row_and_an_exit_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*arguments: object, **options: object) -> None:
-        raise BadInputError("The converter broke.")
-
+    """An unusable folder in the place of the bundles makes every export fail."""
     monkeypatch.setattr(quickstart, "installed_targets", lambda: (["onnx"], {}))
-    monkeypatch.setattr(export_module, "export", broken)
-    with pytest.raises(VerificationError, match="These did not work: onnx fp32, onnx int8; the report says why"):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".rtmw-edge").write_text("ours")
+    (tmp_path / "out" / "bundles").write_text("not a folder")
+    with pytest.raises(VerificationError, match="These did not work: onnx fp32, onnx int8"):
         run(tmp_path / "out")
-    assert "The converter broke." in (tmp_path / "out" / "report.html").read_text()
+    assert "Cannot write" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_without_converters_the_ready_bundle_runs(tmp_path: Path, photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:

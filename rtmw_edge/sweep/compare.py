@@ -1,0 +1,140 @@
+"""Two runs beside each other, cell by cell: what became worse beyond noise, what became better, what came and went.
+
+A figure of accuracy is worse when the whole 95 % interval of its change is, and the change is at least `LEAST_AP`.
+Runs on the same images are compared image by image (the bootstrap draws the same ones), others as independent. A time
+is worse when the intervals of the two ratios to float do not touch; milliseconds of two days are not compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..evaluation.intervals import Estimate, estimate
+from .cells import Cell
+from .rows import PART_ORDER, Row
+from .store import OK
+
+LEAST_AP = 0.1
+"""Points; one person's keypoint that rounds to another bin moves an AP by less."""
+LEAST_PERCENT = 0.2
+"""Percent of MPJPE, for the same reason."""
+LEAST_SIZE = 0.01
+LEAST_MEMORY = 0.10
+"""Shares that a file and a process may grow by."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One thing that changed from the first run to the second. `worse`: a regression; else better, or told for its own
+    sake (None)."""
+
+    cell: str
+    what: str
+    worse: bool | None
+
+
+def compare(before: Sequence[Row], after: Sequence[Row]) -> list[Change]:
+    """What changed beyond noise, in the order of `before`, and cells that only one of them has."""
+    old = {row.cell: row for row in before}
+    new = {row.cell: row for row in after}
+    changes: list[Change] = []
+    for cell, row in old.items():
+        if cell not in new:
+            changes.append(Change(_name(cell), "is no longer there", None))
+        else:
+            changes += _changes(row, new[cell])
+    changes += [Change(_name(cell), "is new", None) for cell in new if cell not in old]
+    return changes
+
+
+def _changes(old: Row, new: Row) -> Iterator[Change]:
+    name = _name(old.cell)
+    if old.status == OK and new.status != OK:
+        yield Change(name, f"worked, and now: {new.status} {new.reason}".strip(), True)
+    elif old.status != OK and new.status == OK:
+        yield Change(name, f"works now; before: {old.status} {old.reason}".strip(), False)
+    if old.passed and new.passed is False:
+        yield Change(name, "passed the gate, and now fails", True)
+    elif old.passed is False and new.passed:
+        yield Change(name, "failed the gate, and now passes", False)
+    yield from _accuracy(name, old, new)
+    yield from _speed(name, old, new)
+    yield from _cost(name, old, new)
+
+
+def _accuracy(name: str, old: Row, new: Row) -> Iterator[Change]:
+    for part in PART_ORDER:
+        before, after = old.ap(part), new.ap(part)
+        if before is not None and after is not None:
+            value = after.value - before.value
+            change = estimate(value, 100 * _difference(new, old, f"ap {part}"))
+            if abs(value) >= LEAST_AP and _beyond_noise(change):
+                words = (
+                    f"AP of {part.replace('_', ' ')} {before.value:.2f} -> {after.value:.2f} ({_ends(change)} points)"
+                )
+                yield Change(name, words, value < 0)
+    for part in old.accuracy.get("mpjpe", {}):
+        before, after = old.mpjpe(part), new.mpjpe(part)
+        if before is not None and after is not None:
+            value = after.value - before.value
+            change = estimate(value, _difference(new, old, f"mpjpe {part}"))
+            if 100 * abs(value) >= LEAST_PERCENT * before.value and _beyond_noise(change):
+                words = (
+                    f"MPJPE of {part.replace('_', ' ')} {before.value:.1f} -> {after.value:.1f} mm ({_ends(change)})"
+                )
+                yield Change(name, words, value > 0)
+
+
+def _speed(name: str, old: Row, new: Row) -> Iterator[Change]:
+    before, after = old.speed, new.speed
+    if not before or not after or before["paced_by"] is None or before["paced_by"] != after["paced_by"]:
+        return
+    apart = after["ratio_low"] > before["ratio_high"] or after["ratio_high"] < before["ratio_low"]
+    if not apart:
+        return
+    words = (
+        f"time against float {before['ratio']:.2f} ({before['ratio_low']:.2f} to {before['ratio_high']:.2f}) -> "
+        f"{after['ratio']:.2f} ({after['ratio_low']:.2f} to {after['ratio_high']:.2f})"
+    )
+    if before["noisy"] or after["noisy"]:
+        yield Change(name, f"{words}, but one of them was noisy: measure again", None)
+    else:
+        yield Change(name, words, after["ratio"] > before["ratio"])
+
+
+def _cost(name: str, old: Row, new: Row) -> Iterator[Change]:
+    figures = (
+        ("file", old.accuracy.get("megabytes"), new.accuracy.get("megabytes"), LEAST_SIZE),
+        ("memory", old.speed.get("memory_mb"), new.speed.get("memory_mb"), LEAST_MEMORY),
+    )
+    for what, before, after, least in figures:
+        if before and after and abs(after / before - 1) > least:
+            yield Change(name, f"{what} {before:.1f} -> {after:.1f} MB", after > before)
+    if old.accuracy and new.accuracy:
+        ran, runs = (row.accuracy["runs"]["int8"] for row in (old, new))
+        if ran != runs:
+            yield Change(name, f"convolutions that run in int8 {ran} -> {runs}", runs < ran)
+
+
+def _difference(new: Row, old: Row, name: str) -> NDArray[np.float64]:
+    """Resampled changes: image by image where both ran on the same images, else as of two independent draws."""
+    mine, theirs = new.samples[name].astype(np.float64), old.samples[name].astype(np.float64)
+    same = all(new.accuracy[key] == old.accuracy[key] for key in ("dataset", "images"))
+    difference: NDArray[np.float64] = mine - (theirs if same else theirs[::-1])
+    return difference
+
+
+def _beyond_noise(change: Estimate) -> bool:
+    return change.low > 0 or change.high < 0
+
+
+def _ends(change: Estimate) -> str:
+    return f"{change.low:+.2f} to {change.high:+.2f}"
+
+
+def _name(cell: Cell) -> str:
+    return f"{cell.variant} {cell.label}"

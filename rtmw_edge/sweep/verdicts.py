@@ -1,0 +1,134 @@
+"""In words: whether to quantize on this board, target by target, and which cell to take.
+
+The rule: a quantized cell is worth it when it keeps every limit of the gate and is faster than fp32 of the same target
+beyond doubt, with the whole interval of the ratio below `FASTER`. Where noisy times leave that open, none is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from .cells import Cell
+from .rows import Row
+
+FASTER = 0.95
+"""Share of the float cell's time that the upper end of the interval must stay below."""
+
+VNNI = ("avx512_vnni", "avx_vnni", "amx_int8")
+
+
+class Advice(str, Enum):
+    """What to do."""
+
+    QUANTIZE = "quantize"
+    DO_NOT = "do not quantize on this board"
+    UNDECIDED = "not decided"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The advice for one variant on one target, and why, in one sentence."""
+
+    variant: str
+    target: str
+    advice: Advice
+    why: str
+
+    def sentence(self) -> str:
+        """ "rtmw-n-256x192 on onnx: do not quantize on this board: ..." """
+        return f"{self.variant} on {self.target}: {self.advice}: {self.why}."
+
+
+def verdicts(rows: Sequence[Row]) -> list[Verdict]:
+    """One verdict for every variant, target, device and number of threads that has quantized cells and figures."""
+    groups: dict[tuple[str, str, str, int], list[Row]] = {}
+    for row in rows:
+        if not row.is_float and row.accuracy and row.gate:
+            cell = row.cell
+            groups.setdefault((cell.variant, cell.target, cell.device, cell.threads), []).append(row)
+    return [_verdict(variant, _where(row.cell), mine) for (variant, *_), mine in groups.items() for row in mine[:1]]
+
+
+def _where(cell: Cell) -> str:
+    extra = [cell.device if cell.device != "cpu" else "", f"{cell.threads} threads" if cell.threads else ""]
+    return " ".join([cell.target, *(word for word in extra if word)])
+
+
+def _verdict(variant: str, where: str, rows: Sequence[Row]) -> Verdict:
+    keeping = [row for row in rows if row.passed]
+    if not keeping:
+        nearest = min(rows, key=lambda row: sum(not check.passed for check in row.gate))
+        failed = next(check for check in nearest.gate if not check.passed)
+        count = f"none of {len(rows)} quantized cells keeps the gate; nearest is {_name(nearest)}"
+        why = f"{count}, where {failed.sentence()}{_fastest_of_all(rows)}{_nothing_in_int8(rows)}"
+        return Verdict(variant, where, Advice.DO_NOT, why)
+    timed = [row for row in keeping if row.speed and row.speed["paced_by"]]
+    if not timed:
+        return Verdict(variant, where, Advice.UNDECIDED, "what keeps the gate was not timed against float")
+    best = min(timed, key=lambda row: row.speed["ratio"])
+    pace, name = best.speed, _name(best)
+    ratio = f"{pace['ratio']:.2f} times as long as fp32 ({pace['ratio_low']:.2f} to {pace['ratio_high']:.2f})"
+    noise = f"; these times are noisy ({'; '.join(pace['noisy'])})" if pace["noisy"] else ""
+    if pace["ratio_high"] < FASTER:
+        return Verdict(variant, where, Advice.QUANTIZE, f"{name} keeps the gate and takes {ratio}{noise}")
+    if pace["noisy"] and pace["ratio_low"] < FASTER:
+        why = f"{name} keeps the gate and takes {ratio}{_nothing_in_int8(rows)}{noise}"
+        return Verdict(variant, where, Advice.UNDECIDED, why)
+    why = f"{name}, the fastest that keeps the gate, is not faster: it takes {ratio}{_nothing_in_int8(rows)}{noise}"
+    return Verdict(variant, where, Advice.DO_NOT, why)
+
+
+def _fastest_of_all(rows: Sequence[Row]) -> str:
+    """What quantizing would gain if the gate were no matter."""
+    timed = [row for row in rows if row.speed and row.speed["paced_by"]]
+    if not timed:
+        return ""
+    best = min(timed, key=lambda row: row.speed["ratio"])
+    return f"; {_name(best)} takes {best.speed['ratio']:.2f} times as long as fp32"
+
+
+def _name(row: Row) -> str:
+    cell = row.cell
+    words = [cell.lane, cell.grid if cell.grid != cell.precision else "", cell.method, cell.table]
+    return " ".join(word for word in words if word)
+
+
+def _nothing_in_int8(rows: Sequence[Row]) -> str:
+    """The runtime may take an int8 file and compute in float: then it cannot be faster."""
+    runs = [row.accuracy["runs"] for row in rows if row.cell.precision.startswith("int8")]
+    if runs and not any(ran["int8"] for ran in runs):
+        return f"; {runs[0]['runtime']} runs none of its convolutions in int8 on this processor"
+    return ""
+
+
+def fastest(rows: Sequence[Row]) -> list[str]:
+    """For each variant the fastest cell that keeps the gate (or is float), in one sentence."""
+    out = []
+    for variant in dict.fromkeys(row.cell.variant for row in rows):
+        mine = [row for row in rows if row.cell.variant == variant and row.pace and (row.is_float or row.passed)]
+        if mine:
+            best = min(mine, key=lambda row: row.pace or 0.0)
+            whole = best.ap("whole")
+            ap = f", AP whole {whole.value:.1f}" if whole else ""
+            out.append(
+                f"{variant}: the fastest that keeps the gate is {best.label}, {best.speed['ms_p50']:.1f} ms{ap}."
+            )
+    return out
+
+
+def about_processor(environment: Mapping[str, str]) -> str:
+    """A sentence on int8 arithmetic where the processor is known for having little; "" otherwise."""
+    flags = environment.get("int8 instructions", "")
+    if "avx2" in flags and not any(name in flags for name in VNNI):
+        return (
+            "This processor has no VNNI: int8 products take as many instructions as float ones, so that int8 may be no "
+            "faster than fp32 here, whatever it gains on a processor that has it."
+        )
+    if "asimddp" not in flags and "neon" in flags:
+        return "This processor has no dot product instructions (ARMv8.2), so that int8 gains little over fp32 here."
+    return ""

@@ -1,0 +1,242 @@
+"""From a TOML file to cells: the product, its rules, what is not possible, wrong keys and names in one sentence."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rtmw_edge.quantization import Entry, Table
+from rtmw_edge.targets import target_named
+from typer.testing import CliRunner
+
+from rtmw_edge.cli import app
+from rtmw_edge.errors import BadInputError, RtmwEdgeError
+from rtmw_edge.sweep import cells as cells_module
+from rtmw_edge.sweep.cells import Cell, Inputs, identified
+from rtmw_edge.sweep.config import SweepConfig, TablePair, parse_config, read_config
+from rtmw_edge.sweep.plan import Plan, plan
+from rtmw_edge.sweep.run import jobs_of
+
+VARIANT = "rtmw-n-256x192"
+
+
+def planned(**axes: object) -> Plan:
+    return plan(parse_config({"variants": [VARIANT], **axes}, Path()))
+
+
+def labels(found: Plan) -> list[str]:
+    return [item.cell.label for item in found.cells]
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    entries = {"stem:weight": Entry(np.ones(3), axis=0)}
+    Table(VARIANT, entries, "common", floats=()).save(tmp_path / "trained.json")
+    return tmp_path / "trained.json"
+
+
+def test_the_product_leaves_out_what_does_not_apply() -> None:
+    found = planned(
+        targets=["onnx", "ncnn"], precisions=["fp32", "int8", "w8"], calibration=["synthetic:8", "synthetic:9"],
+        methods=["minmax", "mse"], grids=["common"], threads=[1, 2],
+    )  # fmt: skip
+    assert labels(found)[:2] == ["onnx fp32 1 threads", "onnx fp32 2 threads"]
+    int8 = [label for label in labels(found) if label.startswith("onnx int8")]
+    assert len(int8) == 2 * 2 * 2 and "onnx int8 PTQ common mse synthetic:9 2 threads" in int8
+    w8 = [label for label in labels(found) if label.startswith("onnx w8")]
+    assert w8 == ["onnx w8 1 threads", "onnx w8 2 threads"]
+    assert len(labels(found)) == len(set(labels(found)))
+
+
+def test_what_a_target_cannot_do_is_told_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    target = target_named("ncnn")
+    monkeypatch.setattr(type(target), "grids", ("common",))
+    found = planned(targets=["ncnn"], precisions=["fp32", "w8a16", "int8", "int8-mixed"], grids=["common", "full"])
+    assert labels(found) == ["ncnn fp32", "ncnn int8 PTQ common percentile synthetic:200"]
+    reasons = {item.what: item.reason for item in found.not_possible}
+    assert reasons["ncnn w8a16"] == "ncnn has fp32, fp16, int8, int8-mixed"
+    assert reasons["ncnn int8 full"].startswith("ncnn cannot honour the grid full in int8: it has common")
+    assert reasons["ncnn int8-mixed"] == "it takes the convolutions to leave in float from [[tables]]"
+    found = planned(targets=["tflite"], precisions=["fp32"], devices=["cpu", "cuda"])
+    assert labels(found) == ["tflite fp32"] and found.not_possible[0].what == "tflite on cuda"
+
+    def missing(self: object) -> list[str]:
+        return ["a-converter-that-nobody-has"]
+
+    monkeypatch.setattr(type(target), "requirements", missing)
+    found = planned(targets=["ncnn", "onnx"], precisions=["fp32"])
+    assert labels(found) == ["onnx fp32"] and "needs a-converter-that-nobody-has" in found.not_possible[0].reason
+
+
+def test_rules_thin_the_product_out() -> None:
+    axes = {"targets": ["onnx", "openvino"], "precisions": ["fp32", "int8"], "threads": [1, 2], "grids": ["common"]}
+    found = planned(**axes, exclude=[{"target": "openvino", "threads": 2}, {"precision": ["int8"], "threads": [1]}])
+    assert labels(found) == [
+        "onnx fp32 1 threads",
+        "onnx fp32 2 threads",
+        "onnx int8 PTQ common percentile synthetic:200 2 threads",
+        "openvino fp32 1 threads",
+    ]
+    found = planned(**axes, include=[{"precision": "fp32"}, {"target": "onnx"}])
+    assert [label.split()[:2] for label in labels(found)] == [["onnx", "fp32"]] * 2 + [["onnx", "int8"]] * 2 + [
+        ["openvino", "fp32"]
+    ] * 2
+    with pytest.raises(BadInputError, match="No cell of the sweep is left"):
+        planned(**axes, include=[{"target": "ncnn"}])
+
+
+def test_counts_weights_and_trained_tables(tmp_path: Path, table: Path) -> None:
+    weights = tmp_path / "other.safetensors"
+    weights.write_bytes(b"x")
+    (tmp_path / "sweep.toml").write_text(
+        f"""
+        variants = "{VARIANT}"
+        targets = "onnx"
+        precisions = ["fp32", "int8"]
+        grids = "common"
+        calibration = "synthetic"
+        counts = [50, 100]
+        weights."{VARIANT}" = ["other.safetensors"]
+        [[tables]]
+        name = "qat"
+        variant = "{VARIANT}"
+        weights = "other.safetensors"
+        table = "trained.json"
+        """
+    )
+    found = plan(read_config(tmp_path / "sweep.toml"))
+    assert labels(found) == [
+        "onnx fp32 other",
+        "onnx int8 PTQ common percentile synthetic:50 other",
+        "onnx int8 PTQ common percentile synthetic:100 other",
+        "onnx int8 QAT common qat",
+    ]
+    trained = found.cells[-1]
+    assert trained.inputs.weights == weights and trained.inputs.table == table
+    assert trained.inputs.base == found.cells[0].cell == trained.inputs.paced_by
+    assert found.cells[0].inputs.base is None and found.cells[0].inputs.paced_by is None
+
+
+def test_a_table_of_another_variant_or_that_is_none_is_refused(tmp_path: Path, table: Path) -> None:
+    config = SweepConfig((VARIANT,), tables=(TablePair("qat", VARIANT, None, tmp_path / "none.json"),))
+    with pytest.raises(BadInputError, match="Cannot read the quantization table"):
+        plan(config)
+    Table("rtmw-m-256x192", {"stem:weight": Entry(np.ones(3), axis=0)}).save(table)
+    with pytest.raises(BadInputError, match="is for rtmw-m-256x192, not for rtmw-n-256x192; correct"):
+        plan(replace(config, tables=(TablePair("qat", VARIANT, None, table),)))
+
+
+def test_float_cells_are_the_yardsticks() -> None:
+    found = planned(targets=["torch", "onnx", "openvino"], precisions=["fp32", "fp16", "int8"], grids=["common"])
+    by = {item.cell.label.removesuffix(" common percentile synthetic:200"): item for item in found.cells}
+    assert by["onnx int8 PTQ"].inputs.base == by["onnx fp32"].cell == by["onnx int8 PTQ"].inputs.paced_by
+    assert by["openvino fp16"].inputs.base == by["openvino fp32"].cell
+    assert by["openvino fp32"].inputs.base is None and by["openvino fp32"].inputs.paced_by == by["onnx fp32"].cell
+    assert by["onnx fp32"].inputs.paced_by is None and by["torch fp32"].inputs.paced_by == by["onnx fp32"].cell
+    with pytest.raises(BadInputError, match='has no fp32, which every figure is compared with; add "fp32"'):
+        planned(precisions=["int8"])
+
+
+def test_the_id_is_of_all_that_goes_in(tmp_path: Path, table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = tmp_path / "w.pth"
+    weights.write_bytes(b"weights")
+    cell = Cell(VARIANT, "", "onnx", "int8", "common", table="qat", data="synthetic:val:9")
+    inputs = Inputs(weights, weights, table)
+
+    def ids(cell: Cell = cell, inputs: Inputs = inputs) -> tuple[str, str, str]:
+        cells_module.file_sha256.cache_clear()
+        found = identified(cell, inputs, ("onnx",))
+        return found.bundle_key, found.accuracy_id, found.speed_id
+
+    first = ids()
+    assert ids() == first
+    bundle, accuracy, speed = ids(replace(cell, threads=2))
+    assert (bundle, accuracy) == first[:2] and speed != first[2]
+    bundle, accuracy, speed = ids(replace(cell, images=5))
+    assert bundle == first[0] and accuracy != first[1] and speed == first[2]
+    for changed in (replace(cell, target="ncnn"), replace(cell, grid="affine"), replace(cell, precision="int8-mixed")):
+        assert not set(ids(changed)) & set(first)
+    Table(VARIANT, {"stem:weight": Entry(np.ones(3) * 2, axis=0)}).save(table)
+    assert not set(ids()) & set(first)
+    second = ids()
+    weights.write_bytes(b"others")
+    assert not set(ids()) & set(second)
+    third = ids()
+    monkeypatch.setattr(cells_module, "code_sha256", lambda: "changed converters")
+    assert not set(ids()) & set(third)
+    fourth = ids()
+    monkeypatch.setattr(cells_module, "installed", lambda *names: dict.fromkeys(names, "99"))
+    assert not set(ids()) & set(fourth)
+
+
+def test_a_calibration_folder_is_its_images(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"1")
+    first = cells_module.calibration_sha256(str(tmp_path))
+    (tmp_path / "a.png").write_bytes(b"2")
+    cells_module.calibration_sha256.cache_clear()
+    cells_module.file_sha256.cache_clear()
+    assert cells_module.calibration_sha256(str(tmp_path)) != first
+    assert cells_module.calibration_sha256("synthetic:8") == "synthetic:8"
+
+
+def test_cells_that_differ_in_threads_alone_share_accuracy() -> None:
+    jobs = jobs_of(planned(targets=["onnx"], precisions=["fp32"], threads=[1, 2]).cells)
+    assert [job.kind for job in jobs] == ["accuracy", "speed", "speed"]
+    assert all(job.alone and job.after == (jobs[0].id,) for job in jobs[1:])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('precison = ["int8"]', "Unknown key of a sweep 'precison'; did you mean 'precisions'?"),
+        ('variants = ["rtmw-n"]', "Unknown variant 'rtmw-n'; did you mean 'rtmw-n-256x192'?"),
+        ('targets = ["onxn"]', "Unknown target 'onxn'; did you mean 'onnx'?"),
+        ('precisions = ["int4"]', "Unknown precision 'int4'; did you mean 'int8'?"),
+        ('grids = ["afine"]', "Unknown grid of int8 'afine'; did you mean 'affine'?"),
+        ('methods = ["percentil"]', "Unknown calibration method 'percentil'; did you mean 'percentile'?"),
+        ('devices = ["cdua"]', "Unknown device 'cdua'; did you mean 'cuda'?"),
+        ("threads = [-1]", "Cannot run on -1 threads"),
+        ("counts = [0]", "A calibration count of 0 leaves nothing to calibrate on"),
+        ("images = -5", "The sweep's images is -5; write 0 for all"),
+        ('images = "many"', "The sweep's images is 'many'; it must be of type int."),
+        ("targets = []", "The sweep's targets is empty"),
+        ("targets = [1]", "The sweep's targets is 1; it must be of type str."),
+        ('exclude = ["onnx"]', "write one [[exclude]] for each"),
+        ('[[exclude]]\ntaget = "onnx"', "Unknown field of [[exclude]] 'taget'; did you mean 'target'?"),
+        ("[[exclude]]", "A [[exclude]] of the sweep is empty"),
+        ('[[tables]]\nname = "a"', "A [[tables]] of the sweep lacks variant; it needs name, variant, weights, table."),
+        ('[[tables]]\nnames = "a"', "Unknown key of [[tables]] 'names'; did you mean 'name'?"),
+        (
+            '[[tables]]\nname = "a"\nvariant = "rtmw-m-256x192"\ntable = "shipped"',
+            "No quantization table ships with rtmw-m-256x192; name a file in [[tables]].",
+        ),
+        ("weights = 3", "write [weights] with lines VARIANT"),
+        ('weights."rtmw-n-256x192" = "none.pth"', "There are no weights at"),
+        ("variants = 7 7", "is not TOML"),
+    ],
+)
+def test_wrong_keys_and_values_get_one_sentence(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "sweep.toml"
+    path.write_text(text if text.startswith("variants") else f'variants = ["{VARIANT}"]\n{text}')
+    with pytest.raises(RtmwEdgeError) as caught:
+        plan(read_config(path))
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_files_that_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match=r"There is no sweep at .*none.toml: check the path"):
+        read_config(tmp_path / "none.toml")
+    with pytest.raises(BadInputError, match="The sweep names no variant"):
+        parse_config({}, tmp_path)
+
+
+def test_the_plan_is_printed_with_an_estimate_and_nothing_is_made(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.toml"
+    path.write_text(f'variants = "{VARIANT}"\ntargets = ["onnx", "ncnn"]\nprecisions = ["fp32", "w8a16"]\nimages = 9\n')
+    done = CliRunner().invoke(app, ["sweep", str(path), "--out", str(tmp_path / "store"), "--plan"])
+    assert done.exit_code == 0, done.output
+    assert f"{VARIANT}  onnx fp32  about " in done.output and "cells, about " in done.output
+    assert "not possible: ncnn w8a16: ncnn has" in done.output
+    assert not (tmp_path / "store").exists()

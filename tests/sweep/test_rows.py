@@ -1,0 +1,210 @@
+"""From records to what a user reads: drops, gate, advice in words, tables, and what differs between two runs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_sweep import ENVIRONMENT, SWEEP, Made, cell, int8, samples, store_of
+from typer.testing import CliRunner
+
+from rtmw_edge.cli import app
+from rtmw_edge.errors import BadInputError, VerificationError
+from rtmw_edge.sweep.compare import compare
+from rtmw_edge.sweep.rows import Row, rows_of, run_of
+from rtmw_edge.sweep.store import Store
+from rtmw_edge.sweep.verdicts import Advice, about_processor, fastest, verdicts
+
+
+def rows(folder: Path, run: int | None = None) -> list[Row]:
+    with Store.open(folder) as store:
+        return rows_of(store, run_of(store, run))
+
+
+def test_drops_are_paired_and_judged(tmp_path: Path) -> None:
+    found = rows(store_of(tmp_path / "store"))
+    single, broken, good, weights, _, _, failed = found
+    assert single.passed is None and single.drop == {}
+    drop = broken.drop["face"]
+    assert drop.value == pytest.approx(3.0)
+    # Each AP alone is known to 4 points; their difference, on the same draws of images, to a few tenths.
+    assert drop.low == pytest.approx(2.7, abs=0.1) and drop.high == pytest.approx(3.3, abs=0.1)
+    plain = np.quantile(100 * (samples(SWEEP[0], "face").astype(float) - samples(SWEEP[1], "face")), [0.025, 0.975])
+    assert (drop.low, drop.high) == pytest.approx(tuple(plain), abs=1e-4)
+    assert broken.passed is False and [check.part for check in broken.gate if not check.passed] == ["face"]
+    assert good.passed and weights.passed
+    assert failed.status == "failed" and failed.reason == "it said <no> & stopped"
+
+
+def test_pace_is_the_chain_of_ratios_down_to_onnx_in_float(tmp_path: Path) -> None:
+    found = rows(store_of(tmp_path / "store"))
+    assert [row.pace for row in found] == [1.0, 0.5, 0.6, 1.1, 0.8, pytest.approx(0.8 * 1.01), None]
+
+
+def test_labels_leave_out_what_all_cells_share(tmp_path: Path) -> None:
+    assert [row.label for row in rows(store_of(tmp_path / "a"))][:3] == [
+        "onnx fp32",
+        "onnx int8 PTQ common",
+        "onnx int8 PTQ affine",
+    ]
+    two = (SWEEP[0], SWEEP[1], Made(int8("onnx", calibration="synthetic:50")))
+    assert [row.label for row in rows(store_of(tmp_path / "b", two))][1:] == [
+        "onnx int8 PTQ common synthetic:8",
+        "onnx int8 PTQ common synthetic:50",
+    ]
+
+
+def test_the_advice_follows_gate_and_ratio(tmp_path: Path) -> None:
+    found = rows(store_of(tmp_path / "store"))
+    onnx, openvino = verdicts(found)
+    assert onnx.advice is Advice.QUANTIZE
+    assert onnx.sentence() == (
+        "rtmw-n-256x192 on onnx: quantize: int8 PTQ affine percentile keeps the gate and takes 0.60 times as long as "
+        "fp32 (0.58 to 0.62)."
+    )
+    assert openvino.advice is Advice.DO_NOT
+    assert openvino.sentence() == (
+        "rtmw-n-256x192 on openvino: do not quantize on this board: int8 PTQ common percentile, the fastest that keeps "
+        "the gate, is not faster: it takes 1.01 times as long as fp32 (0.99 to 1.03); Runtime of openvino runs none of "
+        "its convolutions in int8 on this processor."
+    )
+    assert fastest(found) == [
+        "rtmw-n-256x192: the fastest that keeps the gate is onnx int8 PTQ affine, 6.0 ms, AP whole 29.9."
+    ]
+    assert "no VNNI" in about_processor(ENVIRONMENT)
+    assert about_processor({"int8 instructions": "avx2, avx512_vnni"}) == ""
+
+
+def test_a_broken_gate_and_noise_are_said_in_words(tmp_path: Path) -> None:
+    broken = (SWEEP[0], SWEEP[1])
+    (verdict,) = verdicts(rows(store_of(tmp_path / "a", broken)))
+    assert verdict.advice is Advice.DO_NOT
+    assert "none of 1 quantized cells keeps the gate" in verdict.why and "face: 3.00 AP points lost" in verdict.why
+    assert "takes 0.50 times as long as fp32" in verdict.why
+    noisy = (SWEEP[0], replace(SWEEP[2], ratio=(0.9, 0.7, 1.2), noisy=("the rounds' ratios spread by 40%",)))
+    (verdict,) = verdicts(rows(store_of(tmp_path / "b", noisy)))
+    assert verdict.advice is Advice.UNDECIDED and "the rounds' ratios spread by 40%" in verdict.why
+
+
+def test_tables_hold_every_figure(tmp_path: Path) -> None:
+    folder = store_of(tmp_path / "store")
+    runner = CliRunner()
+
+    def printed(*arguments: str) -> str:
+        done = runner.invoke(app, ["results", *arguments])
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    text = printed("export", str(folder), "--markdown")
+    assert "| onnx int8 PTQ common | 7.0 | 100 | 5.0 | 0.50 (0.48 to 0.52) | 80/80 | -0.2 (" in text
+    assert "| failed |" in text and "- ncnn w8a16: ncnn has fp32, fp16, int8" in text
+    assert "- ncnn fp32: it said <no> & stopped" in text
+    lines = list(csv.DictReader(io.StringIO(printed("export", str(folder), "--csv"))))
+    assert [line["target"] for line in lines] == ["onnx"] * 4 + ["openvino"] * 2 + ["ncnn"]
+    assert float(lines[1]["drop_face"]) == pytest.approx(3.0) and lines[1]["gate"] == "failed"
+    document = json.loads(printed("export", str(folder), "--json"))
+    assert document["environment"] == ENVIRONMENT and document["cells"][2]["ratio"] == 0.6
+    assert json.loads(printed("show", str(folder), "--json")) == document
+    assert "failed: it said <no> & stopped" in printed("show", str(folder))
+    assert "7 cells, 6 done, 1 failed, 0 waiting" in printed("list", str(folder))
+    assert json.loads(printed("list", str(folder), "--json"))[0]["cells"] == 7
+    page = tmp_path / "page.md"
+    assert printed("export", str(folder), "--out", str(page)).strip() == str(page) and page.read_text() == text
+
+
+def test_3d_variants_have_their_mpjpe_judged(tmp_path: Path) -> None:
+    name = "rtmw3d-n-256x192"
+    sweep = (
+        Made(cell("onnx", variant=name), mpjpe=100.0),
+        Made(int8("onnx", variant=name), mpjpe=102.0),
+        Made(int8("onnx", variant=name, grid="affine"), mpjpe=104.0),
+    )
+    folder = store_of(tmp_path / "store", sweep)
+    _, good, bad = rows(folder)
+    assert good.mpjpe_more["whole"].value == pytest.approx(2.0) and good.passed
+    assert bad.passed is False and "4.00 % more MPJPE (at most 3" in bad.gate[-1].sentence()
+    text = CliRunner().invoke(app, ["results", "export", str(folder)]).output
+    assert "| 104.0 (+4.0 %) | failed |" in text
+
+
+def changes(tmp_path: Path, old: tuple[Made, ...], new: tuple[Made, ...]) -> list[tuple[str, bool | None]]:
+    store_of(tmp_path / "store", old)
+    store_of(tmp_path / "store", new)
+    found = compare(rows(tmp_path / "store", 1), rows(tmp_path / "store", 2))
+    return [(change.what, change.worse) for change in found]
+
+
+def test_two_equal_runs_do_not_differ_and_noise_is_no_regression(tmp_path: Path) -> None:
+    assert changes(tmp_path, SWEEP, SWEEP) == []
+    shaken = tuple(replace(made, seed=1, whole=made.whole - 0.15) for made in SWEEP)
+    assert changes(tmp_path / "shaken", SWEEP, shaken) == []
+
+
+def test_what_is_worse_beyond_noise_is_told(tmp_path: Path) -> None:
+    single, good = SWEEP[0], SWEEP[2]
+    worse = replace(
+        good, ap={"left_hand": 28.9}, ratio=(0.7, 0.68, 0.72), megabytes=8.0, int8=70, seed=1
+    )  # fmt: skip
+    found = changes(tmp_path, (single, good), (single, worse))
+    assert found[0] == ("passed the gate, and now fails", True) or found[0][0].startswith("AP of left hand")
+    words = [what for what, _ in found]
+    assert any(what.startswith("AP of left hand 29.90 -> 28.90 (-1.") for what in words)
+    assert "time against float 0.60 (0.58 to 0.62) -> 0.70 (0.68 to 0.72)" in words
+    assert "file 7.0 -> 8.0 MB" in words and "convolutions that run in int8 80 -> 70" in words
+    assert all(flag for _, flag in found) and not any("body" in what for what in words)
+    back = changes(tmp_path / "back", (single, worse), (single, good))
+    assert len(back) == len(found) and not any(flag for _, flag in back)
+
+
+def test_noisy_times_failures_and_cells_that_come_and_go(tmp_path: Path) -> None:
+    single, good, failed = SWEEP[0], SWEEP[2], SWEEP[6]
+    noisy = replace(good, ratio=(0.9, 0.85, 0.95), noisy=("others took 90% of the processor",))
+    (change,) = changes(tmp_path / "a", (single, good), (single, noisy))
+    assert change[1] is None and change[0].endswith("but one of them was noisy: measure again")
+    broken = replace(good, reason="The converter broke.")
+    assert ("worked, and now: failed The converter broke.", True) in changes(
+        tmp_path / "b", (single, good), (single, broken)
+    )
+    assert ("works now; before: failed it said <no> & stopped", False) in changes(
+        tmp_path / "c", (single, failed), (single, replace(failed, reason=""))
+    )
+    assert changes(tmp_path / "d", (single, good), (single, SWEEP[3])) == [
+        ("is no longer there", None),
+        ("is new", None),
+    ]
+
+
+def test_the_command_s_exit_code_is_1_on_a_regression(tmp_path: Path) -> None:
+    single, good = SWEEP[0], SWEEP[2]
+    one = store_of(tmp_path / "one", (single, good))
+    other = store_of(tmp_path / "other", (single, replace(good, whole=25.0)), {**ENVIRONMENT, "cores": "4"})
+    runner = CliRunner()
+    done = runner.invoke(app, ["results", "diff", str(one), f"{other}@1"])
+    assert isinstance(done.exception, VerificationError) and done.exception.exit_code == 1
+    assert (
+        "environment: cores: 2 against 4" in done.output
+        and "worse   rtmw-n-256x192 onnx int8 PTQ affine" in done.output
+    )
+    done = runner.invoke(app, ["results", "diff", str(one), str(one), "--json"])
+    assert done.exit_code == 0 and json.loads(done.output) == {"environment": [], "changes": []}
+    assert "No change beyond noise in 2 cells." in runner.invoke(app, ["results", "diff", str(one), str(one)]).output
+
+
+def test_wrong_names_are_refused(tmp_path: Path) -> None:
+    folder = str(store_of(tmp_path / "store", SWEEP[:1]))
+    for arguments, words in (
+        (["show", str(tmp_path)], "There is no sweep in"),
+        (["show", folder, "--run", "7"], "There is no run 7 in .*; it has 1 to 1"),
+        (["export", folder, "--csv", "--json"], "Choose one of --markdown"),
+        (["export", folder, "--svg", "--part", "hand"], "Unknown part 'hand'; did you mean"),
+        (["export", folder, "--svg", "--cost", "watts"], "Unknown cost 'watts'"),
+    ):
+        done = CliRunner().invoke(app, ["results", *arguments])
+        assert isinstance(done.exception, BadInputError)
+        with pytest.raises(BadInputError, match=words):
+            raise done.exception
