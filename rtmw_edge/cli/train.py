@@ -127,4 +127,5 @@ def _list_recipes() -> None:
         recipe = read_recipe(name)
         length = f"{recipe.epochs} epochs" if recipe.epochs else f"{recipe.steps} steps"
         taught = f", stage {recipe.distillation.stage} by {recipe.distillation.teacher}" if recipe.distillation else ""
-        print(f"{name:32} {recipe.variant}, {length} of {recipe.batch}{taught}")
+        grid = f", quantized on {recipe.quantization.grid} (rtmw-edge qat)" if recipe.quantization else ""
+        print(f"{name:32} {recipe.variant}, {length} of {recipe.batch}{taught}{grid}")

@@ -1,0 +1,41 @@
+"""`rtmw-edge qat`: what it refuses, in one sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from rtmw_edge.quantization import Entry, Table
+
+from rtmw_edge.cli import main
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["rtmw-q-256x192"], "Unknown variant 'rtmw-q-256x192'; did you mean 'rtmw-"),
+        (["rtmw-n-256x192", "--grid", "full"], "Unknown grid to train on 'full'"),
+        (["rtmw-n-256x192", "--recipe", "rtmw-n-256x192"], "The recipe has no [quantization]; choose one that has"),
+        (["rtmw-n-256x192", "--table", "start.json", "--calibration", "synthetic:9"], "leave out one of them"),
+        (["rtmw-n-256x192", "--table", "none.json"], "Cannot read the quantization table none.json"),
+        (["rtmw-n-256x192", "--weights", "none.pth"], "There are no weights at 'none.pth'"),
+        (["rtmw-n-256x192", "--set", "quantization.scale_lr=2"], "quantization.scale_lr is 2.0; it must lie in 0..1"),
+        (["rtmw-n-256x192", "--calibration", "synthetic:0"], "is not synthetic:N with N of at least 1"),
+        (["rtmw-n-256x192", "--table", "start.json"], "for rtmw-m-256x192, not for rtmw-n-256x192"),
+        (
+            ["rtmw-n-256x192", "--table", "start.json", "--grid", "affine"],
+            "on the grid common, and the recipe trains on",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused(
+    arguments: list[str], text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Table("rtmw-m-256x192", {"a.conv:input": Entry([0.1])}).save(tmp_path / "start.json")
+    with pytest.raises(SystemExit) as stopped:
+        main(["qat", *arguments, "--out", "run"])
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert text in error and error.count("error:") == 1
+    assert not (tmp_path / "run").exists()
