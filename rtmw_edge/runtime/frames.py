@@ -34,11 +34,10 @@ class Origin:
 
     @property
     def stem(self) -> str:
-        """A file name without ending for what is written about it: "clip", "camera-0"."""
-        path = Path(self.name)
-        if "://" not in self.name and path.suffix:
-            return path.stem
-        return "".join(c if c.isalnum() else "-" for c in self.name.rpartition("://")[2]).strip("-") or "stream"
+        """A file name without ending for what is written about it: "clip", and "camera-0" for what is no file."""
+        if not self.live:
+            return Path(self.name).stem
+        return "".join(c if c.isalnum() else "-" for c in self.name.rpartition("://")[2]).strip("-")
 
 
 @dataclass(frozen=True, eq=False)

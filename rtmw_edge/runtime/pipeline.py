@@ -23,7 +23,7 @@ FILE_DEPTH, LIVE_DEPTH = 4, 1
 RESULT_DEPTH = 4
 PATIENCE_S = 0.2
 """How often somebody who waits looks up, so that signals are heard."""
-FAREWELL_S = 3.0
+FAREWELL_S = 1.0
 """How long a thread that is stuck in a driver is waited for at the end."""
 
 Item = TypeVar("Item")

@@ -180,7 +180,7 @@ class Piped:
         """Exit code and output after a signal, or after the end of stdin."""
         if number is not None:
             self.process.send_signal(number)
-            time.sleep(0.3)
+            self.process.wait(30)  # whoever writes may well go on: the end of stdin is not waited for
         out, err = self.process.communicate(timeout=30)
         return self.process.returncode, out.decode(), err.decode()
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import logging
+import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -78,16 +79,17 @@ def test_passwords_are_not_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "stem"),
+    ("name", "live", "stem"),
     [
-        ("a/clip.v2.mp4", "clip.v2"),
-        ("camera 0", "camera-0"),
-        ("rtsp://h:5/live", "h-5-live"),
-        ("/dev/video0", "dev-video0"),
+        ("a/clip.v2.mp4", False, "clip.v2"),
+        ("a.b/photo", False, "photo"),
+        ("camera 0", True, "camera-0"),
+        ("rtsp://h:5/live", True, "h-5-live"),
+        ("/dev/video0", True, "dev-video0"),
     ],
 )
-def test_what_is_written_about_a_source_has_its_name(name: str, stem: str) -> None:
-    assert Origin(name).stem == stem
+def test_what_is_written_about_a_source_has_its_name(name: str, live: bool, stem: str) -> None:
+    assert Origin(name, 30.0, live).stem == stem
 
 
 def test_a_video_in_order_and_in_time(tmp_path: Path) -> None:
@@ -148,7 +150,7 @@ def test_an_image_and_one_that_is_not(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pixels", ["bgr24", "rgb24", "gray", "yuv420p", "nv12"])
-def test_raw_frames_of_every_layout(pixels: str) -> None:
+def test_raw_frames_of_every_layout(tmp_path: Path, pixels: str) -> None:
     image = np.full((4, 6, 3), (40, 90, 200), np.uint8)
     image[2:] = (200, 60, 30)
     data = {
@@ -162,18 +164,32 @@ def test_raw_frames_of_every_layout(pixels: str) -> None:
     colours = planes[4:].reshape(2, -1).T.reshape(2, 6)
     data["nv12"] = np.concatenate([planes[:4], colours])
     raw = np.ascontiguousarray(data[pixels]).tobytes() * 3
-    found, failed = frames(RawFrames(io.BytesIO(raw), PictureFormat(6, 4, 10, pixels)))
+    (tmp_path / "raw").write_bytes(raw)
+    found, failed = frames(RawFrames(tmp_path / "raw", PictureFormat(6, 4, 10, pixels)))
     assert len(found) == 3 and failed == [] and [frame.time_s for frame in found] == pytest.approx([0, 0.1, 0.2])
     wanted = np.repeat(data["gray"][..., None], 3, axis=2) if pixels == "gray" else image
     assert np.abs(found[2].image.astype(int) - wanted).max() <= (0 if "24" in pixels or pixels == "gray" else 4)
 
 
-def test_raw_frames_that_end_too_early() -> None:
-    found, failed = frames(RawFrames(io.BytesIO(bytes(100)), PictureFormat(4, 4)))
+def test_raw_frames_that_end_too_early(tmp_path: Path) -> None:
+    path = tmp_path / "raw"
+    path.write_bytes(bytes(100))
+    found, failed = frames(RawFrames(path, PictureFormat(4, 4)))
     assert len(found) == 2 and failed == [
         "stdin ended within frame 2, which has 4 of 48 bytes: check --raw against what writes the frames."
     ]
-    assert len(frames(RawFrames(io.BytesIO(), PictureFormat(4, 4)))[1]) == 1
+    path.write_bytes(b"")
+    assert len(frames(RawFrames(path, PictureFormat(4, 4)))[1]) == 1
+
+
+def test_raw_frames_come_through_a_pipe_in_pieces() -> None:
+    read, write = os.pipe()
+    feeder = threading.Thread(target=lambda: [os.write(write, bytes([k]) * 20) for k in range(12)] + [os.close(write)])
+    feeder.start()
+    found, failed = frames(RawFrames(read, PictureFormat(4, 4)))
+    feeder.join()
+    os.close(read)
+    assert len(found) == 5 and failed == [] and found[1].image.ravel()[:12].tolist() == [2] * 12
 
 
 def test_formats() -> None:

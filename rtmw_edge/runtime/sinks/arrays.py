@@ -55,7 +55,10 @@ class Arrays:
         with reported_disk_errors(self._path):
             for name, values in columns.items():
                 if name not in self._spools:
-                    self._spools[name] = (values[:0].copy(), tempfile.TemporaryFile())  # noqa: SIM115
+                    # Beside the file: a board's /tmp is often its memory.
+                    self._path.parent.mkdir(parents=True, exist_ok=True)
+                    spool = tempfile.TemporaryFile(dir=self._path.parent)  # noqa: SIM115
+                    self._spools[name] = (values[:0].copy(), spool)
                 self._spools[name][1].write(np.ascontiguousarray(values).tobytes())
 
     def fail(self, failure: Failure) -> None:

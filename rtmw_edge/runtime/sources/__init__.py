@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
@@ -21,7 +20,7 @@ from .video import VIDEO_SUFFIXES, VideoFile
 
 __all__ = ["IMAGE_SUFFIXES", "VIDEO_SUFFIXES", "PictureFormat", "find_images", "open_sources"]
 
-STDIN = "-"
+STDIN, STDIN_FILE = "-", 0
 SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https", "tcp", "udp", "srt")
 
 
@@ -67,7 +66,7 @@ def _special(name: str, raw: PictureFormat | None, camera: PictureFormat | None,
     if name == STDIN:
         if raw is None:
             raise BadInputError("Frames on stdin need their format: add --raw 640x480@30:bgr24, say.")
-        return RawFrames(sys.stdin.buffer, raw, live=bool(live))
+        return RawFrames(STDIN_FILE, raw, live=bool(live))
     if "://" not in name:
         return LiveStream(int(name) if name.isdecimal() else name, camera)
     address = urlsplit(name)

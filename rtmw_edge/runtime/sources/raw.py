@@ -6,7 +6,8 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from io import FileIO
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -63,17 +64,22 @@ class PictureFormat:
 
 
 class RawFrames:
-    """Frames of a fixed format from a binary stream; a `live` one may be dropped, and is timed by the clock."""
+    """Frames of a fixed format from a file or its number; a `live` one may be dropped, and is timed by the clock."""
 
-    def __init__(self, stream: BinaryIO, picture: PictureFormat, *, live: bool = False, name: str = "stdin") -> None:
-        self._stream, self._format = stream, picture
+    def __init__(self, file: int | Path, picture: PictureFormat, *, live: bool = False, name: str = "stdin") -> None:
+        self._file, self._format = file, picture
         self.origin = Origin(name, fps=picture.fps, live=live)
 
     def __iter__(self) -> Iterator[Frame | Failure]:
+        # Not buffered: a thread that waits in a buffer's lock does not let the process end.
+        with open(self._file, "rb", buffering=0, closefd=not isinstance(self._file, int)) as stream:
+            yield from self._frames(stream)
+
+    def _frames(self, stream: FileIO) -> Iterator[Frame | Failure]:
         index, begin = 0, time.perf_counter()
         while True:
             start = time.perf_counter()
-            data = self._stream.read(self._format.size)
+            data = _read(stream, self._format.size)
             if len(data) < self._format.size:
                 break
             image = self._decode(data)
@@ -88,11 +94,23 @@ class RawFrames:
             )
             yield Failure(self.origin.name, reason)
 
-    def _decode(self, data: bytes) -> UInt8:
+    def _decode(self, data: bytearray) -> UInt8:
         bits, conversion = PIXELS[self._format.pixels]
         width, height = self._format.width, self._format.height
         pixels = np.frombuffer(data, np.uint8)
         pixels = pixels.reshape(height, width, 3) if bits == 24 else pixels.reshape(height * bits // 8, width)
         if conversion is None:
-            return pixels.copy()
+            return pixels
         return cv2.cvtColor(pixels, conversion)  # type: ignore[return-value]
+
+
+def _read(stream: FileIO, size: int) -> bytearray:
+    """The next `size` bytes; fewer at the end."""
+    data = bytearray(size)
+    done = 0
+    while done < size:
+        count = stream.readinto(memoryview(data)[done:])
+        if not count:
+            break
+        done += count
+    return data[:done]
