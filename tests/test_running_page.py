@@ -11,6 +11,8 @@ import typer
 
 from rtmw_edge.camera import ASSUMED_DEPTH
 from rtmw_edge.cli import app
+from rtmw_edge.models.detectors import DETECTORS
+from rtmw_edge.runtime.detectors.detector import MOST_IOU, SCORE
 from rtmw_edge.runtime.serve import MOST_VIEWERS, _Handler
 from rtmw_edge.runtime.sinks import ENDINGS
 from rtmw_edge.runtime.smoothing import OneEuroOptions
@@ -30,15 +32,18 @@ def commands() -> list[list[str]]:
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
 def test_the_program_takes_it(words: list[str]) -> None:
-    command = typer.main.get_command(app).commands["run"]  # type: ignore[attr-defined]
-    values = command.make_context("run", words[1:]).params
+    command = typer.main.get_command(app).commands[words[0]]  # type: ignore[attr-defined]
+    values = command.make_context(words[0], words[1:]).params
+    if words[0] == "fetch":
+        assert values["name"] in DETECTORS
+        return
     raw = PictureFormat.parse(values["raw"]) if values["raw"] else None
     assert words[0] == "run"
     assert open_sources([*(values["sources"] or []), *(values["source"] or [])], raw=raw, live=values["live"])
 
 
 def test_there_are_commands() -> None:
-    assert len(commands()) == 4
+    assert len(commands()) == 7
 
 
 @pytest.mark.parametrize("options", [TrackingOptions(), OneEuroOptions()])
@@ -48,5 +53,7 @@ def test_defaults_are_the_code_s(options: object) -> None:
 
 
 def test_names_are_the_code_s() -> None:
-    for name in (*ENDINGS, *PIXELS, *_Handler.PATHS, f"{ASSUMED_DEPTH:g}", f"at most {MOST_VIEWERS} viewers"):
+    detection = (*(f"`{name}`" for name in DETECTORS), f"({SCORE})", f"more than {MOST_IOU}")
+    viewers = f"at most {MOST_VIEWERS} viewers"
+    for name in (*ENDINGS, *PIXELS, *_Handler.PATHS, *detection, f"{ASSUMED_DEPTH:g}", viewers):
         assert name in TEXT, name

@@ -1,4 +1,4 @@
-"""`rtmw-edge fetch`: download the official weights of a variant."""
+"""`rtmw-edge fetch`: download the official weights of a variant, or a person detector."""
 
 from __future__ import annotations
 
@@ -9,18 +9,26 @@ import typer
 
 
 def fetch(
-    variant: Annotated[str, typer.Argument(help="Variant, e.g. rtmw-m-256x192; see 'rtmw-edge models'.")],
+    name: Annotated[
+        str,
+        typer.Argument(help="Variant, e.g. rtmw-m-256x192 (see 'rtmw-edge models'), or detector, e.g. yolox-tiny."),
+    ],
     url: Annotated[str | None, typer.Option(help="Another address of the same file: a mirror.")] = None,
     file: Annotated[Path | None, typer.Option(help="Install this downloaded file instead of downloading.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder to keep it in.", show_default="~/.cache/rtmw-edge")] = None,
     sha256: Annotated[str | None, typer.Option("--sha256", help="The 64 digits that the file must have.")] = None,
 ) -> None:
-    """Download official weights: resumed when cut, SHA-256 checked; HTTPS_PROXY is honoured."""
+    """Download official weights or a person detector: resumed when cut, SHA-256 checked; HTTPS_PROXY is honoured."""
+    from functools import partial
+
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     from ..models import download
+    from ..models.detectors import detector_named, fetch_detector
 
+    is_detector = name.startswith(("rtmdet", "yolo"))
+    fetch_one = partial(fetch_detector, detector_named(name)) if is_detector else partial(download.fetch, name)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -29,9 +37,8 @@ def fetch(
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(variant, total=None)
-        fetched = download.fetch(
-            variant,
+        task = progress.add_task(name, total=None)
+        fetched = fetch_one(
             url=url,
             file=file,
             cache=cache,
@@ -41,6 +48,8 @@ def fetch(
     print(fetched.path)
     if fetched.checked is None:
         print(f"SHA-256 {fetched.sha256}: not checked, its authors publish none; compare it, or pass it as --sha256.")
+    elif is_detector and sha256 is None:
+        print(f"SHA-256 {fetched.sha256}: as other projects have recorded it; its authors publish none")
     elif len(fetched.checked) == len(fetched.sha256):
         print(f"SHA-256 {fetched.sha256}: as given")
     else:

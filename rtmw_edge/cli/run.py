@@ -12,6 +12,7 @@ import typer
 if TYPE_CHECKING:
     from ..errors import RtmwEdgeError
     from ..runtime import Runner
+    from ..runtime.detectors import OnnxDetector
     from ..runtime.frame_runner import FrameRunner, View
     from ..runtime.frames import Failure, Result, Sink, Source
     from ..runtime.painting import Painter
@@ -34,6 +35,18 @@ def run(
     sources: Sources = None,
     source: Annotated[list[str] | None, typer.Option(help="A source, where BUNDLE is left out.")] = None,
     boxes: Annotated[Path | None, typer.Option(help='JSON: {"a.jpg": [[x1, y1, x2, y2], ...]}, or COCO.')] = None,
+    detector: Annotated[
+        str, typer.Option(help="Who finds the people: a detector that was fetched (yolox-tiny, say), or none.")
+    ] = "none",
+    detector_file: Annotated[
+        Path | None, typer.Option(help="The ONNX file of a detector: RTMDet or YOLOX, as their authors export them.")
+    ] = None,
+    detector_score: Annotated[
+        float | None, typer.Option(help="Take detections of at least this score in 0..1.", show_default="0.3")
+    ] = None,
+    detector_device: Annotated[
+        str | None, typer.Option(help="Device of the detector: cpu, cuda or tensorrt.", show_default="--device")
+    ] = None,
     json_file: Annotated[
         str | None, typer.Option("--json", help="Write all poses to this file; - for JSON lines on stdout.")
     ] = None,
@@ -63,12 +76,12 @@ def run(
 ) -> None:
     """Find whole-body poses in images, videos and cameras.
 
-    Without --boxes the whole of each image is one person; in videos that person is then followed.
+    Without --detector or --boxes the whole of each image is one person; in videos that person is then followed.
     """
     from ..errors import BadInputError, unknown
     from ..runtime import load
     from ..runtime.boxes import BoxFile
-    from ..runtime.detection import listed_in
+    from ..runtime.detection import listed_in, looking_with
     from ..runtime.frame_runner import FrameRunner
     from ..runtime.painting import VIEWS, Painter
     from ..runtime.serve import parse_address
@@ -80,6 +93,11 @@ def run(
         raise BadInputError(f"The threshold {threshold:g} is not a score in 0..1: pass 0.3, say.")
     if view3d not in VIEWS:
         raise unknown("3D view", view3d, VIEWS)
+    wants_detector = detector != "none" or detector_file is not None
+    if wants_detector and boxes:
+        raise BadInputError("People come from --boxes or from a detector, not from both: leave one of them out.")
+    if not wants_detector and (detector_score is not None or detector_device is not None):
+        raise BadInputError("There is no detector to set up: pass --detector NAME or --detector-file FILE as well.")
     names = [*(sources or []), *(source or [])]
     picture, wanted = (PictureFormat.parse(text) if text else None for text in (raw, camera))
     opened = open_sources(names, raw=picture, camera=wanted, live=live)
@@ -90,10 +108,15 @@ def run(
     tracking = TrackingOptions(detect_every=1 if box_file else detect_every)
     view = _view(intrinsics, depth)
     address = parse_address(serve) if serve else None
+    look = listed_in(box_file) if box_file else None
+    if wants_detector:
+        finder = _detector(detector, detector_file, detector_device or device, threads, detector_score)
+        typer.echo(f"detector: {finder.about}", err=json_file == "-")
+        look = looking_with(finder)
     with load(bundle, device=device, threads=threads, subbin=subbin) as runner:
         process = FrameRunner(
             runner,
-            listed_in(box_file) if box_file else None,
+            look,
             tracking=tracking,
             smoothing=OneEuroOptions() if smooth else None,
             view=view,
@@ -263,6 +286,21 @@ def _close(sinks: list[Sink]) -> tuple[list[str], RtmwEdgeError | None]:
 def _spent(result: Result) -> float:
     """Milliseconds from image to poses."""
     return result.ms["pose"] + result.ms.get("detect", 0.0)
+
+
+def _detector(name: str, file: Path | None, device: str, threads: int | None, score: float | None) -> OnnxDetector:
+    """The detector of a name that was fetched, or of a file."""
+    from ..errors import BadInputError
+    from ..models.detectors import cached_detector, detector_named
+    from ..runtime.detectors import SCORE, open_detector
+
+    score = SCORE if score is None else score
+    if name == "none" and file is not None:
+        return open_detector(file, device, threads, score=score)
+    if file is not None:
+        raise BadInputError(f"--detector {name} and --detector-file {file} are two detectors: pass one of them.")
+    known = detector_named(name)
+    return open_detector(cached_detector(known), device, threads, score=score, size=known.input_size)
 
 
 def _view(intrinsics: str | None, depth: float | None) -> View:

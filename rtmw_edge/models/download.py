@@ -56,7 +56,7 @@ def fetch(
     """
     variant = variant_named(variant) if isinstance(variant, str) else variant
     official = _official(variant)
-    expected = _expected(official, sha256)
+    expected = official.sha256_prefix if sha256 is None else checked_digest(sha256)
     path = (cache or cache_dir()) / official.file_name
     if file is not None:
         return _install(Path(file), path, expected, on_progress)
@@ -68,7 +68,7 @@ def fetch(
     part = path.with_name(f"{path.name}.part")
     with reported_disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    _download(url or official.url, part, on_progress)
+    download(url or official.url, part, on_progress)
     try:
         fetched = _checked(part, path, expected)
     except VerificationError as error:
@@ -87,9 +87,8 @@ def _official(variant: Variant) -> Official:
     return variant.official
 
 
-def _expected(official: Official, sha256: str | None) -> str | None:
-    if sha256 is None:
-        return official.sha256_prefix
+def checked_digest(sha256: str) -> str:
+    """The digest that a user gave, in lower case; BadInputError for what is none."""
     if not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
         raise BadInputError(f"--sha256 '{sha256}' is not a SHA-256: pass its 64 hexadecimal digits.")
     return sha256.lower()
@@ -109,7 +108,7 @@ def _install(file: Path, path: Path, expected: str | None, on_progress: Progress
 
 def _checked(file: Path, path: Path, expected: str | None) -> Fetched:
     """`Fetched(path)` for the bytes in `file`. Raises VerificationError when they are not what is expected."""
-    digest = _sha256(file)
+    digest = sha256_of(file)
     if expected is not None and not digest.startswith(expected):
         raise VerificationError(f"The SHA-256 of {path.name} is {digest}, but should begin with {expected}.")
     if not _is_whole_checkpoint(file):
@@ -117,7 +116,8 @@ def _checked(file: Path, path: Path, expected: str | None) -> Fetched:
     return Fetched(path, digest, expected)
 
 
-def _sha256(file: Path) -> str:
+def sha256_of(file: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
     digest = hashlib.sha256()
     with file.open("rb") as stream:
         while chunk := stream.read(CHUNK):
@@ -138,7 +138,7 @@ def _is_whole_checkpoint(file: Path) -> bool:
         return False
 
 
-def _download(url: str, part: Path, on_progress: Progress) -> None:
+def download(url: str, part: Path, on_progress: Progress) -> None:
     """Fill `part` from `url`, going on where it stands; connect again after a cut while that brings something."""
     if not url.startswith(("http://", "https://")):
         raise BadInputError(f"Cannot fetch '{url}': only http and https are understood. For a local file pass --file.")

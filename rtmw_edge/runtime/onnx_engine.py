@@ -76,28 +76,15 @@ class OnnxEngine(BundleEngine):
         return options
 
     def _open_session(self, options: Any) -> Any:
-        runtime = _runtime()
-        provider = PROVIDERS[self.device]
-        there = runtime.get_available_providers()
-        if provider not in there:
-            raise self._missing(there)
-        # TensorRT leaves what it does not know to the next provider: better CUDA than the CPU.
-        rest = [PROVIDERS["cuda"]] if self.device == "tensorrt" and PROVIDERS["cuda"] in there else []
-        chosen = [(name, OPTIONS.get(name, {})) for name in (provider, *rest)]
+        runtime, chosen = _runtime(), providers_of(self.device)
         with refusals_of(self.runtime, self._bundle, self.device):
             # From bytes: a file could point at external data elsewhere on the disk.
             model = self._bundle.path("model").read_bytes()
             # Without enable_fallback=0 a provider that fails is replaced by the CPU, with no more than a warning.
             session = runtime.InferenceSession(model, options, providers=chosen, enable_fallback=0)
             self.check_names(value.name for value in (*session.get_inputs(), *session.get_outputs()))
-        if session.get_providers()[0] != provider:
-            raise self._missing(session.get_providers())
+        check_provider(session, self.device)
         return session
-
-    def _missing(self, providers: list[str]) -> Exception:
-        names = {provider: device for device, provider in PROVIDERS.items()}
-        there = [names[provider] for provider in providers if provider in names]
-        return missing_device(self.device, self.runtime, there, INSTALL[self.device])
 
 
 def _ran(args: dict[str, Any]) -> Ran:
@@ -114,6 +101,28 @@ def _runtime() -> Any:
     except ImportError:
         raise missing_runtime("ONNX Runtime", "onnxruntime") from None
     return onnxruntime
+
+
+def providers_of(device: str) -> list[tuple[str, dict[str, str]]]:
+    """The providers for a session on `device`, with their options. Raises NotAvailableError where it is not there."""
+    there = _runtime().get_available_providers()
+    if PROVIDERS[device] not in there:
+        raise _missing(device, there)
+    # TensorRT leaves what it does not know to the next provider: better CUDA than the CPU.
+    rest = [PROVIDERS["cuda"]] if device == "tensorrt" and PROVIDERS["cuda"] in there else []
+    return [(name, OPTIONS.get(name, {})) for name in (PROVIDERS[device], *rest)]
+
+
+def check_provider(session: Any, device: str) -> None:
+    """Raise NotAvailableError when `session` opened on another device after all."""
+    if session.get_providers()[0] != PROVIDERS[device]:
+        raise _missing(device, session.get_providers())
+
+
+def _missing(device: str, providers: list[str]) -> Exception:
+    names = {provider: name for name, provider in PROVIDERS.items()}
+    there = [names[provider] for provider in providers if provider in names]
+    return missing_device(device, OnnxEngine.runtime, there, INSTALL[device])
 
 
 def session_options(threads: int | None = None) -> Any:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import hashlib
-import http.server
 import io
-import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from file_server import Server, serving
 
 from rtmw_edge.errors import BadInputError, VerificationError
 from rtmw_edge.models import VARIANTS, Variant, download
@@ -35,60 +34,11 @@ FILE = "x.pth"
 PART = "x.pth.part"
 
 
-class Server(http.server.ThreadingHTTPServer):
-    """Serves CONTENT; each request takes a limit from `cuts` (bytes after which the connection drops, None for all)."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.content = CONTENT
-        self.ranges = True
-        self.status = 200
-        self.cuts: list[int | None] = []
-        self.requests: list[tuple[str, str | None]] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/{FILE}"
-
-
-class _Handler(http.server.BaseHTTPRequestHandler):
-    server: Server
-
-    def do_GET(self) -> None:
-        server = self.server
-        wanted = self.headers.get("Range")
-        server.requests.append((self.path, wanted))
-        if server.status != 200:
-            self.send_error(server.status)
-            return
-        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and server.ranges else 0
-        if start >= len(server.content):
-            self.send_response(416)
-            self.send_header("Content-Range", f"bytes */{len(server.content)}")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        body = server.content[start:]
-        self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        cut = server.cuts.pop(0) if server.cuts else None
-        self.wfile.write(body[:cut])
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.setattr(download, "CHUNK", 16_384)
-    with Server() as running:
-        threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
+    with serving(CONTENT, monkeypatch) as running:
         yield running
-        running.shutdown()
 
 
 def variant(sha256_prefix: str | None = DIGEST[:8]) -> Variant:
