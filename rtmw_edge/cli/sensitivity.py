@@ -1,0 +1,231 @@
+"""`rtmw-edge sensitivity`: what int8 costs convolution by convolution, and a table that keeps a budget of AP."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from ..sweep.sensitivity.budget import Budget, Choice
+    from ..sweep.sensitivity.layer_costs import LayerCosts
+    from ..sweep.sensitivity.study import Study, Units
+    from ..sweep.sensitivity.table import SensitivityTable
+
+SHOWN = 12
+"""Rows that are printed; the page and the CSV have all."""
+
+WIDE = 120
+"""Columns where there is no terminal: the names of convolutions stay on one line."""
+
+SECONDS_BETWEEN_LINES = 30.0
+"""Where there is no terminal for a bar, so much time lies between two lines of progress."""
+
+
+def sensitivity(
+    variant: Annotated[str, typer.Argument(help="Variant, e.g. rtmw-n-256x192; see 'rtmw-edge models'.")],
+    out: Annotated[Path, typer.Option(help="Folder for findings, CSV, page and table; an earlier run there goes on.")],
+    weights: Annotated[
+        Path | None, typer.Option(help="A .pth or .safetensors file; default: shipped or fetched.")
+    ] = None,
+    grid: Annotated[str, typer.Option(help="common, affine, w8 or w8a16; a --table brings its own.")] = "common",
+    table: Annotated[
+        Path | None, typer.Option(help="The quantization table; default: the one shipped with the weights, if any.")
+    ] = None,
+    calibration: Annotated[
+        str | None,
+        typer.Option(help="Make the table from a folder of images, or synthetic:N.", show_default="synthetic:200"),
+    ] = None,
+    boxes: Annotated[Path | None, typer.Option(help="Person boxes for a calibration folder, as for 'run'.")] = None,
+    method: Annotated[str, typer.Option(help="How ranges are chosen when calibrating.")] = "percentile",
+    data: Annotated[
+        str, typer.Option(help="People to judge by: synthetic:val[:N] or coco:ANNOTATIONS:IMAGES.")
+    ] = "synthetic:val:200",
+    crops: Annotated[int, typer.Option(help="Crops for the distance from float; AP takes all of --data.", min=1)] = 100,
+    by: Annotated[str, typer.Option(help="layer: every convolution; stage: those of a stage together.")] = "layer",
+    proxy_only: Annotated[
+        bool, typer.Option("--proxy-only", help="No AP of single layers: they run on --crops people only.")
+    ] = False,
+    target: Annotated[
+        str | None, typer.Option(help="Judge and time as in onnx, openvino, tflite or ncnn; costs are MACs without.")
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            help='Choose what stays in float: "hands<=0.5,body<=0.5,whole<=0.5", points of AP that may be lost.'
+        ),
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of PyTorch and of the target's runtime.", min=1)] = None,
+) -> None:
+    """Quantize every convolution alone, and all but it, and show what that does to each body part.
+
+    Writes sensitivity.csv and sensitivity.html, a heat map of layers and parts. With --budget it also chooses the
+    convolutions to leave in float at least cost, verifies the choice by its AP, and writes mixed-table.json for
+    'rtmw-edge export --precision int8-mixed --table'. A run that was stopped goes on where it was.
+    """
+    from ..errors import NotAvailableError, unknown
+
+    if by not in ("layer", "stage"):
+        raise unknown("grouping", by, ("layer", "stage"))
+    try:
+        import torch
+
+        from ..sweep.sensitivity.budget import Budget
+        from ..sweep.sensitivity.layer_costs import layer_costs
+        from ..sweep.sensitivity.start import Options, start
+        from ..sweep.sensitivity.table import SensitivityTable
+    except ImportError as error:
+        raise NotAvailableError(
+            f'This needs {error.name}, which is not installed. Run: pip install "rtmw-edge[export]".'
+        ) from error
+    limits = None if budget is None else Budget.parse(budget)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    options = Options(variant, out, weights, grid, table, calibration, boxes, method, data, crops, proxy_only, target)
+    with _progress() as progress:
+        task = progress.add_task("starting", total=None)
+
+        def on_step(step: str) -> None:
+            progress.update(task, description=step)
+
+        study = start(options, on_step)
+        costs = layer_costs(study.subject.network, study.subject.table, target, threads, on_step)
+        units = study.subject.units(by_block=by == "stage")
+        study.run(units, _Networks(progress, task))
+        on_step("the float and the int8 network")
+        found = SensitivityTable.of(study, units, costs)
+    found.write_csv(out / "sensitivity.csv")
+    _print(found)
+    choice = None
+    if limits is not None:
+        choice = _choose(study, units, costs, limits, out, target)
+    _write_page(study, found, units, out / "sensitivity.html", choice)
+    print(f"{out / 'sensitivity.html'}, {out / 'sensitivity.csv'}")
+
+
+def _progress() -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+class _Networks:
+    """Shows which network of how many is run: on the bar of a terminal, elsewhere a line now and then."""
+
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        from time import monotonic
+
+        self._progress, self._task, self._clock = progress, task, monotonic
+        self._begun = self._told = monotonic()
+
+    def __call__(self, done: int, total: int, what: str) -> None:
+        self._progress.update(self._task, completed=done, total=total, description=what)
+        now = self._clock()
+        if self._progress.disable and done and now - self._told > SECONDS_BETWEEN_LINES:
+            left = (now - self._begun) / done * (total - done)
+            print(f"{done} of {total} networks, about {left / 60:.0f} min left: {what}", file=sys.stderr, flush=True)
+            self._told = now
+
+
+def _choose(study: Study, units: Units, costs: LayerCosts, limits: Budget, out: Path, target: str | None) -> Choice:
+    """Choose, verify, write the table, and say so line by line."""
+    from dataclasses import replace
+
+    from ..sweep.sensitivity.budget import choose
+
+    print(f"\nbudget {limits.text} on {study.crops.dataset}; {costs.source}")
+    choice = choose(study, units, costs, limits, print)
+    if not choice.convolutions:
+        print("Everything in int8 keeps the budget: export it as int8.")
+        return choice
+    table = study.subject.table
+    why = {
+        "budget": limits.text,
+        "data": study.crops.dataset,
+        "ap_lost": {part: round(points, 4) for part, points in choice.losses.items()},
+        "costs": costs.source,
+    }
+    mixed = replace(table.leaving_in_float(choice.convolutions), provenance={**table.provenance, "left_in_float": why})
+    path = out / "mixed-table.json"
+    mixed.save(path)
+    print(
+        f"{len(choice.convolutions)} of {len(study.subject.quantized)} convolutions stay in float, "
+        f"{choice.cost:.3g} {costs.unit} a crop more than everything in int8. AP lost, with 95 % intervals:"
+    )
+    for part, lost in study.ap_losses(choice.convolutions).items():
+        limit = f", {limits.limits[part]:g} allowed" if part in limits.limits else ""
+        print(f"  {part.replace('_', ' ')} {lost.value:.2f} ({lost.low:.2f} to {lost.high:.2f}){limit}")
+    print(
+        f"rtmw-edge export {table.variant} --target {target or 'TARGET'} --precision int8-mixed "
+        f"--table {path} --out BUNDLE"
+    )
+    return choice
+
+
+def _print(found: SensitivityTable) -> None:
+    """The baselines, the units that move the keypoints most, and how well that ranks them."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = WIDE
+    parts = list(found.single.ap)
+    baselines = Table(title="AP, points", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    units = Table(
+        title=f"the {min(SHOWN, len(found.rows))} that move the keypoints most, of {len(found.rows)}",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    baselines.add_column("", no_wrap=True)
+    units.add_column("alone in int8", overflow="fold")
+    for part in parts:
+        baselines.add_column(part.replace("_", " "), justify="right")
+    for name in ("px p99", "flips %", "OKS loss %", *(["AP whole"] if found.has_ap else []), found.costs.unit):
+        units.add_column(name, justify="right", no_wrap=True)
+    for name, finding in (("float", found.single), ("int8", found.integer)):
+        baselines.add_row(name, *(f"{finding.ap[part]:.2f}" for part in parts))
+    for row in sorted(found.rows, key=lambda row: -row.alone.distances["whole"].oks_loss)[:SHOWN]:
+        whole = row.alone.distances["whole"]
+        change = [f"{found.change(row.alone)['whole']:+.2f}"] if found.has_ap else []
+        figures = (f"{whole.px[2]:.1f}", f"{100 * whole.flips:.0f}", f"{100 * whole.oks_loss:.2f}")
+        units.add_row(row.unit, *figures, *change, f"{row.cost:.3g}")
+    console.print(baselines, units)
+    if found.has_ap:
+        shown = ", ".join(f"{measure} {line['whole']:.2f}" for measure, line in found.correlations().items())
+        print(f"rank correlation over layers with the whole AP lost: {shown}")
+
+
+def _write_page(study: Study, found: SensitivityTable, units: Units, path: Path, choice: Choice | None) -> None:
+    from ..runtime.environment import environment
+    from ..sweep.sensitivity.heat_map import write_heat_map
+    from ..sweep.sensitivity.partial_run import blocks_of
+
+    blocks = blocks_of(study.subject.network)
+    table = study.subject.table
+    people = len(study.crops)
+    notes = [
+        f"AP by the COCO-WholeBody protocol on the {people} people of {study.crops.dataset}; distances over the first "
+        f"{study.proxy_crops} of them, where the float network is sure of a keypoint.",
+        "Every network is the fake-quantized one in PyTorch. Orange: int8 costs; blue: it seems to help, which on so "
+        "few people is mostly chance. OKS loss: 1 minus the mean similarity to the float network's keypoints.",
+        f"What float costs more than int8: {found.costs.source}.",
+    ]
+    write_heat_map(
+        path,
+        found,
+        {unit: blocks[names[0]] for unit, names in units.items()},
+        title=f"{table.variant} on the grid {table.grid}: what int8 costs, layer by layer",
+        notes=notes,
+        environment={"weights": table.weights_sha256, "table": table.sha256, **environment()},
+        choice=choice,
+    )

@@ -1,0 +1,114 @@
+"""From names to a study: weights, the quantization table, the people, and the folder that remembers them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ... import __version__
+from ...errors import BadInputError, unknown
+from ...evaluation.datasets import open_dataset
+from ...files import MARKER, atomic_write, check_replaceable
+from ...models.variants import variant_named
+from ...models.weights import embedded, find, shipped_table
+from ...quantization import GRIDS, Table
+from ...quantization.fake import weights_sha256, weights_table
+from ...quantization.table import KINDS
+from ...targets import target_named
+from ...targets.base import Precision, grid_of
+from ...targets.export import CALIBRATION, calibrate, load_deployable
+from .crop_set import CropSet
+from .study import PROXY_CROPS, Study, Subject
+
+if TYPE_CHECKING:
+    from ...targets.rewrites import Deployable
+
+OnStep = Callable[[str], None]
+
+FINDINGS = "findings.jsonl"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is studied, in the words of the command line; `table` or `calibration`, or neither, not both."""
+
+    variant: str
+    out: Path
+    weights: Path | None = None
+    grid: str = "common"
+    table: Path | None = None
+    calibration: str | None = None
+    boxes: Path | None = None
+    method: str = "percentile"
+    data: str = "synthetic:val:200"
+    proxy_crops: int = PROXY_CROPS
+    proxy_only: bool = False
+    target: str | None = None
+
+
+def start(options: Options, on_step: OnStep = lambda _: None) -> Study:
+    """The study of `options`, whose folder `out` must be new, empty or ours.
+
+    With neither a table nor a calibration, embedded weights have the table that ships with them, and others are
+    calibrated on `CALIBRATION`; that table is kept in the folder. Raises BadInputError for what cannot be used, and for
+    a grid that the target cannot honour.
+    """
+    variant = variant_named(options.variant)
+    target = None if options.target is None else target_named(options.target)
+    dataset = open_dataset(options.data)
+    check_replaceable(options.out)
+    path = find(variant, options.weights)
+    on_step(f"loading {path.name}")
+    network = load_deployable(variant, path)
+    table = _given_table(options, path == embedded(variant))
+    if target is not None:
+        grid = GRIDS[options.grid if table is None else table.grid]
+        grid_of(target, Precision(grid.precision), grid.name)
+    options.out.mkdir(parents=True, exist_ok=True)
+    with atomic_write(options.out / MARKER) as marker:
+        marker.write_text(f"written by rtmw-edge {__version__}\n", encoding="utf-8")
+    table = table or _calibrated(options, network, on_step)
+    crops = CropSet.of(
+        dataset, variant.input_size, lambda done, total: on_step(f"cutting out the people, image {done} of {total}")
+    )
+    return Study(
+        Subject(network, table, KINDS if target is None else target.carried),
+        crops,
+        options.out / FINDINGS,
+        proxy_crops=options.proxy_crops,
+        proxy_only=options.proxy_only,
+    )
+
+
+def _given_table(options: Options, is_embedded: bool) -> Table | None:
+    """The table that the user names, or that ships with the weights."""
+    if options.table is not None:
+        if options.calibration is not None:
+            raise BadInputError("Scales come from a table or from calibration, not from both; leave out one of them.")
+        return Table.load(options.table)
+    if options.grid not in GRIDS:
+        raise unknown("grid", options.grid, GRIDS)
+    if options.calibration is None and is_embedded:
+        shipped = shipped_table(options.variant, options.grid)
+        return None if shipped is None else Table.load(shipped)
+    return None
+
+
+def _calibrated(options: Options, network: Deployable, on_step: OnStep) -> Table:
+    """The table of an earlier run of the same network and calibration, or a new one, kept in the folder."""
+    grid = GRIDS[options.grid]
+    source = options.calibration or CALIBRATION
+    made_of = [weights_sha256(network), grid.name, source, str(options.boxes), options.method, __version__]
+    path = options.out / f"table-{hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:12]}.json"
+    if path.exists() and source.startswith("synthetic:"):  # what lies in a folder may have changed
+        return Table.load(path)
+    if not grid.calibrated:
+        table = weights_table(network, network.variant.name, grid)
+    else:
+        table = calibrate(network, source, grid=grid, boxes=options.boxes, method=options.method, on_step=on_step)
+    table.save(path)
+    return table
