@@ -116,10 +116,12 @@ def counted(deployable: Deployable, table: Table | None) -> dict[str, int]:
 def float_model(deployable: Deployable, batch: int, on_step: OnStep, opset: int = OPSET) -> onnx.ModelProto:
     """The float32 graph, uint8 (batch,H,W,3) in, with every convolution node called as in the network.
 
-    Raises RtmwEdgeError when a convolution of the network is not found in the graph with the same weights.
+    Quantizers between convolutions (`onnx_between.with_quantizers`) are in it, called by their points. Raises
+    RtmwEdgeError when a convolution of the network is not found in the graph with the same weights.
     """
     import torch
 
+    from .onnx_between import name_quantizers
     from .rewrites import FromUint8
 
     on_step("tracing the network")
@@ -142,6 +144,7 @@ def float_model(deployable: Deployable, batch: int, on_step: OnStep, opset: int 
     if {item.version for item in model.opset_import if not item.domain} != {opset}:
         raise VerificationError(f"The exporter did not write opset {opset}; install the versions of rtmw-edge[export].")
     model.ir_version = IR_VERSIONS[opset]
+    name_quantizers(model, deployable)
     _strip_trace(model)
     _name_convolutions(model, deployable)
     return model

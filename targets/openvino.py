@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rtmw_edge.quantization import Entry, Table
+from rtmw_edge.quantization import GRIDS, Entry, Table
+from rtmw_edge.quantization.table import BETWEEN, KINDS
 
 from rtmw_edge.errors import VerificationError
 
 from .base import Converted, OnStep, Precision, Stored, installed
 from .half_precision import to_half
 from .onnx import converted, counted, float_model
+from .onnx_between import with_quantizers
 
 if TYPE_CHECKING:
     import openvino
@@ -38,8 +40,9 @@ class OpenVINO:
     """The `openvino` target."""
 
     name = "openvino"
-    grids = ("common", "affine", "w8")
-    carried = ("input", "weight", "output")
+    grids = ("common", "affine", "full", "w8")
+    carried = (*KINDS, *(role for role in BETWEEN if role != "sigmoid"))
+    """OpenVINO computes SiLU whole."""
 
     def requirements(self) -> list[str]:
         return ["torch", "onnx", "onnxscript", "openvino"]
@@ -57,6 +60,8 @@ class OpenVINO:
         from . import onnx_qdq
 
         tools = installed(self.requirements())
+        if table is not None and GRIDS[table.grid].between:
+            deployable = with_quantizers(deployable, table, self.carried)
         source = float_model(deployable, batch, on_step)
         if table is not None:
             on_step("inserting the scales")
@@ -76,14 +81,22 @@ class OpenVINO:
         return np.array([LOWEST - entry.zero_point, HIGHEST - entry.zero_point], np.float32) * entry.scale
 
     def read_scales(self, files: Mapping[str, Path], deployable: Deployable) -> dict[str, Stored]:
-        """Bounds by point, from each FakeQuantize, and the factors of each int8 weight."""
+        """Bounds by point, from each FakeQuantize, and the factors of each int8 weight.
+
+        What a convolution reads and writes is found beside it, what stands between convolutions by its name.
+        """
         import openvino
 
         stored: dict[str, Stored] = {}
-        for name, convolution in convolutions(openvino.Core().read_model(files["xml"], files["bin"])):
+        model = openvino.Core().read_model(files["xml"], files["bin"])
+        for node in model.get_ops():
+            point = _point(node)
+            if point.rpartition(":")[2] in BETWEEN:
+                stored[point] = _stored_bounds(node, point)
+        for name, convolution in convolutions(model):
             quantizers = {"input": convolution.input_value(0).get_node(), "output": _consumer(_consumer(convolution))}
             for kind, node in quantizers.items():
-                if node is not None and node.get_type_name() == "FakeQuantize":
+                if node is not None and _point(node).rpartition(":")[2] == kind:
                     stored[f"{name}:{kind}"] = _stored_bounds(node, f"{name}:{kind}")
             weight = _scale_of_weight(convolution.input_value(1).get_node())
             if weight is not None:
@@ -141,6 +154,12 @@ def convolutions(model: openvino.Model) -> Iterator[tuple[str, openvino.Node]]:
     for node in model.get_ordered_ops():
         if node.get_type_name() in CONVOLUTIONS:
             yield node.get_friendly_name().removesuffix("/WithoutBiases"), node
+
+
+def _point(node: openvino.Node) -> str:
+    """The point that a FakeQuantize was written for; "" for any other node."""
+    quantizes = node.get_type_name() == "FakeQuantize"
+    return node.get_friendly_name().removesuffix(":dequantize") if quantizes else ""
 
 
 def _consumer(node: openvino.Node | None) -> openvino.Node | None:
