@@ -97,7 +97,7 @@ def quantize_ort(deployable: Deployable, crops: np.ndarray, out_dir: Path, batch
 
     from .onnx import INPUT, converted, float_model, with_half_weights
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
+    class Reader(CalibrationDataReader):
         def __init__(self) -> None:
             self.left = iter(_batches(crops, batch))
 
