@@ -12,6 +12,7 @@ import typer
 
 from ..errors import RtmwEdgeError
 from .benchmark import benchmark
+from .boards import boards
 from .calibrate import calibrate
 from .data import app as data_app
 from .doctor import doctor
@@ -38,8 +39,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 for command in (
-    quickstart, sweep, run, calibrate, export, evaluate, verify, validate, inspect, benchmark, models, fetch, doctor,
-    train, qat,
+    quickstart, sweep, run, calibrate, export, evaluate, verify, validate, inspect, benchmark, models, boards, fetch,
+    doctor, train, qat,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(data_app, name="data")

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..errors import BadInputError
+from .boards import picked
+
 if TYPE_CHECKING:
     from ..evaluation.datasets import Dataset
     from ..evaluation.gates import Gate
@@ -19,9 +22,14 @@ COUNTED = ("calibrating, ", "gate, ")
 
 def export(
     variant: Annotated[str, typer.Argument(help="Variant, e.g. rtmw-n-256x192; see 'rtmw-edge models'.")],
-    target: Annotated[str, typer.Option(help="onnx, openvino, tflite or ncnn.")],
     out: Annotated[Path, typer.Option(help="The bundle to write: a folder, or a .zip.")],
-    precision: Annotated[str, typer.Option(help="fp32, fp16, int8, int8-mixed, w8 or w8a16.")] = "fp32",
+    target: Annotated[str | None, typer.Option(help="onnx, openvino, tflite or ncnn.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="fp32, fp16, int8, int8-mixed, w8 or w8a16.", show_default="fp32")
+    ] = None,
+    board: Annotated[
+        str | None, typer.Option(help="Choose what is left open for this board, and say why; see 'boards'.")
+    ] = None,
     weights: Annotated[
         Path | None, typer.Option(help="A .pth or .safetensors file; default: shipped or fetched.")
     ] = None,
@@ -62,8 +70,12 @@ def export(
     from ..evaluation.gates import read_gate
     from ..targets.export import export as run_export
 
-    limits = None if gate is None else (read_gate(gate), open_dataset(gate_data))
     console = Console(stderr=True)
+    if board is not None:
+        target, precision, grid = picked(console, board, target, precision, grid)
+    if target is None:
+        raise BadInputError("Name what to export for: --target onnx, openvino, tflite, ncnn, or --board pi5.")
+    limits = None if gate is None else (read_gate(gate), open_dataset(gate_data))
     with console.status("starting") as status:
 
         def on_step(step: str) -> None:
@@ -74,7 +86,7 @@ def export(
         run_export(
             variant,
             target,
-            precision,
+            precision or "fp32",
             out,
             weights=weights,
             grid=grid,

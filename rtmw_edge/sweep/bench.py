@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rtmw_edge.calibration import open_source
 from rtmw_edge.quantization import GRIDS, Table
 
 from .. import bundle
@@ -32,6 +34,8 @@ from .cells import SPEED, Cell, Planned
 from .config import TORCH
 from .store import Job, Store
 from .timing import in_turns
+
+logger = logging.getLogger(__name__)
 
 OnStep = Callable[[str], None]
 Found = tuple[dict[str, Any], dict[str, NDArray[Any]]]
@@ -79,11 +83,14 @@ class Bench:
         with self.store.lock(f"bundle {planned.bundle_key}"):
             if _readable(path):
                 return path
-            table = inputs.table or self._table(planned, on_step)
+            scales: dict[str, Any] = {"grid": cell.grid or None}
+            if cell.calibrator:
+                scales = {"calibrator": cell.calibrator, "calibration": cell.calibration}
+            elif cell.grid:
+                scales["table"] = inputs.table or self._table(planned, on_step)
             return export(
-                cell.variant, cell.target, cell.precision, path, weights=inputs.weights, grid=cell.grid or None,
-                table=table, on_step=on_step,
-            )  # fmt: skip
+                cell.variant, cell.target, cell.precision, path, weights=inputs.weights, on_step=on_step, **scales
+            )
 
     def accuracy(self, planned: Planned, on_step: OnStep) -> Found:
         """Verify the bundle, then AP (and MPJPE) per part with intervals, and the distance from the PyTorch network."""
@@ -105,14 +112,27 @@ class Bench:
         """Time the cell in turns with its float reference, and weigh a process that does nothing else."""
         cell = planned.cell
         threads = cell.threads or cores()
-        pace = self._cells[planned.inputs.paced_by] if planned.inputs.paced_by else planned
+        pace = self._pace(planned, on_step)
         with self._open(planned, threads, on_step) as runner, self._open(pace, threads, on_step) as reference:
             crop = self._crop(runner)
             on_step("timing")
             found = in_turns(lambda: runner.engine.infer(crop), lambda: reference.engine.infer(crop))
         memory = None if cell.target == TORCH else peak_memory_mb(self.bundle(planned, on_step), cell, threads)
-        paced_by = planned.inputs.paced_by.to_dict() if planned.inputs.paced_by else None
+        paced_by = None if pace is planned else pace.cell.to_dict()
         return {**asdict(found), "threads": threads, "memory_mb": memory, "paced_by": paced_by}, {}
+
+    def _pace(self, planned: Planned, on_step: OnStep) -> Planned:
+        """The float cell to take turns with; the cell itself where there is none, or none that works."""
+        if planned.inputs.paced_by is None:
+            return planned
+        pace = self._cells[planned.inputs.paced_by]
+        try:
+            if pace.cell.target != TORCH:
+                self.bundle(pace, on_step)
+        except RtmwEdgeError as error:
+            logger.info("timed alone, as %s does not work: %s", pace.cell.label, error)
+            return planned
+        return pace
 
     def _open(self, planned: Planned, threads: int, on_step: OnStep) -> Runner:
         cell = planned.cell
@@ -130,9 +150,13 @@ class Bench:
         path = self.store.folder / "tables" / f"{planned.table_key[:16]}.json"
         with self.store.lock(f"table {planned.table_key}"):
             if not path.exists():
+                held = [cell.data] if cell.data.partition(":")[0] in ("synthetic", "coco") else []
+                source = open_source(cell.calibration, count=cell.count or None, evaluation=held)
                 network = load_deployable(cell.variant, planned.inputs.weights)
-                grid = GRIDS[cell.grid]
-                calibrate(network, cell.calibration, grid=grid, method=cell.method, on_step=on_step).save(path)
+                calibrate(
+                    network, source, grid=GRIDS[cell.grid], method=cell.method, bias_correction=cell.bias_correction,
+                    on_step=on_step,
+                ).save(path)  # fmt: skip
             return Table.load(path)
 
     def _evaluated(self, planned: Planned, runner: Runner, on_step: OnStep) -> Found:

@@ -41,7 +41,8 @@ class Cell:
     """One point of the product. Its fields are its name, which stays the same from one release to the next.
 
     Empty or 0 is what does not apply or the default: `weights` the shipped or fetched ones, `grid`, `method` and
-    `calibration` of precisions without them, `table` the name of a trained pair, `threads` all cores, `images` all.
+    `calibration` of precisions without them, `count` all people of the calibration, `calibrator` this toolkit's own,
+    `table` the name of a trained pair, `threads` all cores, `images` all.
     """
 
     variant: str
@@ -51,6 +52,9 @@ class Cell:
     grid: str = ""
     method: str = ""
     calibration: str = ""
+    count: int = 0
+    bias_correction: bool = False
+    calibrator: str = ""
     table: str = ""
     device: str = "cpu"
     threads: int = 0
@@ -68,7 +72,9 @@ class Cell:
     def label(self) -> str:
         """What tells a cell from its neighbours: "onnx int8 PTQ affine percentile synthetic:200"."""
         grid = self.grid if self.grid != self.precision else ""
-        words = [self.target, self.lane, grid, self.method, self.calibration, self.table, self.weights]
+        words = [self.target, self.lane, grid, self.calibrator, self.method, self.calibration]
+        words += [f"of {self.count}" if self.count else "", "bias-corrected" if self.bias_correction else ""]
+        words += [self.table, self.weights]
         words += [self.device if self.device != "cpu" else "", f"{self.threads} threads" if self.threads else ""]
         return " ".join(word for word in words if word)
 
@@ -78,16 +84,15 @@ class Cell:
 
 
 def short_labels(cells: Sequence[Cell]) -> dict[Cell, str]:
-    """Labels without the method and the calibration where all cells that have one have the same."""
+    """Labels without the method, the calibration and the threads where all cells that have one have the same."""
     methods = {cell.method for cell in cells if cell.method}
     sources = {cell.calibration for cell in cells if cell.calibration}
+    same_threads = len({cell.threads for cell in cells}) == 1
     found = {}
     for cell in cells:
-        short = replace(cell, method="") if len(methods) == 1 else cell
-        words = short.label
-        if len(sources) == 1 and cell.calibration:
-            words = words.replace(f" {cell.calibration}", "")
-        found[cell] = words
+        short = replace(cell, threads=0) if same_threads else cell
+        words = (replace(short, method="") if len(methods) == 1 else short).label
+        found[cell] = words.replace(f" {cell.calibration}", "") if len(sources) == 1 and cell.calibration else words
     return found
 
 
@@ -125,7 +130,7 @@ def identified(cell: Cell, inputs: Inputs, requirements: tuple[str, ...]) -> Pla
         "weights": file_sha256(inputs.weights),
         "grid": cell.grid,
         "method": cell.method,
-        "calibration": calibration_sha256(cell.calibration),
+        "calibration": [calibration_sha256(cell.calibration), cell.count, cell.bias_correction, cell.calibrator],
         "code": code_sha256(),
         "tools": installed("torch", "numpy"),
     }
@@ -164,6 +169,8 @@ def _slowly(path: Path) -> str:
 @lru_cache(maxsize=16)
 def calibration_sha256(source: str) -> str:
     """What a calibration source holds: the text of a rendered one, names and bytes of a folder's files."""
+    if source.startswith("coco:"):
+        return labels_sha256(source)
     folder = Path(source)
     if not source or not folder.is_dir():
         return source

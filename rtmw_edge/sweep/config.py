@@ -22,6 +22,7 @@ from typing import Any
 from rtmw_edge.calibration import Method
 from rtmw_edge.quantization import GRIDS
 from rtmw_edge.targets import TARGETS, Precision
+from rtmw_edge.targets.peers import OURS, PEERS
 
 from ..errors import BadInputError, unknown
 from ..models.variants import variant_named
@@ -43,7 +44,8 @@ DATA = "synthetic:val"
 CALIBRATION = "synthetic:200"
 
 RULE_KEYS = (
-    "variant", "weights", "target", "precision", "grid", "method", "calibration", "table", "device", "threads",
+    "variant", "weights", "target", "precision", "grid", "calibrator", "method", "calibration", "count",
+    "bias_correction", "table", "device", "threads",
 )  # fmt: skip
 """What [[include]] and [[exclude]] may speak of: the fields of a cell."""
 
@@ -66,7 +68,9 @@ class SweepConfig:
         weights: by variant, files to sweep over by name; a variant without any takes the shipped or fetched ones.
         grids: of int8; empty for each target's own first one. Other precisions have one grid each.
         data: what accuracy is measured on, as `rtmw-edge evaluate --data` takes it; `images` of it, 0 for all.
-        calibration: sources as `rtmw-edge calibrate` takes them; `counts`, where given, replace N of synthetic:N.
+        calibration: sources as `rtmw-edge calibrate` takes them; `counts`, where given, replace N of synthetic:N, and
+            say how many people are chosen from another source.
+        calibrators: "ours", and tools that quantize by themselves (`targets.peers`), beside it in one table.
         tables: pairs that take part in int8 (or w8a16) beside what calibration gives.
         threads: of the timed runs; 0 for as many as the machine has cores.
         gate: a file of limits per part; None for the default gate.
@@ -84,6 +88,8 @@ class SweepConfig:
     calibration: tuple[str, ...] = (CALIBRATION,)
     methods: tuple[str, ...] = ("percentile",)
     counts: tuple[int, ...] = ()
+    bias_correction: tuple[bool, ...] = (False,)
+    calibrators: tuple[str, ...] = (OURS,)
     tables: tuple[TablePair, ...] = ()
     devices: tuple[str, ...] = ("cpu",)
     threads: tuple[int, ...] = (0,)
@@ -105,6 +111,9 @@ class SweepConfig:
                 raise unknown("grid of int8", name, of_int8)
         for name in self.methods:
             Method.named(name)
+        for name in self.calibrators:
+            if name not in (OURS, *PEERS):
+                raise unknown("calibrator", name, (OURS, *PEERS))
         for device in self.devices:
             check_device(device)
         for threads in self.threads:
@@ -116,15 +125,13 @@ class SweepConfig:
             raise BadInputError(f"The sweep's images is {self.images}; write 0 for all, or how many to evaluate on.")
 
     @property
-    def sources(self) -> tuple[str, ...]:
-        """The calibration sources, one for each count where counts are given."""
-        found: list[str] = []
+    def sources(self) -> tuple[tuple[str, int], ...]:
+        """The calibration sources, and how many people to choose from each, 0 for all; one for each of `counts`."""
+        found: list[tuple[str, int]] = []
         for source in self.calibration:
-            kind = source.partition(":")[0]
-            if kind == "synthetic" and self.counts:
-                found += [f"synthetic:{count}" for count in self.counts]
-            else:
-                found.append(source)
+            rendered = source.partition(":")[0] == "synthetic"
+            for count in self.counts or (0,):
+                found.append((f"synthetic:{count}", 0) if rendered and count else (source, count))
         return tuple(dict.fromkeys(found))
 
 
@@ -151,6 +158,8 @@ def parse_config(document: Mapping[str, Any], folder: Path) -> SweepConfig:
         "grids": _texts,
         "calibration": lambda key, value: tuple(_source(text, folder) for text in _texts(key, value)),
         "methods": _texts,
+        "calibrators": _texts,
+        "bias_correction": lambda key, value: _many(key, value, bool),
         "devices": _texts,
         "counts": _numbers,
         "threads": _numbers,
@@ -201,8 +210,11 @@ def _entries(key: str, value: Any) -> list[dict[str, Any]]:
 
 
 def _source(text: str, folder: Path) -> str:
-    """A folder of images counts from the sweep's own folder; "synthetic:N" stays."""
-    return text if text.partition(":")[0] == "synthetic" else str(folder / text)
+    """Folders and files count from the sweep's own folder; "synthetic:N" stays."""
+    kind, separator, _ = text.partition(":")
+    if separator and kind in ("synthetic", "coco"):
+        return _data(text, folder)
+    return text if text == "synthetic" else str(folder / text)
 
 
 def _data(text: str, folder: Path) -> str:

@@ -11,6 +11,7 @@ from rtmw_edge.targets import Precision, target_named
 from rtmw_edge.targets.base import Target, grid_of, precisions
 from rtmw_edge.targets.base import installed as check_installed
 from rtmw_edge.targets.export import NEEDED
+from rtmw_edge.targets.peers import OURS, PEERS, peer_named
 
 from ..errors import BadInputError, RtmwEdgeError
 from ..models.variants import variant_named
@@ -61,6 +62,7 @@ def plan(config: SweepConfig) -> Plan:
     planned = []
     for cell, inputs in found:
         needed = () if cell.target == TORCH else (*NEEDED, *target_named(cell.target).requirements())
+        needed += PEERS[cell.calibrator].requirements if cell.calibrator else ()
         inputs = replace(inputs, base=base_of(cell, cells), paced_by=pace_of(cell, cells))
         planned.append(identified(cell, inputs, needed))
     return Plan(tuple(planned), tuple(NotPossible(what, reason) for what, reason in refused.items()))
@@ -109,6 +111,9 @@ def _product(config: SweepConfig, refused: dict[str, str]) -> Iterator[tuple[Cel
             if writer is None:
                 continue
             for precision in config.precisions:
+                for weights, path in files.items():
+                    for cell in _by_peers(Cell(name, weights, target, precision), config, refused):
+                        yield from _everywhere(cell, Inputs(path, path), config)
                 for grid in _grids(writer, precision, config, refused):
                     for weights, path in files.items():
                         for cell in _scaled(Cell(name, weights, target, precision, grid), config, refused):
@@ -155,9 +160,25 @@ def _scaled(cell: Cell, config: SweepConfig, refused: dict[str, str]) -> Iterato
     if not cell.grid or not GRIDS[cell.grid].calibrated:
         yield cell
         return
-    for method in config.methods:
-        for source in config.sources:
-            yield replace(cell, method=method, calibration=source)
+    if OURS in config.calibrators:
+        for method in config.methods:
+            for corrected in config.bias_correction:
+                for source, count in config.sources:
+                    yield replace(cell, method=method, calibration=source, count=count, bias_correction=corrected)
+
+
+def _by_peers(cell: Cell, config: SweepConfig, refused: dict[str, str]) -> Iterator[Cell]:
+    """The cell quantized by every other tool that writes its target; each takes all people of a source."""
+    for name in config.calibrators:
+        if name == OURS or PEERS[name].target != cell.target or cell.precision != Precision.INT8:
+            continue
+        try:
+            peer_named(name, cell.target, Precision.INT8)
+        except RtmwEdgeError as error:
+            refused[f"{cell.target} {cell.precision} by {name}"] = str(error)
+            continue
+        for source in dict.fromkeys(source for source, _ in config.sources):
+            yield replace(cell, calibration=source, calibrator=name)
 
 
 def _carries(table: Table, precision: str, grid: str) -> bool:

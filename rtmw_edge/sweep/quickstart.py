@@ -68,7 +68,7 @@ class Quickstart:
         self._show(rows)
         for target, what in missing.items():
             self._say(f"{target}: {what}")
-        failed = [row.label for row in rows if row.status != OK]
+        failed = [f"{row.cell.target} {row.cell.precision}" for row in rows if row.status != OK]
         if failed:
             raise VerificationError(f"These did not work: {', '.join(failed)}; the report says why.")
 

@@ -94,7 +94,7 @@ def _fastest_of_all(rows: Sequence[Row]) -> str:
 
 def _name(row: Row) -> str:
     cell = row.cell
-    words = [cell.lane, cell.grid if cell.grid != cell.precision else "", cell.method, cell.table]
+    words = [cell.lane, cell.grid if cell.grid != cell.precision else "", cell.calibrator, cell.method, cell.table]
     return " ".join(word for word in words if word)
 
 

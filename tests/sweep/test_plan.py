@@ -119,6 +119,31 @@ def test_counts_weights_and_trained_tables(tmp_path: Path, table: Path) -> None:
     assert found.cells[0].inputs.base is None and found.cells[0].inputs.paced_by is None
 
 
+def test_other_tools_stand_beside_ours() -> None:
+    found = planned(
+        targets=["onnx", "ncnn"], precisions=["fp32", "int8"], grids=["common"], calibrators=["ours", "ort"],
+        bias_correction=[False, True],
+    )  # fmt: skip
+    assert labels(found) == [
+        "onnx fp32",
+        "onnx int8 PTQ ort synthetic:200",
+        "onnx int8 PTQ common percentile synthetic:200",
+        "onnx int8 PTQ common percentile synthetic:200 bias-corrected",
+        "ncnn fp32",
+        "ncnn int8 PTQ common percentile synthetic:200",
+        "ncnn int8 PTQ common percentile synthetic:200 bias-corrected",
+    ]
+
+
+def test_people_of_a_folder_are_counted(tmp_path: Path) -> None:
+    axes = {"variants": VARIANT, "targets": "onnx", "precisions": ["fp32", "int8"], "grids": "common"}
+    found = plan(parse_config({**axes, "calibration": "photos", "counts": [50, 100]}, tmp_path))
+    assert [(item.cell.calibration, item.cell.count) for item in found.cells[1:]] == [
+        (str(tmp_path / "photos"), 50),
+        (str(tmp_path / "photos"), 100),
+    ]
+
+
 def test_a_table_of_another_variant_or_that_is_none_is_refused(tmp_path: Path, table: Path) -> None:
     config = SweepConfig((VARIANT,), tables=(TablePair("qat", VARIANT, None, tmp_path / "none.json"),))
     with pytest.raises(BadInputError, match="Cannot read the quantization table"):
@@ -196,6 +221,8 @@ def test_cells_that_differ_in_threads_alone_share_accuracy() -> None:
         ('precisions = ["int4"]', "Unknown precision 'int4'; did you mean 'int8'?"),
         ('grids = ["afine"]', "Unknown grid of int8 'afine'; did you mean 'affine'?"),
         ('methods = ["percentil"]', "Unknown calibration method 'percentil'; did you mean 'percentile'?"),
+        ('calibrators = ["nccf"]', "Unknown calibrator 'nccf'; did you mean 'nncf'?"),
+        ("bias_correction = 1", "The sweep's bias_correction is 1; it must be of type bool."),
         ('devices = ["cdua"]', "Unknown device 'cdua'; did you mean 'cuda'?"),
         ("threads = [-1]", "Cannot run on -1 threads"),
         ("counts = [0]", "A calibration count of 0 leaves nothing to calibrate on"),

@@ -10,6 +10,8 @@ import pytest
 from rich.console import Console
 
 from rtmw_edge.errors import BadInputError, VerificationError
+from rtmw_edge.evaluation import evaluate, open_dataset
+from rtmw_edge.runtime import load
 from rtmw_edge.sweep import quickstart
 from rtmw_edge.sweep.quickstart import Quickstart
 from rtmw_edge.sweep.rows import PART_ORDER, Row, rows_of, run_of
@@ -53,6 +55,11 @@ def test_exports_measures_and_reuses(tmp_path: Path, photo: Path, monkeypatch: p
     assert integer.accuracy["runs"]["int8"] == 80 and single.accuracy["runs"]["int8"] == 0
     assert integer.accuracy["megabytes"] < 0.4 * single.accuracy["megabytes"]
     assert integer.speed["paced_by"]["precision"] == "fp32" and single.speed["paced_by"] is None
+    with load(out / "bundles" / integer.accuracy["bundle"], threads=2) as runner:
+        plain = evaluate(runner, open_dataset("synthetic:val:4"))
+    assert {part: scores.ap for part, scores in plain.parts.items()} == {
+        part: figure["value"] for part, figure in integer.accuracy["ap"].items()
+    }
     assert 0 < integer.speed["memory_mb"] < 1000 and integer.speed["ratio_low"] <= integer.speed["ratio_high"]
     assert "onnx int8" in text and "ncnn is not here [export]" in text and str(out / "report.html") in text
     page = (out / "report.html").read_text()
