@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 OURS = "ours"
 NNCF_SILENT = "NNCF_CI"
 
-TOLERANCE = Tolerance(relative_rms=0.25, keypoint_px_p99=4.0)
+TOLERANCE = Tolerance(relative_rms=0.4, keypoint_px_p99=4.0)
+"""Twice what NNCF's int8 is off the float rtmw-n (0.19); the tests hold another network to be off by more than 0.6."""
 
 Quantize = Callable[["Deployable", np.ndarray, Path, int, OnStep], Converted]
 """(network, crops uint8 BGR (N,H,W,3), existing directory, batch of the graph, progress) -> the files.
