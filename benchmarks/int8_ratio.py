@@ -1,0 +1,77 @@
+"""How much faster int8 is than float32, one thread, runtime by runtime, the two in turns.
+
+    python benchmarks/int8_ratio.py [--variant rtmw-m-256x192] [--targets onnx openvino tflite ncnn] [--threads 1]
+
+Times the engine's inference of one crop. Prints medians, the ratio of float32 to int8 (above 1: int8 is faster) with
+its 95 % interval and the spread of the rounds, and how many convolutions really ran in int8. Without trained weights
+some are filled from their names: the same work, though nothing is found.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from networks import weights_for
+from rtmw_edge.targets.export import calibrate, export, load_deployable
+
+from rtmw_edge.errors import NotAvailableError
+from rtmw_edge.runtime import Runner, load
+from rtmw_edge.runtime.machine import int8_flags
+from rtmw_edge.sweep.timing import in_turns
+
+TARGETS = ("onnx", "openvino", "tflite", "ncnn")
+
+
+def ratio(single: Runner, integer: Runner) -> str:
+    """One line on two runners of one target."""
+    crop = np.random.default_rng(0).integers(0, 256, (1, *single.input_size[::-1], 3), np.uint8)
+    pace = in_turns(lambda: single.engine.run(crop), lambda: integer.engine.run(crop))
+    ran = integer.describe()
+    noise = f"; noisy: {', '.join(pace.noisy)}" if pace.noisy else ""
+    return (
+        f"{ran.runtime} {ran.version}: float32 {pace.ms_p50:.2f} ms, int8 {pace.reference_ms_p50:.2f} ms, "
+        f"{pace.ratio:.2f}x ({pace.ratio_low:.2f} to {pace.ratio_high:.2f}, spread {100 * pace.spread:.0f} %), "
+        f"{ran.int8_share}{noise}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--variant", default="rtmw-n-256x192")
+    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--targets", nargs="+", default=list(TARGETS), choices=TARGETS)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--calibration", default="synthetic:16", help="times hardly depend on it")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        weights, trained = weights_for(options.variant, options.weights, folder)
+        table = calibrate(load_deployable(options.variant, weights), options.calibration)
+        print(f"{options.variant}, {options.threads} thread(s), int8 instructions: {', '.join(int8_flags()) or 'none'}")
+        for target in options.targets:
+            try:
+                bundles = [
+                    export(
+                        options.variant,
+                        target,
+                        precision,
+                        folder / f"{target}-{precision}",
+                        weights=weights,
+                        table=scales,
+                    )
+                    for precision, scales in (("fp32", None), ("int8", table))
+                ]
+                with (
+                    load(bundles[0], threads=options.threads, verify=trained) as single,
+                    load(bundles[1], threads=options.threads, verify=trained) as integer,
+                ):
+                    print(ratio(single, integer), flush=True)
+            except NotAvailableError as error:
+                print(f"{target}: {error}")
+
+
+if __name__ == "__main__":
+    main()

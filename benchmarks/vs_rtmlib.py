@@ -1,0 +1,117 @@
+"""Our runner against rtmlib on one network in ONNX Runtime with one set of options, in turns: one person, and four.
+
+    pip install --no-deps rtmlib tqdm
+    python benchmarks/vs_rtmlib.py [--variant rtmw-m-256x192] [--threads 1]
+
+Both run the same weights in float32, each in the graph that it wants: ours takes uint8 crops and normalizes inside,
+rtmlib's takes normalized float crops. Their keypoints must agree first. Prints medians, 90th percentiles and paired
+ratios with 95 % intervals: what our call costs over the bare session, in float and for the builtin int8 model; our time
+over rtmlib's for four people; and last "ratio R", that for one person.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from networks import weights_for
+from rtmw_edge.targets.export import export, load_deployable
+
+from rtmw_edge.models.variants import MEAN_RGB, STD_RGB, variant_named
+from rtmw_edge.runtime import Runner, load
+from rtmw_edge.runtime.benchmark import scene
+from rtmw_edge.runtime.onnx_engine import session_options
+from rtmw_edge.sweep.timing import Pace, in_turns
+
+AGREE_PX, AGREE_SHARE = 0.5, 0.99
+"""So many keypoints must lie within half a crop pixel of each other; float sums differ in their order."""
+
+
+def rtmlib_pose(variant: str, weights: Path, folder: Path, threads: int) -> Any:
+    """rtmlib's own pose class on a graph of the same weights, with our session's options."""
+    from rtmlib.tools.pose_estimation.rtmpose import RTMPose
+
+    network = load_deployable(variant, weights)
+    width, height = variant_named(variant).input_size
+    path = folder / "normalized.onnx"
+    with torch.no_grad():
+        torch.onnx.export(
+            network,
+            (torch.zeros(1, 3, height, width),),
+            path,
+            dynamo=True,
+            external_data=False,
+            opset_version=18,
+            input_names=["input"],
+            output_names=["simcc_x", "simcc_y"],
+            verbose=False,
+        )
+    # The deployable network takes BGR, as OpenCV gives it to both.
+    pose = RTMPose(str(path), (width, height), MEAN_RGB[::-1], STD_RGB[::-1])
+    pose.session = onnxruntime.InferenceSession(path, session_options(threads), providers=["CPUExecutionProvider"])
+    return pose
+
+
+def check_agreement(runner: Runner, pose: Any, trained: bool) -> None:
+    """Exit with 1 unless both find the same keypoints: otherwise they did different work."""
+    image, boxes = scene(4)
+    ours, (theirs, _) = runner(image, boxes), pose(image, boxes)
+    pixels = boxes[0, 3] * 1.25 / runner.input_size[1]
+    near = np.linalg.norm(ours.keypoints - theirs, axis=2) <= AGREE_PX * pixels
+    print(f"{100 * near.mean():.1f} % of the keypoints agree within {AGREE_PX} crop pixels")
+    if trained and near.mean() < AGREE_SHARE:
+        raise SystemExit("rtmlib and this runner find different keypoints: the times would compare different work")
+
+
+def over_bare(runner: Runner) -> Pace:
+    """A whole call for one person against the runtime alone on its crop."""
+    image, boxes = scene(1)
+    crop = runner.cut(image, boxes).crops.copy()
+    return in_turns(lambda: runner(image, boxes), lambda: runner.engine.run(crop))
+
+
+def line(name: str, pace: Pace) -> str:
+    noise = f"; noisy: {', '.join(pace.noisy)}" if pace.noisy else ""
+    return (
+        f"{name}: {pace.ms_p50:.2f} ms (p90 {pace.ms_p90:.2f}) against {pace.reference_ms_p50:.2f} ms, "
+        f"ratio {pace.ratio:.3f} ({pace.ratio_low:.3f} to {pace.ratio_high:.3f}){noise}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--variant", default="rtmw-n-256x192")
+    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    warnings.simplefilter("ignore")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        weights, trained = weights_for(options.variant, options.weights, folder)
+        pose = rtmlib_pose(options.variant, weights, folder, options.threads)
+        bundle = export(options.variant, "onnx", "fp32", folder / "bundle", weights=weights)
+        with load(bundle, threads=options.threads, verify=trained) as runner:
+            print(f"{options.variant} fp32, ONNX Runtime {onnxruntime.__version__}, {options.threads} thread(s)")
+            check_agreement(runner, pose, trained)
+            image, boxes = scene(1)
+            print(line("fp32, runner(image, 1 box) over the bare session", over_bare(runner)))
+            with load("builtin", threads=options.threads) as integer:
+                print(line("builtin int8, runner(image, 1 box) over the bare session", over_bare(integer)))
+            many, several = scene(4)
+            four = in_turns(lambda: runner(many, several), lambda: pose(many, several))
+            print(line("four people, ours over rtmlib's", four))
+            one = in_turns(lambda: runner(image, boxes), lambda: pose(image, boxes))
+            print(line("one person, ours over rtmlib's", one))
+            print(f"ratio {one.ratio:.3f}")
+
+
+if __name__ == "__main__":
+    main()
