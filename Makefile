@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: quickstart test lint setup clean
+.PHONY: quickstart test lint setup results clean
 
 quickstart: $(STAMP)
 	$(BIN)/rtmw-edge quickstart $(if $(IMAGE),--image "$(IMAGE)")
@@ -18,6 +18,16 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	rm -rf build/lint && $(BIN)/pip install -q --no-deps --target build/lint .
 	cd build/lint && MYPYPATH=. ../../$(BIN)/mypy --config-file ../../pyproject.toml --python-executable ../../$(BIN)/python -p rtmw_edge
+
+# An hour or two: the shipped models over all targets, precisions and grids. It goes on where it was stopped.
+results: $(STAMP)
+	$(BIN)/rtmw-edge sweep benchmarks/shipped_sweep.toml --out sweeps/shipped
+	$(BIN)/rtmw-edge results report sweeps/shipped --out docs/results/report.html
+	$(BIN)/rtmw-edge results export sweeps/shipped --markdown --out docs/results/tables.md
+	$(BIN)/rtmw-edge results export sweeps/shipped --csv --out docs/results/results.csv
+	$(BIN)/rtmw-edge results export sweeps/shipped --svg --out docs/results/whole.svg
+	$(BIN)/rtmw-edge results export sweeps/shipped --svg --part face --out docs/results/face.svg
+	$(BIN)/rtmw-edge results export sweeps/shipped --svg --part left_hand --out docs/results/left-hand.svg
 
 setup: $(STAMP)
 

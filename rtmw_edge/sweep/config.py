@@ -26,7 +26,6 @@ from rtmw_edge.targets.peers import OURS, PEERS
 
 from ..errors import BadInputError, unknown
 from ..models.variants import variant_named
-from ..models.weights import shipped_table
 from ..runtime.devices import check_device, check_threads
 
 if sys.version_info >= (3, 11):
@@ -52,12 +51,15 @@ RULE_KEYS = (
 
 @dataclass(frozen=True)
 class TablePair:
-    """A result of quantization-aware training: a quantization table and its weights, None for the variant's own."""
+    """A result of quantization-aware training: a quantization table and the weights that belong together.
+
+    Weights None are the variant's own, a table None are those that ship with them, one for each grid.
+    """
 
     name: str
     variant: str
-    weights: Path | None
-    table: Path
+    weights: Path | None = None
+    table: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -256,19 +258,9 @@ def _pairs(entries: list[dict[str, Any]], folder: Path) -> tuple[TablePair, ...]
         if any(pair.name == texts["name"] and pair.variant == texts["variant"] for pair in found):
             raise BadInputError(f"Two [[tables]] have the name '{texts['name']}'; give one of them another.")
         weights = folder / texts["weights"] if "weights" in texts else None
-        for table in _tables(texts, folder):
-            found.append(TablePair(texts["name"], texts["variant"], weights, table))
+        table = None if texts["table"] == SHIPPED else folder / texts["table"]
+        found.append(TablePair(texts["name"], texts["variant"], weights, table))
     return tuple(found)
-
-
-def _tables(texts: Mapping[str, str], folder: Path) -> list[Path]:
-    if texts["table"] != SHIPPED:
-        return [folder / texts["table"]]
-    variant_named(texts["variant"])
-    there = [path for grid in GRIDS if (path := shipped_table(texts["variant"], grid)) is not None]
-    if not there:
-        raise BadInputError(f"No quantization table ships with {texts['variant']}; name a file in [[tables]].")
-    return there
 
 
 def _rule(key: str, entry: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:

@@ -15,7 +15,7 @@ from rtmw_edge.targets.peers import OURS, PEERS, peer_named
 
 from ..errors import BadInputError, RtmwEdgeError
 from ..models.variants import variant_named
-from ..models.weights import find
+from ..models.weights import find, shipped_table
 from ..runtime.devices import engine_class
 from .cells import Cell, Inputs, Planned, identified
 from .config import TORCH, SweepConfig, TablePair, matches
@@ -98,7 +98,7 @@ def pace_of(cell: Cell, cells: list[Cell]) -> Cell | None:
 
 
 def _product(config: SweepConfig, refused: dict[str, str]) -> Iterator[tuple[Cell, Inputs]]:
-    tables = {pair: _loaded(pair) for pair in config.tables}
+    trained = _trained(config, refused)
     for name in config.variants:
         variant_named(name)
         files = config.weights.get(name) or {"": find(name, None)}
@@ -118,10 +118,12 @@ def _product(config: SweepConfig, refused: dict[str, str]) -> Iterator[tuple[Cel
                     for weights, path in files.items():
                         for cell in _scaled(Cell(name, weights, target, precision, grid), config, refused):
                             yield from _everywhere(cell, Inputs(path, path), config)
-                    for pair in config.tables:
-                        if pair.variant == name and _carries(tables[pair], precision, grid):
+                    for pair, table, content in trained:
+                        if pair.variant == name and _carries(content, precision, grid):
+                            own = next(iter(files.values()))
+                            inputs = Inputs(find(name, pair.weights) if pair.weights else own, own, table)
                             cell = Cell(name, "", target, precision, grid, table=pair.name)
-                            yield from _everywhere(cell, _trained(pair, next(iter(files.values()))), config)
+                            yield from _everywhere(cell, inputs, config)
 
 
 def _writer(target: str, refused: dict[str, str]) -> Target | None:
@@ -187,17 +189,22 @@ def _carries(table: Table, precision: str, grid: str) -> bool:
     return table.grid == grid and of == precision
 
 
-def _loaded(pair: TablePair) -> Table:
-    table = Table.load(pair.table)
-    if table.variant != pair.variant:
-        raise BadInputError(
-            f"The quantization table {pair.table} is for {table.variant}, not for {pair.variant}; correct [[tables]]."
-        )
-    return table
-
-
-def _trained(pair: TablePair, own: Path) -> Inputs:
-    return Inputs(find(pair.variant, pair.weights) if pair.weights else own, own, pair.table)
+def _trained(config: SweepConfig, refused: dict[str, str]) -> list[tuple[TablePair, Path, Table]]:
+    """The trained tables with their files; a pair that names what ships has one for each grid."""
+    found = []
+    for pair in config.tables:
+        shipped = [shipped_table(pair.variant, grid) for grid in GRIDS] if pair.table is None else []
+        files = [path for path in (pair.table, *shipped) if path is not None]
+        if not files:
+            refused[f"{pair.variant} {pair.name}"] = "no quantization table ships with it"
+        for path in files:
+            table = Table.load(path)
+            if table.variant != pair.variant:
+                raise BadInputError(
+                    f"The quantization table {path} is for {table.variant}, not for {pair.variant}; correct [[tables]]."
+                )
+            found.append((pair, path, table))
+    return found
 
 
 def _everywhere(cell: Cell, inputs: Inputs, config: SweepConfig) -> Iterator[tuple[Cell, Inputs]]:

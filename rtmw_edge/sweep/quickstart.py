@@ -76,7 +76,7 @@ class Quickstart:
         """Int8 is what was trained, where such a table ships; calibrated otherwise."""
         from ..models.weights import shipped_table
 
-        table = shipped_table(VARIANT, "common")
+        trained = shipped_table(VARIANT, "common") is not None
         return SweepConfig(
             variants=(VARIANT,),
             targets=(TORCH, *targets),
@@ -84,8 +84,8 @@ class Quickstart:
             grids=("common",),
             data=f"synthetic:val:{self.count}",
             calibration=(f"synthetic:{self.calibration}",),
-            tables=(TablePair("shipped", VARIANT, None, table),) if table else (),
-            exclude=({"precision": ("int8",), "table": ("",)},) if table else (),
+            tables=(TablePair("shipped", VARIANT),) if trained else (),
+            exclude=({"precision": ("int8",), "table": ("",)},) if trained else (),
             threads=(self.threads or 0,),
         )
 

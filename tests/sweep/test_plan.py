@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from rtmw_edge.cli import app
 from rtmw_edge.errors import BadInputError, RtmwEdgeError
 from rtmw_edge.sweep import cells as cells_module
+from rtmw_edge.sweep import plan as plan_module
 from rtmw_edge.sweep.cells import Cell, Inputs, identified
 from rtmw_edge.sweep.config import SweepConfig, TablePair, parse_config, read_config
 from rtmw_edge.sweep.plan import Plan, plan
@@ -153,6 +154,20 @@ def test_a_table_of_another_variant_or_that_is_none_is_refused(tmp_path: Path, t
         plan(replace(config, tables=(TablePair("qat", VARIANT, None, table),)))
 
 
+def test_tables_that_ship_are_one_for_each_grid(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    axes = {"targets": ["onnx"], "precisions": ["fp32", "int8"], "grids": ["common", "affine"]}
+    tables = [{"name": "qat", "variant": VARIANT, "table": "shipped"}]
+    axes["exclude"] = [{"table": "", "precision": "int8"}]
+    monkeypatch.setattr(plan_module, "shipped_table", lambda variant, grid: table if grid == "common" else None)
+    assert labels(planned(**axes, tables=tables)) == ["onnx fp32", "onnx int8 QAT common qat"]
+    monkeypatch.setattr(plan_module, "shipped_table", lambda variant, grid: None)
+    found = planned(**axes, tables=tables)
+    assert labels(found) == ["onnx fp32"]
+    assert [(item.what, item.reason) for item in found.not_possible] == [
+        (f"{VARIANT} qat", "no quantization table ships with it")
+    ]
+
+
 def test_float_cells_are_the_yardsticks() -> None:
     found = planned(targets=["torch", "onnx", "openvino"], precisions=["fp32", "fp16", "int8"], grids=["common"])
     by = {item.cell.label.removesuffix(" common percentile synthetic:200"): item for item in found.cells}
@@ -235,10 +250,6 @@ def test_cells_that_differ_in_threads_alone_share_accuracy() -> None:
         ("[[exclude]]", "A [[exclude]] of the sweep is empty"),
         ('[[tables]]\nname = "a"', "A [[tables]] of the sweep lacks variant; it needs name, variant, weights, table."),
         ('[[tables]]\nnames = "a"', "Unknown key of [[tables]] 'names'; did you mean 'name'?"),
-        (
-            '[[tables]]\nname = "a"\nvariant = "rtmw-m-256x192"\ntable = "shipped"',
-            "No quantization table ships with rtmw-m-256x192; name a file in [[tables]].",
-        ),
         ("weights = 3", "write [weights] with lines VARIANT"),
         ('weights."rtmw-n-256x192" = "none.pth"', "There are no weights at"),
         ("variants = 7 7", "is not TOML"),

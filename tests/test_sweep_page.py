@@ -1,0 +1,65 @@
+"""docs/sweep.md and the recipe of docs/results: commands that the program takes, keys and limits that exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import typer
+
+pytest.importorskip("torch")
+
+from rtmw_edge.cli import app
+from rtmw_edge.models.variants import VARIANTS
+from rtmw_edge.sweep import compare, timing, verdicts
+from rtmw_edge.sweep.config import SweepConfig, parse_config, read_config, tomllib
+from rtmw_edge.sweep.plan import plan
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "docs" / "sweep.md").read_text(encoding="utf-8")
+
+
+def commands() -> list[list[str]]:
+    blocks = re.findall(r"^```sh\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
+    return [shlex.split(line, comments=True)[1:] for block in blocks for line in block.splitlines()]
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_the_program_takes_it(words: list[str]) -> None:
+    command = typer.main.get_command(app)
+    name = "rtmw-edge"
+    while hasattr(command, "commands"):
+        name, words = words[0], words[1:]
+        command = command.commands[name]
+    values = command.make_context(name, list(words)).params
+    assert name != "export" or "variant" not in values or values["variant"] in VARIANTS
+
+
+def test_every_key_is_on_the_page() -> None:
+    example = tomllib.loads(re.findall(r"^```toml\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)[0])
+    assert parse_config(example, ROOT).images == 0
+    table = set(re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| ([^|]*) \|", TEXT, re.MULTILINE))))
+    assert table | set(example) == {item.name for item in fields(SweepConfig)}
+
+
+def test_the_limits_on_the_page_are_those_of_the_code() -> None:
+    for words in (
+        f"{timing.ROUNDS} rounds of blocks of at least {timing.BLOCK_SECONDS:g} s",
+        f"spreads by more than {timing.MAX_SPREAD:.0%}".replace("%", " %"),
+        f"more than {timing.MAX_BUSY:.0%} of the processor".replace("%", " %"),
+        f"more than {timing.MAX_DRIFT:.0%} from the first third".replace("%", " %"),
+        f"the whole interval of the ratio below {verdicts.FASTER}",
+        f"at least {compare.LEAST_AP} points of AP ({compare.LEAST_PERCENT} % of MPJPE)",
+        f"files may grow by {compare.LEAST_SIZE:.0%}, memory by {compare.LEAST_MEMORY:.0%}".replace("%", " %"),
+    ):
+        assert words in " ".join(TEXT.split()), words
+
+
+def test_the_recipe_of_the_shipped_models_can_be_planned() -> None:
+    found = plan(read_config(ROOT / "benchmarks" / "shipped_sweep.toml"))
+    targets = {item.cell.target for item in found.cells}
+    assert "torch" in targets and "onnx" in targets
+    assert all(item.inputs.weights.is_file() for item in found.cells)
