@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress
 
     from ..sweep.sensitivity.budget import Budget, Choice
     from ..sweep.sensitivity.layer_costs import LayerCosts
@@ -87,16 +87,13 @@ def sensitivity(
         torch.set_num_threads(threads)
     options = Options(variant, out, weights, grid, table, calibration, boxes, method, data, crops, proxy_only, target)
     with _progress() as progress:
-        task = progress.add_task("starting", total=None)
-
-        def on_step(step: str) -> None:
-            progress.update(task, description=step)
-
-        study = start(options, on_step)
-        costs = layer_costs(study.subject.network, study.subject.table, target, threads, on_step)
+        say = _Reporter(progress)
+        study = start(options, say.step)
+        costs = layer_costs(study.subject.network, study.subject.table, target, threads, say.step)
         units = study.subject.units(by_block=by == "stage")
-        study.run(units, _Networks(progress, task))
-        on_step("the float and the int8 network")
+        say.step("running the float network")
+        study.run(units, say.network)
+        say.step("running the float and the int8 network on all people")
         found = SensitivityTable.of(study, units, costs)
     found.write_csv(out / "sensitivity.csv")
     _print(found)
@@ -116,22 +113,32 @@ def _progress() -> Progress:
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
-class _Networks:
-    """Shows which network of how many is run: on the bar of a terminal, elsewhere a line now and then."""
+class _Reporter:
+    """Says what is done: on the bar of a terminal, elsewhere a line now and then."""
 
-    def __init__(self, progress: Progress, task: TaskID) -> None:
+    def __init__(self, progress: Progress) -> None:
         from time import monotonic
 
-        self._progress, self._task, self._clock = progress, task, monotonic
+        self._progress, self._clock = progress, monotonic
+        self._task = progress.add_task("starting", total=None)
         self._begun = self._told = monotonic()
 
-    def __call__(self, done: int, total: int, what: str) -> None:
+    def step(self, what: str) -> None:
+        """What goes on before and after the networks."""
+        self._progress.update(self._task, description=what)
+        self._line(what)
+        self._begun = self._clock()
+
+    def network(self, done: int, total: int, what: str) -> None:
+        """Which network of how many is run."""
         self._progress.update(self._task, completed=done, total=total, description=what)
-        now = self._clock()
-        if self._progress.disable and done and now - self._told > SECONDS_BETWEEN_LINES:
-            left = (now - self._begun) / done * (total - done)
-            print(f"{done} of {total} networks, about {left / 60:.0f} min left: {what}", file=sys.stderr, flush=True)
-            self._told = now
+        left = (self._clock() - self._begun) / max(done, 1) * (total - done)
+        self._line(f"{done} of {total} networks{f', about {left / 60:.0f} min left' if done else ''}: {what}")
+
+    def _line(self, text: str) -> None:
+        if self._progress.disable and self._clock() - self._told > SECONDS_BETWEEN_LINES:
+            print(text, file=sys.stderr, flush=True)
+            self._told = self._clock()
 
 
 def _choose(study: Study, units: Units, costs: LayerCosts, limits: Budget, out: Path, target: str | None) -> Choice:

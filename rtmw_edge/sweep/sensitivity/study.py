@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ... import __version__
+from ...errors import BadInputError
 from ...evaluation.evaluate import Evaluator
 from ...evaluation.intervals import Estimate, estimate, resamples
 from ...quantization import Table
@@ -139,7 +140,13 @@ class Study:
     @cached_property
     def _answers(self) -> FloatAnswers:
         count = self.proxy_crops
-        return FloatAnswers.of(logits_of(self.subject.network, self.crops.crops[:count]), self.crops.areas[:count])
+        found = FloatAnswers.of(logits_of(self.subject.network, self.crops.crops[:count]), self.crops.areas[:count])
+        if not found.sure.any():
+            raise BadInputError(
+                f"The float network is sure of no keypoint in {self.crops.dataset}, so that nothing can be compared: "
+                "give it trained weights."
+            )
+        return found
 
     def _network(self, way: Way) -> Deployable:
         return self.subject.network if way is Way.FLOAT else self.subject.leaving_in_float(())

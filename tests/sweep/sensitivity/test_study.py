@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import signal
 import subprocess
 import sys
@@ -12,19 +13,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_study
+import torch
 from numpy.typing import NDArray
-from rtmw_edge.quantization.fake import fake_quantize
+from rtmw_edge.quantization.fake import fake_quantize, weights_sha256
 from rtmw_edge.targets.rewrites import Deployable
 from small_runs import TINY
 
 from rtmw_edge.crops import box_to_crop, crop, to_image
+from rtmw_edge.errors import BadInputError
 from rtmw_edge.evaluation import evaluate
 from rtmw_edge.poses import Poses
 from rtmw_edge.simcc import decode
 from rtmw_edge.sweep.sensitivity.crop_set import CropSet, average_precision
 from rtmw_edge.sweep.sensitivity.findings import Way
 from rtmw_edge.sweep.sensitivity.partial_run import PartialRuns, logits_of
-from rtmw_edge.sweep.sensitivity.study import Study
+from rtmw_edge.sweep.sensitivity.study import Study, Subject
 
 PARTS = ["body", "foot", "face", "left_hand", "right_hand", "whole"]
 
@@ -110,6 +113,15 @@ def test_the_proxy_alone_runs_on_fewer_crops(study: Study, tmp_path: Path, monke
     found = quick.finding(Way.ALONE, "head.conv_dec")
     assert ran == [3, 3] and found is not None and found.ap == {} and found.distances["whole"].flips > 0
     assert list(quick.baseline(Way.INT8).ap) == PARTS
+
+
+def test_a_network_that_is_sure_of_nothing_is_refused(study: Study, tmp_path: Path) -> None:
+    blind = copy.deepcopy(study.subject.network)
+    with torch.no_grad():
+        blind.head.cls_x.weight.zero_()
+    table = replace(study.subject.table, weights_sha256=weights_sha256(blind))
+    with pytest.raises(BadInputError, match="The float network is sure of no keypoint in clouds"):
+        Study(Subject(blind, table), study.crops, tmp_path / "findings.jsonl").baseline(Way.FLOAT)
 
 
 def test_losses_of_a_mixed_network_have_paired_intervals(study: Study) -> None:
