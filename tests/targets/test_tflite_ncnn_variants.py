@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from reference_weights import fill
+from rtmw_edge.quantization import AFFINE, COMMON, FULL, W8, W8A16, Grid
 from rtmw_edge.quantization.fake import fake_quantize
 from rtmw_edge.targets import target_named
 from rtmw_edge.targets.base import Converted, Precision, check_scales
@@ -23,9 +24,16 @@ pytest.importorskip("ncnn")
 pytest.importorskip("pnnx")
 pytest.importorskip("litert_torch")
 
+from rtmw_edge.targets import tflite
+from rtmw_edge.targets.tflite_model import GraphEditor
+
 pytestmark = pytest.mark.slow
 
 Answer = Callable[[np.ndarray], list[np.ndarray]]
+
+
+def named(value: object) -> str:
+    return value.name if isinstance(value, Grid) else str(value)
 
 
 def reference_network(variant: str) -> Deployable:
@@ -104,11 +112,11 @@ def test_a_batch_of_three_in_tflite(tmp_path: Path) -> None:
     assert_parity(opened(converted)(crops), float_logits(network, crops))
 
 
-@pytest.mark.parametrize("target", ["tflite", "ncnn"])
-def test_every_convolution_of_rtmw_m_is_int8_with_the_tables_scales(target: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("target", "grid"), [("tflite", COMMON), ("tflite", FULL), ("ncnn", COMMON)], ids=named)
+def test_every_convolution_of_rtmw_m_is_int8_with_the_tables_scales(target: str, grid: Grid, tmp_path: Path) -> None:
     """Weights that are random make int8 noise grow from layer to layer, so only scales are compared here."""
     network = reference_network("rtmw-m-256x192")
-    table = absmax_table(network, crops_for(network))
+    table = absmax_table(network, crops_for(network), grid)
     writer = target_named(target)
     converted = writer.convert(network, table, Precision.INT8, tmp_path, 1, lambda step: None)
     assert converted.convolutions == {"total": 104, "int8": 104}
@@ -119,27 +127,57 @@ def test_every_convolution_of_rtmw_m_is_int8_with_the_tables_scales(target: str,
         assert np.isfinite(logits).all() and logits.std() > 0
 
 
-@pytest.mark.parametrize("target", ["tflite", "ncnn"])
-def test_trained_weights_in_int8_stay_at_the_floor(target: str, tmp_path: Path) -> None:
-    """Rounding avalanches: the fake-quantized network differs from itself on another kernel by .01 to .04."""
+@pytest.fixture(scope="module")
+def trained() -> Deployable:
     weights = embedded("rtmw-n-256x192")
     if weights is None:
         pytest.skip("the package holds no trained rtmw-n-256x192")
-    from rtmw_edge.data.synthetic import Renderer
-
     network = build("rtmw-n-256x192")
     load_weights(network, weights)
-    ready = deployable(network)
+    return deployable(network)
+
+
+@pytest.fixture(scope="module")
+def people() -> np.ndarray:
+    from rtmw_edge.data.synthetic import Renderer
+
     renderer = Renderer("calibration")
-    crops = np.stack([renderer.crop(index).image for index in range(12)])
-    table = absmax_table(ready, crops)
-    writer = target_named(target)
-    converted = writer.convert(ready, table, Precision.INT8, tmp_path, 1, lambda step: None)
-    rounded = fake_quantize(ready, table, writer.carried)
-    expected = float_logits(rounded, crops)
-    found = opened(converted)(crops)
+    return np.stack([renderer.crop(index).image for index in range(12)])
+
+
+@pytest.fixture(scope="module")
+def trained_float(trained: Deployable, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    return tflite.TARGET.convert(trained, None, Precision.FP32, folder, 1, lambda step: None).files["model"]
+
+
+def assert_at_the_floor(found: list[np.ndarray], expected: list[np.ndarray], floor: float) -> None:
     for logits, wanted in zip(found, expected, strict=True):
-        assert relative_rms(logits, wanted) < 0.05
+        assert relative_rms(logits, wanted) < floor
     (here, scores), (there, _) = decode(found), decode(expected)
     confident = scores > np.median(scores)
     assert (np.linalg.norm(here - there, axis=-1)[confident] <= 1.0).mean() > 0.8
+
+
+@pytest.mark.parametrize(
+    ("grid", "floor"), [(COMMON, 0.05), (AFFINE, 0.05), (FULL, 0.05), (W8, 0.001), (W8A16, 0.001)], ids=named
+)
+def test_trained_weights_in_tflite_stay_at_the_floor(
+    grid: Grid, floor: float, trained: Deployable, people: np.ndarray, trained_float: Path, tmp_path: Path
+) -> None:
+    """Rounding avalanches: on 8 bits the fake-quantized network differs from itself on another kernel by .01 to .04."""
+    table = absmax_table(trained, people, grid)
+    graph = GraphEditor(trained_float)
+    tflite.quantize(graph, tflite.convolution_names(graph, trained), table, trained)
+    graph.save(tmp_path / "model.tflite")
+    converted = tflite.converted(trained, tmp_path / "model.tflite", {})
+    check_scales(table, tflite.TARGET.read_scales(converted.files, trained), tflite.TARGET)
+    expected = float_logits(fake_quantize(trained, table), people)
+    assert_at_the_floor(opened(converted)(people), expected, floor)
+
+
+def test_trained_weights_in_ncnn_stay_at_the_floor(trained: Deployable, people: np.ndarray, tmp_path: Path) -> None:
+    table, writer = absmax_table(trained, people), target_named("ncnn")
+    converted = writer.convert(trained, table, Precision.INT8, tmp_path, 1, lambda step: None)
+    expected = float_logits(fake_quantize(trained, table, writer.carried), people)
+    assert_at_the_floor(opened(converted)(people), expected, 0.05)
