@@ -175,22 +175,25 @@ def _table(variant: str, rows: list[Row]) -> object:
     from rich.table import Table
 
     from ..sweep.rows import PART_ORDER
+    from ..sweep.tables import change
 
-    table = Table(
-        title=f"{variant}: AP in %, below it points lost against float", title_justify="left", box=box.SIMPLE_HEAD
-    )
-    table.add_column("cell")
-    for name in ("MB", "ms", "time", *(part.replace("_", " ") for part in PART_ORDER), "gate"):
-        table.add_column(name, justify="right")
+    title = f"{variant}: AP in %, below it points lost against float; time against float, ? where it is noisy"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("cell", min_width=20)
+    for name in ("MB", "ms", "time", "body", "foot", "face", "left", "right", "whole"):
+        table.add_column(name, justify="right", no_wrap=True, min_width=4)
     for row in rows:
         speed = row.speed
-        cells = [row.label, f"{row.accuracy['megabytes']:.1f}" if "megabytes" in row.accuracy else "-"]
+        verdict = (
+            {None: "", True: "gate passed", False: "gate failed"}[row.passed] if row.status == "ok" else row.status
+        )
+        cells = [f"{row.label}\n{verdict}".strip()]
+        cells += [f"{row.accuracy['megabytes']:.1f}" if "megabytes" in row.accuracy else "-"]
         cells += [f"{speed['ms_p50']:.1f}" if speed else "-"]
         cells += [f"{speed['ratio']:.2f}{'?' if speed['noisy'] else ''}" if speed and speed["paced_by"] else "-"]
         for part in PART_ORDER:
             ap, drop = row.ap(part), row.drop.get(part)
-            lost = f"\n{-drop.value:+.1f}" if drop is not None and row.cell.precision != "fp32" else ""
+            lost = f"\n{change(drop.value)}" if drop is not None and row.cell.precision != "fp32" else ""
             cells.append("-" if ap is None else f"{ap.value:.1f}{lost}")
-        verdict = {None: "", True: "passed", False: "failed"}[row.passed]
-        table.add_row(*cells, row.status if row.status != "ok" else verdict)
+        table.add_row(*cells)
     return table

@@ -25,8 +25,9 @@ NOTES = (
     "AP by the COCO-WholeBody protocol with labelled boxes; lost: against fp32 of the same target, in points. All "
     "intervals are 95 %: of accuracy by drawing the images again (the same draws for a cell and its float cell), of "
     "time by drawing the rounds again.",
-    "Time: one crop a call, in turns with the float cell, A B A B; the ratio is the median of the rounds. Memory: the "
-    "most that a process held which loads the bundle and runs it, libraries included.",
+    "Time: one crop a call, in turns with a float cell, A B A B: fp32 of the same target, and for that ONNX in fp32; "
+    "the ratio is the median of the rounds. Memory: the most that a process held which loads the bundle and runs it, "
+    "libraries included.",
 )
 
 
@@ -45,7 +46,9 @@ def write_report(
         pictures: image files that are embedded, in this order. notes: more sentences on how the figures were made.
     """
     variants = ", ".join(dict.fromkeys(row.cell.variant for row in rows))
-    title = html.escape(f"{variants} on {document['environment'].get('board', 'this machine')}")
+    facts = document["environment"]
+    machine = facts.get("board") or facts.get("processor") or "this machine"
+    title = html.escape(f"{variants} on {machine}, {facts.get('cores', '?')} cores")
     parts = [
         _section("", [*_verdicts(rows, document)]),
         _section("Accuracy against cost", [_controls(rows), *_charts(rows)]),

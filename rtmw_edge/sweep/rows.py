@@ -29,7 +29,7 @@ class Row:
         samples: resampled figures by "ap PART" and "mpjpe PART", to compare with another row of the same images.
         drop: points of AP (0..100) lost against the float cell, per part, with their interval; {} for float cells.
         mpjpe_more: percent of hip-aligned MPJPE above the float cell's, per part of 3D variants.
-        gate: every check of the gate; () for float cells.
+        gate: every check of the gate; () for fp32, which there is nothing to compare with.
         label: the cell's label, shortened to what tells it from the other cells of its run.
         pace: its time over that of ONNX in fp32 of the same variant and threads, by the ratios of runs in turns, which
             load on the machine moves less than milliseconds; None where the chain of ratios is broken.
@@ -136,8 +136,7 @@ def _compared(row: Row, base: Row | None, gate: Gate) -> Row:
     figures |= {(part, ONLY_3D): found for part, found in more.items()}
     for part, px in row.accuracy.get("px", {}).items():
         figures |= {(part, f"px_{name}"): Estimate(**found) for name, found in px.items()}
-    checks = () if row.is_float else gate.judge(figures, in_3d=bool(more))
-    return replace(row, drop=drop, mpjpe_more=more, gate=checks)
+    return replace(row, drop=drop, mpjpe_more=more, gate=gate.judge(figures, in_3d=bool(more)))
 
 
 def ap_drop(base: Row, row: Row, part: str) -> Estimate | None:

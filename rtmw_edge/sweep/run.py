@@ -147,7 +147,7 @@ def sweep(
                         start()
     finally:
         for process in alive.values():
-            process.join(5)
+            process.join(20)
             process.kill()
             process.join()
 

@@ -58,7 +58,7 @@ def work_off(
         retry_until = store.last_record() if retry else 0
         number = store.begin(document(plan, gate_document(gate)))
     labels = _labels(plan.cells)
-    with console.status("starting") as status:
+    with console.status("starting", refresh_per_second=2) as status:
 
         def on_event(event: Event) -> None:
             line = f"{labels[event.job]}: {event.text}".rstrip(": ")

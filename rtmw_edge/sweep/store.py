@@ -7,6 +7,7 @@ killed at any moment, and any number of processes may work on one store. WAL nee
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -35,7 +36,8 @@ VERSION = 1
 LEASE = 60.0
 """Seconds after which a claim that nobody renewed is free again."""
 RENEWAL = 10.0
-POLL = 0.2
+POLL = 1.0
+"""Seconds between two looks for work or for a lock; more often would disturb those who are timed meanwhile."""
 
 OK, FAILED, NOT_POSSIBLE = "ok", "failed", "not possible"
 
@@ -115,7 +117,7 @@ class Store:
                 marker.write_text(f"a sweep of rtmw-edge {__version__}\n", encoding="utf-8")
         store = cls(folder)
         with store._transaction() as database:
-            if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'runs'").fetchone():
+            if not database.execute("SELECT 1 FROM sqlite_master").fetchone():
                 for statement in SCHEMA.strip().split(";\n"):
                     database.execute(statement)
                 database.execute(f"PRAGMA application_id = {APPLICATION}")
@@ -266,7 +268,8 @@ class Store:
     def _renew(self) -> None:
         connection = _connect(self._file)
         while not self._stop.wait(RENEWAL):
-            connection.execute("UPDATE claims SET expires = ? WHERE owner = ?", (time.time() + LEASE, self._owner))
+            with contextlib.suppress(sqlite3.OperationalError):  # a full disk may have room at the next beat
+                connection.execute("UPDATE claims SET expires = ? WHERE owner = ?", (time.time() + LEASE, self._owner))
         connection.close()
 
     @contextmanager
@@ -312,8 +315,12 @@ _HOST = _host()
 
 
 def _connect(file: Path) -> sqlite3.Connection:
+    """Open the file; BadInputError, and nothing is changed, when it is another program's."""
     try:
         connection = sqlite3.connect(file, timeout=60, isolation_level=None)
+        application = connection.execute("PRAGMA application_id").fetchone()[0]
+        if application != APPLICATION and connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+            raise BadInputError(f"{file} is not the store of a sweep; name another folder.")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
     except sqlite3.DatabaseError as error:

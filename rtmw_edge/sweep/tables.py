@@ -98,13 +98,13 @@ def _cells(row: Row, in_3d: bool) -> list[str]:
     for part in PART_ORDER:
         drop, ap = row.drop.get(part), row.ap(part)
         if drop is not None and row.cell.precision != "fp32":
-            cells.append(f"{_change(drop.value)} ({_change(drop.high)} to {_change(drop.low)})")
+            cells.append(f"{change(drop.value)} ({change(drop.high)} to {change(drop.low)})")
         else:
             cells.append("-" if ap is None else f"{ap.value:.1f}")
     if in_3d:
         found, more = row.mpjpe("whole"), row.mpjpe_more.get("whole")
-        change = f" ({more.value:+.1f} %)" if more is not None else ""
-        cells.append("-" if found is None else f"{found.value:.1f}{change}")
+        against = f" ({more.value:+.1f} %)" if more is not None else ""
+        cells.append("-" if found is None else f"{found.value:.1f}{against}")
     return [*cells, facts["gate"] or row.status.replace("ok", "")]
 
 
@@ -117,7 +117,7 @@ def ratio(row: Row) -> str:
     return f"{pace['ratio']:.2f} ({pace['ratio_low']:.2f} to {pace['ratio_high']:.2f}){mark}"
 
 
-def _change(drop: float) -> str:
+def change(drop: float) -> str:
     """Points won (+) or lost (-), and never "-0.0"."""
     return f"{round(-drop, 1) + 0.0:+.1f}"
 

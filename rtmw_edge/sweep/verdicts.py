@@ -110,7 +110,7 @@ def fastest(rows: Sequence[Row]) -> list[str]:
     """For each variant the fastest cell that keeps the gate (or is float), in one sentence."""
     out = []
     for variant in dict.fromkeys(row.cell.variant for row in rows):
-        mine = [row for row in rows if row.cell.variant == variant and row.pace and (row.is_float or row.passed)]
+        mine = [row for row in rows if row.cell.variant == variant and row.pace and row.passed is not False]
         if mine:
             best = min(mine, key=lambda row: row.pace or 0.0)
             whole = best.ap("whole")

@@ -109,6 +109,16 @@ def test_folders_and_files_that_are_no_store_are_refused(tmp_path: Path) -> None
         (folder / store_module.FILE).write_bytes(content)
         with pytest.raises(BadInputError, match="is not the store of a sweep"):
             Store.open(folder)
+    database = sqlite3.connect(tmp_path / "others.sqlite")
+    database.execute("CREATE TABLE thesis (page TEXT)")
+    database.close()
+    (tmp_path / "foreign").mkdir()
+    foreign = (tmp_path / "others.sqlite").rename(tmp_path / "foreign" / store_module.FILE)
+    before = foreign.read_bytes()
+    for way in (Store.create, Store.open):
+        with pytest.raises(BadInputError, match="is not the store of a sweep"):
+            way(tmp_path / "foreign")
+    assert foreign.read_bytes() == before
     newer = Store.create(tmp_path / "newer")
     newer.close()
     database = sqlite3.connect(tmp_path / "newer" / store_module.FILE)
