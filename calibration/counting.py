@@ -18,25 +18,26 @@ class BinCounter:
     """Counts values on `threads` threads; torch's own are idle meanwhile."""
 
     def __init__(self, threads: int) -> None:
-        self._scratch = np.zeros((threads, 2 * BINS), np.int64)
-        self._executor = ThreadPoolExecutor(threads)
+        self._scratch = np.zeros((threads - 1, 2, BINS), np.int64)
+        self._executor = ThreadPoolExecutor(max(threads - 1, 1))
 
-    def count(self, values: NDArray[np.float32], exponent: int) -> NDArray[np.int64]:
-        """Counts (2, BINS) of `values` (M,), all below 2**exponent in magnitude: from zero up, and below zero.
+    def count(self, values: NDArray[np.float32], exponent: int, counts: NDArray[np.int64]) -> None:
+        """Add to `counts` (2, BINS) those of `values` (M,), all below 2**exponent in magnitude.
 
-        Scaling by a power of two is exact, and cutting off what follows the point is the same rule on every scale.
+        The first row is for values from zero up, the second for those below, by magnitude. Scaling by a power of two is
+        exact, and cutting off what follows the point is the same rule on every scale.
         """
         factor = np.float32(BINS / 2.0**exponent)
-        self._scratch[:] = 0
-        parts = np.array_split(values, len(self._scratch)) if values.size >= SMALL else [values]
-        jobs = [
-            self._executor.submit(_count, part, factor, place)
-            for part, place in zip(parts[1:], self._scratch[1:], strict=False)
-        ]
-        _count(parts[0], factor, self._scratch[0])
-        for job in jobs:
+        helpers = len(self._scratch) if values.size >= SMALL else 0
+        first, *parts = np.array_split(values, helpers + 1)
+        jobs = []
+        for part, scratch in zip(parts, self._scratch, strict=False):
+            scratch[:] = 0
+            jobs.append(self._executor.submit(_count, part, factor, scratch.reshape(-1)))
+        _count(first, factor, counts.reshape(-1))
+        for job, scratch in zip(jobs, self._scratch, strict=False):
             job.result()
-        return np.asarray(self._scratch.sum(0).reshape(2, BINS))
+            counts += scratch
 
 
 @numba.njit(nogil=True, cache=True)

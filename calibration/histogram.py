@@ -35,10 +35,11 @@ class Histogram:
         crops: how many crops were counted.
 
     >>> histogram = Histogram()
-    >>> batch = np.float32([[0.5, -0.25], [0.0, 0.75]])
-    >>> histogram.add(np.zeros((2, BINS), np.int64), 0, minima=batch.min(1), maxima=batch.max(1))
+    >>> histogram.add_extremes(np.float32([-0.25, 0.0]), np.float32([0.5, 0.75]))
     >>> histogram.minimum, histogram.maximum, histogram.mean_extremes()
     (-0.25, 0.75, (-0.125, 0.625))
+    >>> histogram.widen(0.75), histogram.widen(3.0), histogram.widen(0.1)
+    (0, 2, 2)
     """
 
     counts: NDArray[np.int64] = field(default_factory=_counts)
@@ -78,22 +79,21 @@ class Histogram:
         """Mean over the crops of each crop's largest magnitude."""
         return self._mean(2)
 
-    def range_for(self, absmax: float) -> int:
-        """The exponent to count a batch with: its range holds `absmax` and everything before."""
+    def widen(self, absmax: float) -> int:
+        """Widen the bins until they reach beyond `absmax`; the exponent of their range."""
         needed = max(math.frexp(absmax)[1], MIN_EXPONENT) if absmax > 0 else MIN_EXPONENT
-        return needed if self.exponent is None else max(needed, self.exponent)
-
-    def add(
-        self, counts: NDArray[np.int64], exponent: int, minima: NDArray[np.float32], maxima: NDArray[np.float32]
-    ) -> None:
-        """Add a batch: its counts (2, BINS) over [0, 2**exponent), with `exponent` of `range_for`, and the extremes
-        (crops,) of each of its crops."""
-        if self.exponent is not None:
-            for _ in range(min(exponent - self.exponent, BINS.bit_length())):
+        if self.exponent is None:
+            self.exponent = needed
+        if needed > self.exponent:
+            for _ in range(min(needed - self.exponent, BINS.bit_length())):
                 self.counts = np.pad(self.counts.reshape(2, -1, 2).sum(2), ((0, 0), (0, BINS // 2)))
-        self.counts += counts
+            self.exponent = needed
+        return self.exponent
+
+    def add_extremes(self, minima: NDArray[np.float32], maxima: NDArray[np.float32]) -> None:
+        """Add the least and the largest value (crops,) of each crop of a batch."""
         lows, highs = np.minimum(minima, 0).astype(np.float64), np.maximum(maxima, 0).astype(np.float64)
-        self.exponent, self.crops = exponent, self.crops + len(lows)
+        self.crops += len(lows)
         self.minimum, self.maximum = min(self.minimum, float(lows.min())), max(self.maximum, float(highs.max()))
         for index, values in enumerate((lows, highs, np.maximum(-lows, highs))):
             self._sums[index] += sum(int(value) for value in np.ldexp(values, FIXED_POINT).tolist())

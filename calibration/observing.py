@@ -72,9 +72,9 @@ class Observer(nn.Module):
             raise BadInputError(
                 f"The network gives {absmax} at '{self.point}' on a calibration image; check the weights."
             )
-        exponent = self.histogram.range_for(absmax)
-        counts = self._counter.count(rows.reshape(-1).numpy(), exponent)
-        self.histogram.add(counts, exponent, minima, maxima)
+        exponent = self.histogram.widen(absmax)
+        self._counter.count(rows.reshape(-1).numpy(), exponent, self.histogram.counts)
+        self.histogram.add_extremes(minima, maxima)
         return values
 
 

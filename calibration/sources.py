@@ -16,7 +16,7 @@ from .evaluation_images import EvaluationImages
 from .people import Labelled, People, Rendered, in_folder
 from .selection import OnLooked, chosen_for_cover
 
-BATCH = 8
+BATCH = 16
 """Crops per forward pass; part of what makes two calibrations equal byte for byte."""
 
 

@@ -105,13 +105,17 @@ def _open_h3wb(text: str, rest: str, limit: int | None) -> Dataset:
 
 @dataclass
 class SyntheticPeople(Dataset):
-    """The first `count` people of the renderer's validation split, one an image, rendered once and kept in memory."""
+    """`count` people of the renderer's validation split, one an image, rendered once and kept in memory.
+
+    `first` is for choosing settings on people whom no figure is reported on.
+    """
 
     count: int = DEFAULT_SYNTHETIC
+    first: int = 0
     _items: list[Item] = field(default_factory=list, repr=False)
 
     def __post_init__(self) -> None:
-        self.name = f"synthetic:val:{self.count}"
+        self.name = f"synthetic:val:{self.count}" + (f" from {self.first}" if self.first else "")
 
     def __len__(self) -> int:
         return self.count
@@ -123,7 +127,7 @@ class SyntheticPeople(Dataset):
         renderer = Renderer("val") if len(self._items) < self.count else None
         for index in range(self.count):
             if index == len(self._items) and renderer is not None:
-                sample = renderer.person(index)
+                sample = renderer.person(self.first + index)
                 person = sample.people[0]
                 people = People(
                     person.keypoints[None],
