@@ -57,7 +57,8 @@ their true boxes. AP and AR by the COCO-WholeBody protocol; PCK: within 5 % of t
 $rows
 
 ## What it cannot do
-- It is undertrained: it was still getting better when its time was up. Train on with `rtmw-edge train --weights`.
+- It is undertrained: it was still getting better when its time was up. Train on with `rtmw-edge train --weights`, and `rtmw-edge qat` after.
+- Int8 still costs about a point on the face, whose keypoints must be right to a pixel, and a point of the whole: more than the default gate allows.
 - It has never seen a photograph. On real people it finds large, upright, well-lit figures on quiet ground and often fails on others;
   use the official weights (`rtmw-edge fetch rtmw-m-256x192`) for work on photographs.
 - Hands are its weakest part: a hand is 10 to 20 pixels in a 256x192 crop. Small and blurred people, heavy occlusion and crowds
@@ -119,8 +120,8 @@ def main() -> None:
         width=variant.width,
         parameters=f"{variant.parameters / 1e6:.2f}",
         gmac=variant.gmac,
-        steps=metadata.get("steps", "?"),
-        samples=metadata.get("samples", "?"),
+        steps=metadata["steps"],
+        samples=f"{int(metadata['steps']) * recipe['batch']:,}",
         batch=recipe["batch"],
         optimizer=OPTIMIZERS[recipe["optimizer"]],
         grid=table.grid,
