@@ -165,5 +165,5 @@ def _versions() -> dict[str, str]:
     return {
         "rtmw-edge": rtmw_edge.__version__,
         "opencv": cv2.__version__,
-        **{name: version(name) for name in ("torch", "numpy")},
+        **{name: version(name) for name in ("torch", "numpy", "numba")},
     }

@@ -40,10 +40,10 @@ def export(
         str, typer.Option(help="ours, or a tool that quantizes by itself: nncf (openvino), ort (onnx).")
     ] = "ours",
     calibration: Annotated[
-        str | None, typer.Option(help="For int8: a folder of images, or synthetic:N.", show_default="synthetic:200")
+        str | None, typer.Option(help="For int8: images as for 'calibrate'.", show_default="synthetic:200")
     ] = None,
     boxes: Annotated[Path | None, typer.Option(help="Person boxes for a calibration folder, as for 'run'.")] = None,
-    method: Annotated[str, typer.Option(help="How ranges are chosen: minmax, percentile or mse.")] = "percentile",
+    method: Annotated[str, typer.Option(help="How ranges are chosen, as for 'calibrate'.")] = "percentile",
     table: Annotated[Path | None, typer.Option(help="For int8: take the scales from this table instead.")] = None,
     keep_float: Annotated[
         list[str] | None, typer.Option(help="For int8-mixed: a convolution to leave in float; may be repeated.")

@@ -67,7 +67,7 @@ def test_where_each_scale_comes_from_is_written_down(network: SmallDeployable) -
     assert np.float32(127) * table.entries["attention:output"].scale[0] == np.float32(6)
     assert table.provenance["source"] == "test" and table.provenance["crops"] == 12
     assert table.provenance["method"] == "percentile 99.9" and table.provenance["threads"] == 1
-    assert table.provenance["versions"].keys() == {"rtmw-edge", "torch", "numpy", "opencv"}
+    assert table.provenance["versions"].keys() == {"rtmw-edge", "torch", "numpy", "numba", "opencv"}
     assert table.provenance["preprocessing"]["padding"] == 1.25
     assert table.provenance["preprocessing"]["input_size"] == [48, 64]
 
