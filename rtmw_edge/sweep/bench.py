@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from ..evaluation.mpjpe import COLUMNS, ROWS
 from ..evaluation.whole_body_ap import EVALUATED_PARTS
 from ..poses import Poses
 from ..runtime import Runner, load, torch_runner, verification
+from ..runtime.environment import read_sensors
 from .cells import SPEED, Cell, Planned
 from .config import TORCH
 from .store import Job, Store
@@ -40,6 +41,9 @@ logger = logging.getLogger(__name__)
 OnStep = Callable[[str], None]
 Found = tuple[dict[str, Any], dict[str, NDArray[Any]]]
 """A record's data and arrays."""
+
+NEVER_THROTTLED = "0x0"
+"""What a Raspberry Pi's firmware says when it was neither hot nor short of power since it was switched on."""
 
 COMPARED = 100
 """Images whose keypoints are compared with those of the PyTorch network."""
@@ -116,10 +120,16 @@ class Bench:
         with self._open(planned, threads, on_step) as runner, self._open(pace, threads, on_step) as reference:
             crop = self._crop(runner)
             on_step("timing")
+            before = read_sensors()
             found = in_turns(lambda: runner.engine.infer(crop), lambda: reference.engine.infer(crop))
+            after = read_sensors()
+        if after.throttled not in (None, NEVER_THROTTLED):
+            found = replace(found, noisy=(*found.noisy, f"the firmware says that it was throttled ({after.throttled})"))
         memory = None if cell.target == TORCH else peak_memory_mb(self.bundle(planned, on_step), cell, threads)
         paced_by = None if pace is planned else pace.cell.to_dict()
-        return {**asdict(found), "threads": threads, "memory_mb": memory, "paced_by": paced_by}, {}
+        sensors = {"before": asdict(before), "after": asdict(after)}
+        facts = {"threads": threads, "memory_mb": memory, "paced_by": paced_by, "sensors": sensors}
+        return {**asdict(found), **facts}, {}
 
     def _pace(self, planned: Planned, on_step: OnStep) -> Planned:
         """The float cell to take turns with; the cell itself where there is none, or none that works."""

@@ -129,8 +129,8 @@ def _charts(rows: Sequence[Row]) -> Iterable[str]:
 def _table(rows: Sequence[Row]) -> str:
     in_3d = any(row.accuracy.get("mpjpe") for row in rows)
     several = len({row.cell.variant for row in rows}) > 1
-    heads = ["cell", "MB", "memory, MB", "ms p50", "p90", "time against float", "int8 convolutions"]
-    heads += [part.replace("_", " ") for part in PART_ORDER] + (["MPJPE, mm"] if in_3d else []) + ["gate"]
+    heads = ["cell", "gate", *(part.replace("_", " ") for part in PART_ORDER)] + (["MPJPE, mm"] if in_3d else [])
+    heads += ["ms p50", "p90", "time against float", "MB", "memory, MB", "int8 convolutions"]
     head = "".join(f'<th scope="col">{name}</th>' for name in heads)
     body = []
     for index, row in enumerate(rows):
@@ -146,12 +146,10 @@ def _data(row: Row) -> str:
 
 
 def _figures(row: Row, in_3d: bool) -> Iterable[str]:
-    runs = row.accuracy.get("runs")
-    yield from (
-        f"<td>{number(cost_of(row, cost), digits)}</td>" for cost, digits in (("mb", 1), ("memory", 0), ("ms", 1))
-    )
-    yield f"<td>{number(row.speed.get('ms_p90'))}</td><td>{html.escape(ratio(row))}</td>"
-    yield f"<td>{runs['int8']}/{sum(runs['kernels'].values())}</td>" if runs else "<td>-</td>"
+    if row.passed is None:
+        yield f"<td>{'' if row.status == 'ok' else html.escape(row.status)}</td>"
+    else:
+        yield '<td class="good">passed</td>' if row.passed else '<td class="bad">failed</td>'
     for part in PART_ORDER:
         ap = row.ap(part)
         ends = "" if ap is None else f' title="{ap.low:.1f} to {ap.high:.1f}"'
@@ -159,10 +157,11 @@ def _figures(row: Row, in_3d: bool) -> Iterable[str]:
     if in_3d:
         mpjpe = row.mpjpe("whole")
         yield f"<td>{number(None if mpjpe is None else mpjpe.value)}</td>"
-    if row.passed is None:
-        yield f"<td>{'' if row.status == 'ok' else html.escape(row.status)}</td>"
-    else:
-        yield '<td class="good">passed</td>' if row.passed else '<td class="bad">failed</td>'
+    yield f"<td>{number(cost_of(row, 'ms'))}</td><td>{number(row.speed.get('ms_p90'))}</td>"
+    yield f"<td>{html.escape(ratio(row))}</td>"
+    yield f"<td>{number(cost_of(row, 'mb'))}</td><td>{number(cost_of(row, 'memory'), 0)}</td>"
+    runs = row.accuracy.get("runs")
+    yield f"<td>{runs['int8']}/{sum(runs['kernels'].values())}</td>" if runs else "<td>-</td>"
 
 
 def _heat_map(rows: Sequence[Row]) -> str:
