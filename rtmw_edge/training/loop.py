@@ -26,6 +26,7 @@ from . import checkpoint, ranks
 from .depthwise import float32_weight_gradients
 from .ema import Ema
 from .logs import Logs
+from .norms import revive
 from .objective import LabelLoss, Lesson, Student, load_backbone, prepare
 from .optimizer import Optimizer
 from .recipe import Recipe, passes
@@ -39,6 +40,8 @@ log = logging.getLogger(__name__)
 
 RECIPE = "recipe.json"
 LAST, BEST = "weights.safetensors", "best.safetensors"
+NORM_SAMPLES = 64
+"""Samples whose statistics batch norms get that have none."""
 LOG_EVERY = 10
 """Steps between two records."""
 SYNCHRONIZED_PARTS = {"none": (), "neck": ("neck",), "all": ("neck", "backbone", "head")}
@@ -108,6 +111,8 @@ class Trainer:
         width, height = self.variant.input_size
         size = (width, height, width)[: len(self.variant.axes)]
         self.crops = Crops(source, recipe, size, self.schedule.late_from)
+        if start is not None and self.step == 0:
+            self._revive_norms()
         self._stop = StopSignals()
 
     @property
@@ -140,6 +145,13 @@ class Trainer:
             torch.backends.cudnn.benchmark = True
         student = torch.compile(self.student) if recipe.compile else self.student
         self.module = self.fabric.setup_module(student)  # type: ignore[arg-type]
+
+    def _revive_norms(self) -> None:
+        """Weights that were fine-tuned with quantization have batch norms without statistics; the same on all ranks."""
+        images = (normalized(self.crops[n][0][None].to(self.fabric.device)) for n in range(NORM_SAMPLES))
+        if revived := revive(self.network, images):
+            self.ema.network.load_state_dict(self.network.state_dict())
+            log.info("gave %d batch norms the statistics of %d samples", revived, NORM_SAMPLES)
 
     def _source(self, data: Path | InstanceSet | None, backgrounds: Path | None) -> tuple[int | None, Source]:
         """Samples of an epoch (None: endless) and where they come from."""
