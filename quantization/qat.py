@@ -33,7 +33,7 @@ from rtmw_edge.training.validation import Validation
 
 from .fake import check_table, corrected, fake_quantize, weights_sha256
 from .inference import for_inference
-from .learned import learnable, learned_parameters, learned_table
+from .learned import learnable, learned_parameters, learned_table, round_biases
 from .official import official_state
 from .table import Table
 
@@ -188,13 +188,14 @@ class QatTrainer(Trainer):
     def result(self) -> tuple[dict[str, Tensor], Deployable, Table]:
         """The average as it is written: its official state dict, the network that this becomes, and its table.
 
-        Weights are rounded to what the file stores before the table is made, so that file and table agree.
+        Weights are rounded to what the file stores, and biases to what targets store, before the table is made, so that
+        file, table and every target agree.
         """
         average = cast(Deployable, self.ema.network)
-        state = as_stored(official_state(average))
-        network = build(self.variant)
-        network.load_state_dict({name: value.float() for name, value in state.items()})
-        ready = deployable(network)
+        source = f"qat step {self.step}"
+        _, ready = self._stored(average)
+        round_biases(ready, learned_table(ready, average, self.start, source, {}))
+        state, ready = self._stored(ready)
         provenance = {
             "method": "qat",
             "steps": self.step,
@@ -203,7 +204,14 @@ class QatTrainer(Trainer):
             "data": self._data,
             "start": {"table_sha256": self.start.sha256, "weights_sha256": self.start.weights_sha256},
         }
-        return state, ready, learned_table(ready, average, self.start, f"qat step {self.step}", provenance)
+        return state, ready, learned_table(ready, average, self.start, source, provenance)
+
+    def _stored(self, network: Deployable) -> tuple[dict[str, Tensor], Deployable]:
+        """The state dict that a file holds of `network`, and what another process makes of that file."""
+        state = as_stored(official_state(network))
+        official = build(self.variant)
+        official.load_state_dict({name: value.float() for name, value in state.items()})
+        return state, deployable(official)
 
     def _save_weights(self, name: str, figures: dict[str, float]) -> None:
         """Write weights and table, both whole before either takes its name."""

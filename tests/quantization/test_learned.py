@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from rtmw_edge.quantization import AFFINE, COMMON, Entry, Table
-from rtmw_edge.quantization.fake import check_table, fake_quantize
+from rtmw_edge.quantization.fake import check_table, fake_quantize, weight_arrays
 from rtmw_edge.quantization.grids import Grid
 from rtmw_edge.quantization.learned import (
     AbsmaxChannels,
@@ -17,6 +17,7 @@ from rtmw_edge.quantization.learned import (
     learnable,
     learned_parameters,
     learned_table,
+    round_biases,
 )
 from small_deployable import HEIGHT, WIDTH, SmallDeployable, absmax_table, small_deployable, smooth_crops
 from torch import Tensor
@@ -168,6 +169,25 @@ def test_the_table_has_what_was_learned_and_fits_the_network(grid: Grid) -> None
     logits, expected = learning(IMAGES), fake_quantize(network, table)(IMAGES)
     for ours, theirs in zip(logits, expected, strict=True):
         assert float((ours - theirs).detach().norm() / theirs.norm()) < 0.01
+
+
+@pytest.mark.parametrize("grid", [COMMON, AFFINE], ids=str)
+def test_biases_lie_on_the_integers_that_files_store(grid: Grid) -> None:
+    network = small_deployable()
+    table = absmax_table(network, CROPS, grid)
+    before = {name: weight_arrays(unit)[1].copy() for name, unit in network.convolutions().items()}
+    round_biases(network, table)
+    for name, unit in network.convolutions().items():
+        steps = table.entries[f"{name}:input"].scale * table.entries[f"{name}:weight"].scale
+        after = weight_arrays(unit)[1].astype(np.float64)
+        integers = np.rint(after / steps)
+        assert np.array_equal((integers * steps.astype(np.float64)).astype(np.float32), after.astype(np.float32))
+        assert np.all(np.abs(after - before[name]) <= 0.5001 * steps) and not np.array_equal(after, before[name])
+    assert not torch.equal(network.stem.conv.bias, small_deployable().stem.conv.bias)
+    again = {name: weight_arrays(unit)[1].copy() for name, unit in network.convolutions().items()}
+    round_biases(network, table)
+    for name, unit in network.convolutions().items():
+        assert np.array_equal(weight_arrays(unit)[1], again[name])
 
 
 def test_under_autocast_quantizers_compute_in_float32() -> None:
