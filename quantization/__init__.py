@@ -1,6 +1,6 @@
 """Quantization: which tensors are quantized how (grids), with which scales (tables), and what that does (fake).
 
-Nothing here imports torch but `rtmw_edge.quantization.fake`.
+Grids and tables need no torch; the other modules of this package do.
 """
 
 from __future__ import annotations
