@@ -28,7 +28,10 @@ def qat(
     table: Annotated[Path | None, typer.Option(help="Begin with the scales of this quantization table.")] = None,
     calibration: Annotated[
         str | None,
-        typer.Option(help="Begin with scales from a folder of images, or synthetic:N.", show_default="synthetic:200"),
+        typer.Option(
+            help="Begin with scales from a folder of images, or synthetic:N.",
+            show_default="the shipped weights' own table, or synthetic:200",
+        ),
     ] = None,
     data: Annotated[
         Path | None, typer.Option(help="Configuration of annotated sets (docs/data.md); without, rendered people.")
@@ -53,6 +56,7 @@ def qat(
             f'Training needs {error.name}, which is not installed: pip install "rtmw-edge[train]".'
         ) from error
     from ..models.variants import variant_named
+    from ..models.weights import shipped_table
     from ..quantization import GRIDS, Table
     from ..training.recipe import read_recipe
 
@@ -69,9 +73,13 @@ def qat(
 
         if loaded is not None:
             return loaded
-        typer.echo(f"calibrating on {calibration or CALIBRATION}", err=True)
         assert chosen.quantization is not None
-        return calibrate(network, calibration or CALIBRATION, grid=GRIDS[chosen.quantization.grid])
+        arithmetic = GRIDS[chosen.quantization.grid]
+        shipped = shipped_table(name, arithmetic.name) if weights is None and calibration is None else None
+        if shipped is not None:
+            return Table.load(shipped)
+        typer.echo(f"calibrating on {calibration or CALIBRATION}", err=True)
+        return calibrate(network, calibration or CALIBRATION, grid=arithmetic)
 
     out = out or Path("runs") / f"{name}-qat"
     trainer = QatTrainer(
