@@ -32,7 +32,7 @@ def revive(network: nn.Module, batches: Iterable[Tensor]) -> int:
     def watch(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         values = inputs[0].double()
         moments = torch.stack((values.mean((0, 2, 3)), values.square().mean((0, 2, 3))))
-        sums[norm] = sums.get(norm, 0.0) + moments  # type: ignore[operator]
+        sums[norm] = sums.get(norm, 0.0) + moments
 
     hooks = [norm.register_forward_pre_hook(watch) for norm in norms]
     training = network.training

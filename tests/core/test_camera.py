@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
+from rtmw_edge.camera import ASSUMED_DEPTH, assumed_camera, root_depth, to_camera, to_pixels
 from rtmw_edge.data.synthetic import Renderer
 from rtmw_edge.errors import BadInputError
-from rtmw_edge.camera import ASSUMED_DEPTH, assumed_camera, root_depth, to_camera, to_pixels
 
 CAMERA = np.array([[1145.5, 0, 514.9], [0, 1144.7, 501.8], [0, 0, 1]])
 
