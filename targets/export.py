@@ -107,7 +107,9 @@ def export(
     with tempfile.TemporaryDirectory(prefix="rtmw-edge-") as folder:
         stored: Mapping[str, Stored] = {}
         if peer is not None:
-            seen = list(_crops(network, open_source(calibration or CALIBRATION, boxes=boxes), on_step))
+            images = calibration or CALIBRATION
+            source = open_source(images, boxes=boxes) if isinstance(images, str) else images
+            seen = list(_crops(network, source, on_step))
             with _converter_failures(peer.name):
                 converted = peer.quantize(network, np.concatenate(seen), Path(folder), batch, on_step)
         else:
