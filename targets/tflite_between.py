@@ -8,7 +8,7 @@ that it reads (`quantization.wiring`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -92,10 +92,10 @@ class FullWriter(IntegerWriter):
         """An operator whose result is a point of the table."""
         entry = self.table.entries[point]
         result = self.result(operator, point)
-        read: Callable[[int], int] = lambda source: self.integers.get(source, source)  # noqa: E731
+        sources = [int(source) for source in operator.inputs]
         if self.graph.code(operator) == OPS.CONCATENATION:
-            read = lambda source: self.rounded(source, entry, f"{point}:part")  # noqa: E731
-        operator.inputs = np.array([read(int(source)) for source in operator.inputs], np.int32)
+            sources = [self.rounded(source, entry, f"{point}:part") for source in sources]
+        operator.inputs = np.array([self.integers.get(source, source) for source in sources], np.int32)
         self.emit(operator, INT8, result)
         self._left.discard(point)
 
