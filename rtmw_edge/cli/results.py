@@ -30,13 +30,16 @@ def list_(store: StoreArgument, json_: JsonOption = False) -> None:
     with Store.open(store) as opened:
         found = []
         for run in opened.runs():
-            states = [row.status for row in rows_of(opened, run)]
+            rows = rows_of(opened, run)
+            states = [row.status for row in rows]
             found.append(
                 {
                     "run": run.id,
                     "at": time.strftime("%Y-%m-%d %H:%M", time.localtime(run.at)),
                     "version": run.document["environment"]["rtmw-edge"],
-                    "cells": len(states),
+                    "cells": len(rows),
+                    "evaluated": sum(bool(row.accuracy) for row in rows),
+                    "timed": sum(bool(row.speed) for row in rows),
                     **{name: states.count(name) for name in (OK, FAILED, PENDING)},
                 }
             )
@@ -45,8 +48,8 @@ def list_(store: StoreArgument, json_: JsonOption = False) -> None:
         return
     for line in found:
         print(
-            f"run {line['run']}  {line['at']}  rtmw-edge {line['version']}: {line['cells']} cells, {line['ok']} done, "
-            f"{line['failed']} failed, {line['pending']} waiting"
+            f"run {line['run']}  {line['at']}  rtmw-edge {line['version']}: {line['cells']} cells, {line['evaluated']} "
+            f"evaluated, {line['timed']} timed, {line['failed']} failed, {line['pending']} waiting"
         )
 
 

@@ -7,6 +7,7 @@ finished job is never done again, and cells that differ only in threads share on
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 from collections.abc import Sequence
@@ -32,8 +33,8 @@ RUNTIMES = {
 }
 """The distributions that run a target's bundles."""
 
-CONVERTER_CODE = ("targets", "quantization", "calibration")
-"""Packages of ours whose code decides what is in a bundle."""
+NOT_IN_BUNDLES = ("boards.py",)
+"""Modules of the converters' packages that no bundle depends on."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def identified(cell: Cell, inputs: Inputs, requirements: tuple[str, ...]) -> Pla
         "grid": cell.grid,
         "method": cell.method,
         "calibration": [calibration_sha256(cell.calibration), cell.count, cell.bias_correction, cell.calibrator],
-        "code": code_sha256(),
+        "code": code_sha256(_packages(cell), bool(cell.calibrator)),
         "tools": installed("torch", "numpy"),
     }
     exported = {
@@ -185,14 +186,40 @@ def labels_sha256(data: str) -> str:
     return file_sha256(path) if kind in ("coco", "h3wb") and path.is_file() else ""
 
 
-@lru_cache(maxsize=1)
-def code_sha256() -> str:
-    """The source of the converters, so that a changed working copy does not take a stale bundle for its own."""
+def _packages(cell: Cell) -> tuple[str, ...]:
+    """Those of our packages whose code decides what is in the cell's bundle."""
+    found = ["targets"]
+    found += ["quantization"] if cell.grid or cell.calibrator else []
+    found += ["calibration"] if cell.calibration else []
+    return tuple(found)
+
+
+@lru_cache(maxsize=8)
+def code_sha256(packages: tuple[str, ...], peers: bool = False) -> str:
+    """The code of the converters, so that a changed working copy does not take a stale bundle for its own.
+
+    Comments, docstrings and layout do not count; nor does `peers.py` but for what peers quantize.
+    """
     found = []
-    for name in CONVERTER_CODE:
+    for name in packages:
         folder = Path(str(import_module(f"rtmw_edge.{name}").__file__)).parent
-        found += [(f"{name}/{path.name}", file_sha256(path)) for path in sorted(folder.glob("*.py"))]
+        for path in sorted(folder.glob("*.py")):
+            if path.name not in NOT_IN_BUNDLES and (peers or path.name != "peers.py"):
+                found.append((f"{name}/{path.name}", meaning_sha256(path.read_text(encoding="utf-8"))))
     return digest(found)
+
+
+def meaning_sha256(source: str) -> str:
+    """Hash of what a Python module does, whatever its comments, docstrings and layout."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            node.body = [line for line in node.body if not _is_text(line)]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+
+
+def _is_text(line: ast.stmt) -> bool:
+    return isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant) and isinstance(line.value.value, str)
 
 
 @lru_cache(maxsize=1)

@@ -111,7 +111,7 @@ def test_tables_hold_every_figure(tmp_path: Path) -> None:
     assert document["environment"] == ENVIRONMENT and document["cells"][2]["ratio"] == 0.6
     assert json.loads(printed("show", str(folder), "--json")) == document
     assert "failed: it said <no> & stopped" in printed("show", str(folder))
-    assert "7 cells, 6 done, 1 failed, 0 waiting" in printed("list", str(folder))
+    assert "7 cells, 6 evaluated, 6 timed, 1 failed, 0 waiting" in printed("list", str(folder))
     assert json.loads(printed("list", str(folder), "--json"))[0]["cells"] == 7
     page = tmp_path / "page.md"
     assert printed("export", str(folder), "--out", str(page)).strip() == str(page) and page.read_text() == text
