@@ -25,6 +25,7 @@ from .qat import qat
 from .quickstart import quickstart
 from .results import app as results_app
 from .run import run
+from .sensitivity import sensitivity
 from .sweep import sweep
 from .train import train
 from .validate import validate
@@ -39,8 +40,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 for command in (
-    quickstart, sweep, run, calibrate, export, evaluate, verify, validate, inspect, benchmark, models, boards, fetch,
-    doctor, train, qat,
+    quickstart, sweep, run, calibrate, export, evaluate, verify, validate, inspect, benchmark, sensitivity, models,
+    boards, fetch, doctor, train, qat,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(data_app, name="data")

@@ -118,7 +118,7 @@ def test_best_says_which_method_it_took_and_is_no_worse_than_any(network: SmallD
     for method in SINGLE:
         single = table_of(network, observed, Settings(method))
         for point, entry in table.entries.items():
-            if entry.source == f"best: {method.described(99.98)}":
+            if entry.source == f"best: {method.described(99.999)}":
                 assert entry.scale == single.entries[point].scale
 
 

@@ -68,7 +68,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Round:
-    """One step of the choice: the units added (or, in the last one, given back), and the losses measured after it."""
+    """One step of the choice: the units added, or the one given back, and the losses measured after it."""
 
     units: tuple[str, ...]
     losses: dict[str, float]
