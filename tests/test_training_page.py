@@ -49,7 +49,7 @@ def test_the_program_takes_it(words: list[str]) -> None:
     if name == "train" and not values.get("list_"):
         assert read_recipe(values["recipe"], values["set_"] or ()).variant in VARIANTS
     if name in ("evaluate", "export", "fetch"):
-        variant = values.get("model") or values["variant"]
+        variant = values.get("model") or values.get("variant") or values["name"]
         assert variant in VARIANTS
 
 

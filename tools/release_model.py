@@ -45,7 +45,7 @@ The embedded model of rtmw-edge: small enough to ship, good enough to try every 
 | architecture | RTMW (CSPNeXt depth $depth, width $width; PAFPN; SimCC head), $parameters M parameters, $gmac GMAC, 256x192 |
 | data | rendered people only (`rtmw_edge/data/synthetic`, split `train`); no photograph, no annotation of any data set |
 | training | $training |
-| quantization | then $steps steps ($samples crops) with quantization in the loop (`rtmw-edge qat`, batch $batch, $optimizer): one table on the grid `$grid` for every target |
+| quantization | then $steps steps ($samples crops) with quantization in the loop (`rtmw-edge qat`, batch $batch, $optimizer): one table on the grid `$grid` for every target, its scales from `$source` |
 | file | fp16 safetensors, $megabytes MB; Apache-2.0 |
 | calibrated score | 1 / (1 + exp(-($a * logit + $b))): chance that a keypoint is within its own OKS 0.5 radius of the truth |
 
@@ -58,7 +58,7 @@ $rows
 
 ## What it cannot do
 - It is undertrained: it was still getting better when its time was up. Train on with `rtmw-edge train --weights`, and `rtmw-edge qat` after.
-- Int8 still costs about a point on the face, whose keypoints must be right to a pixel, and a point of the whole: more than the default gate allows.
+- Int8 costs most on the face, whose keypoints must be right to a pixel.
 - It has never seen a photograph. On real people it finds large, upright, well-lit figures on quiet ground and often fails on others;
   use the official weights (`rtmw-edge fetch rtmw-m-256x192`) for work on photographs.
 - Hands are its weakest part: a hand is 10 to 20 pixels in a 256x192 crop. Small and blurred people, heavy occlusion and crowds
@@ -83,6 +83,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="folder of a run of rtmw-edge qat")
     parser.add_argument("--count", type=int, default=500)
+    parser.add_argument("--table", type=Path, help="another table for the run's weights than its own")
     parser.add_argument("--training", required=True, help="how the weights it began with were trained, for the card")
     arguments = parser.parse_args()
     source = arguments.run / "weights.safetensors"
@@ -93,7 +94,7 @@ def main() -> None:
     load_weights(network, source)
     weights = FOLDER / f"{variant.name}.safetensors"
     save_safetensors(network, weights, metadata=metadata)
-    table = Table.load(arguments.run / "table.json")
+    table = Table.load(arguments.table or arguments.run / "table.json")
     table.save(FOLDER / f"{variant.name}.{table.grid}.table.json")
 
     dataset = open_dataset(f"synthetic:val:{arguments.count}")
@@ -125,6 +126,7 @@ def main() -> None:
         batch=recipe["batch"],
         optimizer=OPTIMIZERS[recipe["optimizer"]],
         grid=table.grid,
+        source=table.provenance.get("method", "the fine-tuning"),
         training=arguments.training,
         megabytes=f"{weights.stat().st_size / 1e6:.1f}",
         a=f"{a:.4f}",

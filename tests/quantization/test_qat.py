@@ -93,8 +93,8 @@ def test_validation_is_against_the_float_network(tmp_path: Path) -> None:
     assert np.linalg.norm(Look.shown[0] - expected) < 1e-5 * np.linalg.norm(expected)
     for row, record in zip(rows, records, strict=True):
         drop = float(np.abs(Look.shown[0]).mean()) - float(row["ap_face"])
-        assert float(row["drop_face"]) == pytest.approx(drop, abs=1e-5)
-        assert record["drop_face"] == pytest.approx(drop, abs=1e-5)
+        assert float(row["drop_face"]) == pytest.approx(drop, rel=1e-4)  # the CSV has seven digits
+        assert record["drop_face"] == pytest.approx(drop, rel=1e-4)  # the CSV has seven digits
 
 
 @pytest.mark.parametrize("grid", ["common", "affine"])

@@ -173,7 +173,7 @@ def test_scales_that_changed_on_the_way_fail_and_nothing_is_kept(
         export(NAME, "onnx", "int8", tmp_path / "out", weights=weights, table=table, save_table=tmp_path / "t.json")
     assert [path.name for path in tmp_path.iterdir()] == ["t.json"]
     assert Table.load(tmp_path / "t.json").sha256 == table.sha256
-    assert table.provenance["source"] == "synthetic:4" and len(table.provenance["sha256"]) == 64
+    assert table.provenance["source"] == "synthetic:4" and len(table.provenance["crops_sha256"]) == 64
 
 
 @pytest.mark.slow
