@@ -154,3 +154,12 @@ def test_importing_takes_less_than_0_3_seconds() -> None:
     """Seconds of processor time, which a busy machine does not stretch as it does the clock's."""
     code = "import time; t = time.process_time(); import rtmw_edge; rtmw_edge.Poses; print(time.process_time() - t)"
     assert min(float(run_python(code)) for _ in range(3)) < 0.3
+
+
+def test_every_package_is_installed() -> None:
+    """pyproject names the packages one by one; one that is forgotten is missing where nobody has the clone."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    folders = [path.parent.relative_to(ROOT) for path in (ROOT / "rtmw_edge").rglob("__init__.py")]
+    folders += [path.parent.relative_to(ROOT) for top in TOP_LEVEL for path in (ROOT / top).rglob("__init__.py")]
+    names = {".".join(p.parts if p.parts[0] == "rtmw_edge" else ("rtmw_edge", *p.parts)) for p in folders}
+    assert sorted(name for name in names if f'"{name}",' not in text) == []
