@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import torch
+from rtmw_edge.quantization import GRIDS
 from rtmw_edge.quantization.qat import QatTrainer
 from rtmw_edge.targets.export import calibrate
 from train_step import random_batches
@@ -52,7 +53,7 @@ def main() -> None:
         quantized = QatTrainer(
             read_recipe(f"{options.variant}-qat", [*settings, f"quantization.grid={options.grid}"]),
             Path(folder) / "qat", device=options.device, weights=weights, workers=0,
-            start_table=lambda network: calibrate(network, "synthetic:4"),
+            start_table=lambda network: calibrate(network, "synthetic:4", grid=GRIDS[options.grid]),
         )  # fmt: skip
     lesson, batches = quantized.lesson, random_batches(plain)
     turns: dict[str, list[float]] = {"float": [], "qat": [], "qat without the teacher": []}

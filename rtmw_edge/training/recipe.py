@@ -57,7 +57,7 @@ class Quantization:
     """
 
     grid: str = "common"
-    scale_lr: float = 1e-3
+    scale_lr: float = 1e-2
     labels: float = 1.0
     logits: float = 1.0
     features: float = 1.0

@@ -97,6 +97,7 @@ def test_validation_is_against_the_float_network(tmp_path: Path) -> None:
         assert record["drop_face"] == pytest.approx(drop, rel=1e-4)  # the CSV has seven digits
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grid", ["common", "affine"])
 def test_a_stopped_run_goes_on_to_the_very_same_weights_and_tables(tmp_path: Path, grid: str) -> None:
     settings = ("steps=4", f"quantization.grid={grid}")
