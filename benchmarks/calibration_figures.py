@@ -21,7 +21,6 @@ from rtmw_edge.calibration.collect import Settings, table_of
 from rtmw_edge.calibration.judging import Judge
 from rtmw_edge.calibration.observing import Observed, observe
 from rtmw_edge.calibration.people import Person, Rendered
-from rtmw_edge.calibration.ranges import PERCENTILE
 from rtmw_edge.calibration.sources import batches
 from rtmw_edge.quantization import COMMON, FULL, GRIDS
 from rtmw_edge.quantization.fake import fake_quantize, weights_sha256
@@ -57,7 +56,7 @@ class Cell:
     covering: bool = False
     grid: str = "common"
     method: str = "percentile"
-    percentile: float = PERCENTILE
+    percentile: float | None = None
     bias_correction: bool = False
 
     @property
@@ -70,7 +69,7 @@ class Cell:
             return f"{self.judged} float"
         taken = f"{self.count} {'covering' if self.covering else 'first'}"
         bias = " bias" if self.bias_correction else ""
-        return f"{self.judged} {taken} {self.grid} {self.settings.method.described(self.percentile)}{bias}"
+        return f"{self.judged} {taken} {self.grid} {self.settings.described}{bias}"
 
 
 CHOICE = [
@@ -195,7 +194,7 @@ def described(cell: Cell) -> str:
     if not cell.count:
         return "float"
     bias = ", bias correction" if cell.bias_correction else ""
-    return f"{cell.grid}, {cell.settings.method.described(cell.percentile)}{bias}"
+    return f"{cell.grid}, {cell.settings.described}{bias}"
 
 
 def by_count(cell: Cell) -> str:

@@ -23,7 +23,7 @@ from .bias import bias_corrections
 from .consumers import CROPS, activation_entry, errors_at_consumers, weight_entry
 from .histogram import Histogram
 from .observing import Deployable, Observed, observe
-from .ranges import PERCENTILE, SINGLE, Method, Range, range_of
+from .ranges import SINGLE, Method, Range, default_percentile, range_of
 
 RELU6 = (0.0, 6.0)
 """The range of every ReLU6 output; a converter that folds the clamp in must cover all of it."""
@@ -37,18 +37,32 @@ class Settings:
     """How scales are chosen from what was seen.
 
     Attributes:
-        percentile: of the method of that name, alone and among those that `best` tries; in percent.
+        percentile: of the method of that name, alone and among those that `best` tries, in percent; None for
+            the grid's own (`ranges.default_percentile`).
         bias_correction: whether the mean shift of rounding is taken out of the biases.
     """
 
     method: Method = Method.PERCENTILE
     grid: Grid = COMMON
-    percentile: float = PERCENTILE
+    percentile: float | None = None
     bias_correction: bool = False
 
     def __post_init__(self) -> None:
-        if not 50.0 < self.percentile <= 100.0:
-            raise BadInputError(f"Percentile {self.percentile:g} is not above 50 and at most 100; try {PERCENTILE:g}.")
+        if self.percentile is not None and not 50.0 < self.percentile <= 100.0:
+            raise BadInputError(
+                f"Percentile {self.percentile:g} is not above 50 and at most 100; "
+                f"try {default_percentile(self.grid):g}."
+            )
+
+    @property
+    def kept(self) -> float:
+        """The share of values, in percent, that the method percentile keeps inside."""
+        return default_percentile(self.grid) if self.percentile is None else self.percentile
+
+    @property
+    def described(self) -> str:
+        """The method with its parameter: "percentile 99.999"."""
+        return self.method.described(self.kept)
 
 
 def collect(
@@ -74,7 +88,7 @@ def table_of(
     deployable: Deployable, observed: Observed, settings: Settings, manifest: Mapping[str, Any] | None = None
 ) -> Table:
     """The table from what one pass saw, which serves all settings whose grids have the same points."""
-    grid, source = settings.grid, settings.method.described(settings.percentile)
+    grid, source = settings.grid, settings.described
     if settings.method is Method.BEST:
         chosen = _best(deployable, observed, settings)
     else:
@@ -96,7 +110,7 @@ def table_of(
 
 
 def _range(seen: Histogram, method: Method, settings: Settings) -> Range:
-    return range_of(seen, method, settings.grid, percentile=settings.percentile)
+    return range_of(seen, method, settings.grid, percentile=settings.kept)
 
 
 def _entries(deployable: Deployable, chosen: Mapping[str, Chosen], grid: Grid) -> dict[str, Entry]:
@@ -124,7 +138,7 @@ def _best(deployable: Deployable, observed: Observed, settings: Settings) -> dic
     def tried(seen: Histogram) -> dict[Range, str]:
         found: dict[Range, str] = {}
         for method in SINGLE:
-            found.setdefault(_range(seen, method, settings), method.described(settings.percentile))
+            found.setdefault(_range(seen, method, settings), method.described(settings.kept))
         return found
 
     candidates = _by_histogram(observed, tried)

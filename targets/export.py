@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from rtmw_edge.calibration import Method, Source, open_source
-from rtmw_edge.calibration.ranges import PERCENTILE
 from rtmw_edge.quantization import COMMON, Grid, Table
 
 from rtmw_edge import bundle
@@ -146,7 +145,7 @@ def calibrate(
     grid: Grid = COMMON,
     boxes: Path | None = None,
     method: str = "percentile",
-    percentile: float = PERCENTILE,
+    percentile: float | None = None,
     bias_correction: bool = False,
     on_step: OnStep = lambda _: None,
 ) -> Table:

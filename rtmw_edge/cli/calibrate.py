@@ -61,7 +61,6 @@ def calibrate(
     """
     from ..calibration import Method, open_source
     from ..calibration.collect import Settings, collect, table_of
-    from ..calibration.ranges import PERCENTILE
     from ..calibration.sources import batches
     from ..calibration.stability import Halves
     from ..calibration.stability import stability as compared
@@ -77,7 +76,7 @@ def calibrate(
         raise BadInputError(f"--percentile {percentile:g} goes with the method percentile or best, not with {method}.")
     if json_file and not stability:
         raise BadInputError(f"--json {json_file} is for what --stability finds: pass both, or leave it out.")
-    settings = Settings(chosen, _grid(grid), PERCENTILE if percentile is None else percentile, bias_correction)
+    settings = Settings(chosen, _grid(grid), percentile, bias_correction)
     judged_on = open_dataset(data) if stability else None
     held_out = [*([evaluation] if evaluation else []), *([data] if stability else [])]
     source = open_source(images, boxes=boxes, count=count, seed=seed, evaluation=held_out)

@@ -37,7 +37,7 @@ def export(
         str | None, typer.Option(help="common, affine or full; default: the target's own for the precision.")
     ] = None,
     calibrator: Annotated[
-        str, typer.Option(help="ours, or a tool that quantizes by itself: nncf (openvino), ort (onnx).")
+        str, typer.Option(help="ours, or a tool that quantizes by itself: nncf (openvino), ort (onnx), aeq (tflite).")
     ] = "ours",
     calibration: Annotated[
         str | None, typer.Option(help="For int8: images as for 'calibrate'.", show_default="synthetic:200")

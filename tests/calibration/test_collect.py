@@ -195,3 +195,13 @@ def test_crops_of_another_size_are_refused(network: SmallDeployable) -> None:
 def test_a_percentile_that_is_none_is_refused(percentile: float) -> None:
     with pytest.raises(BadInputError, match=r"^Percentile .* is not above 50 and at most 100; try 99\."):
         Settings(percentile=percentile)
+
+
+def test_sixteen_bits_cut_nothing_off_by_default(network: SmallDeployable) -> None:
+    by_default = collect(network, [CROPS], Settings(grid=W8A16))
+    extremes = collect(network, [CROPS], Settings(Method.MINMAX, W8A16))
+    assert by_default.entries.keys() == extremes.entries.keys()
+    for point, entry in by_default.entries.items():
+        assert entry.scale.tobytes() == extremes.entries[point].scale.tobytes()
+    assert by_default.provenance["method"] == "percentile 100"
+    assert collect(network, [CROPS]).provenance["method"] == "percentile 99.999"
