@@ -26,7 +26,7 @@ from rtmw_edge.models.weights import embedded, find, score_calibration, shipped_
 
 from . import TARGETS, target_named
 from .base import Converted, OnStep, Precision, Stored, Target, check_scales, grid_of, installed, precisions
-from .golden import golden_vectors
+from .golden import golden_vectors, tolerance
 from .peers import OURS, TOLERANCE, peer_named
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def export(
     on_step("computing golden outputs")
     from rtmw_edge.quantization.fake import corrected
 
-    crops, logits = golden_vectors(network, scales, writer.carried)
+    crops, logits, movement = golden_vectors(network, scales, writer.carried)
     with tempfile.TemporaryDirectory(prefix="rtmw-edge-") as folder:
         stored: Mapping[str, Stored] = {}
         if peer is not None:
@@ -133,7 +133,7 @@ def export(
             "tools": {**tools, **converted.tools},
             "weights_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
             "table_sha256": scales.sha256 if scales is not None else None,
-            **({} if peer is None else {"tolerance": asdict(TOLERANCE)}),
+            "tolerance": asdict(tolerance(bundle.TOLERANCES[kind], movement) if peer is None else TOLERANCE),
         }
         return bundle.write(Path(out), fields, converted.files, crops, logits)
 

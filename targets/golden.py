@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from rtmw_edge.quantization import Table
+
+from rtmw_edge.bundle import Tolerance
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,15 +23,23 @@ CANDIDATES, CHOSEN = 12, 2
 DISTURBANCE = 0.05
 """Standard deviation of the noise, in steps of 0..255, that tells calm int8 answers from nervous ones."""
 
+ROOM, WIDEST = 2.5, 0.2
+"""A runtime may be so many times as far from the golden logits as that noise moves them, and no further than the second
+(relative rms). Measured on rtmw-n: the noise, down to a hundredth of it, moves calm crops by 0.035 to 0.05; right
+runtimes are 0.03 to 0.1 away, one whose integers overflow 0.17, wrong files 1 and more.
+"""
+
 
 def golden_vectors(
     network: Deployable, table: Table | None, kinds: Sequence[str]
-) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Crops uint8 (2,H,W,3), and logits (2,133,bins) per axis in float, or fake-quantized at `kinds` by `table`.
+) -> tuple[np.ndarray, list[np.ndarray], float]:
+    """Crops uint8 (2,H,W,3), their logits (2,133,bins) per axis in float, or fake-quantized at `kinds` by `table`, and
+    how far the logits move under noise (relative rms; 0 in float).
 
     In int8 no two runtimes agree to the last bit: where a value lies between two integers, one rounds up and the other
     down, and the difference spreads. How far depends on the crop, so of 12 the two are taken whose answers move least
-    under noise that no camera would notice; that leaves the tolerance to find real faults.
+    under noise that no camera would notice; that leaves the tolerance to find real faults. It depends on weights and
+    scales too, so `tolerance` follows from that movement.
     """
     import torch
     from rtmw_edge.quantization.fake import fake_quantize
@@ -39,6 +50,7 @@ def golden_vectors(
 
     renderer, size = Renderer("val"), network.variant.input_size
     count = CHOSEN if table is None else CANDIDATES
+    movement = 0.0
     crops = np.stack([renderer.crop(FIRST + index, size=size).image for index in range(count)])
     reference = network if table is None else fake_quantize(network, table, kinds)
     with torch.inference_mode():
@@ -49,7 +61,14 @@ def golden_vectors(
             moved = relative_change(logits, FromPixels(reference)(pixels + DISTURBANCE * noise))
             calmest = np.sort(np.argsort(moved, kind="stable")[:CHOSEN])
             crops, logits = crops[calmest], tuple(axis[calmest] for axis in logits)
-    return crops, [axis.numpy() for axis in logits]
+            movement = float(moved[calmest].max())
+    return crops, [axis.numpy() for axis in logits], movement
+
+
+def tolerance(usual: Tolerance, movement: float) -> Tolerance:
+    """The tolerance of golden logits that noise moves by `movement`: never less than the `usual` one."""
+    rms = max(usual.relative_rms, min(ROOM * movement, WIDEST))
+    return replace(usual, relative_rms=round(rms, 3))
 
 
 def relative_change(before: Sequence[Tensor], after: Sequence[Tensor]) -> np.ndarray:

@@ -16,7 +16,7 @@ from rtmw_edge.quantization.fake import fake_quantize
 from rtmw_edge.targets import TARGETS, target_named
 from rtmw_edge.targets.base import Stored, precisions
 from rtmw_edge.targets.export import calibrate, export, int8_share, load_deployable
-from rtmw_edge.targets.golden import CANDIDATES, FIRST, golden_vectors, relative_change
+from rtmw_edge.targets.golden import CANDIDATES, FIRST, golden_vectors, relative_change, tolerance
 from rtmw_edge.targets.rewrites import FromUint8
 from small_deployable import smooth_crops
 
@@ -226,7 +226,7 @@ def test_the_share_of_multiply_accumulates_that_is_int8(weights: Path) -> None:
 def test_golden_crops_of_int8_are_the_calmest(weights: Path, table: Table) -> None:
     """Twelve candidates, of which the two are taken that another spelling of the same arithmetic moves least."""
     network = load_deployable(NAME, weights)
-    crops, logits = golden_vectors(network, table, ("input", "weight", "output"))
+    crops, logits, movement = golden_vectors(network, table, ("input", "weight", "output"))
     assert crops.shape == (2, 256, 192, 3) and [axis.shape for axis in logits] == [(2, 133, 384), (2, 133, 512)]
     quantized = fake_quantize(network, table)
     everyone = np.stack([Renderer("val").crop(FIRST + index).image for index in range(CANDIDATES)])
@@ -239,6 +239,13 @@ def test_golden_crops_of_int8_are_the_calmest(weights: Path, table: Table) -> No
         np.testing.assert_array_equal(axis[chosen].numpy(), wanted)
     moved = relative_change(answers, darker)
     assert moved[chosen].mean() < moved.mean()
+    assert 0.0 < movement < 2 * moved.max()
+
+
+@pytest.mark.parametrize(("movement", "allowed"), [(0.0, 0.06), (0.02, 0.06), (0.04, 0.1), (0.06, 0.15), (0.5, 0.2)])
+def test_the_tolerance_follows_the_nerves_of_the_network(movement: float, allowed: float) -> None:
+    usual = bundle.TOLERANCES["int8"]
+    assert tolerance(usual, movement) == bundle.Tolerance(allowed, usual.keypoint_px_p99)
 
 
 @pytest.mark.slow
@@ -247,11 +254,11 @@ def test_another_network_in_the_bundle_fails_by_far(weights: Path, tmp_path: Pat
     right = export(NAME, "onnx", "fp32", tmp_path / "right", weights=weights)
     wrong = export(NAME, "onnx", "fp32", tmp_path / "wrong", weights=tmp_path / "other.safetensors")
     with bundle.read(right) as opened:
-        golden, tolerance = opened.golden(), opened.manifest.tolerance
+        golden, allowed = opened.golden(), opened.manifest.tolerance
     with runtime.load(wrong, threads=1) as runner:
         found = bundle.agreement(golden, runner.logits(golden.crops))
     assert min(crop.relative_rms for crop in found) > 10 * bundle.TOLERANCES["int8"].relative_rms
-    assert not any(crop.within(tolerance) for crop in found)
+    assert not any(crop.within(allowed) for crop in found)
     shutil.copy(wrong / "model.onnx", right / "model.onnx")
     with pytest.raises(RtmwEdgeError):
         runtime.load(right, threads=1)
