@@ -20,7 +20,7 @@ from rtmw_edge.targets.export import calibrate, export, load_deployable
 from rtmw_edge.errors import NotAvailableError
 from rtmw_edge.runtime import Runner, load
 from rtmw_edge.runtime.machine import int8_flags
-from rtmw_edge.sweep.timing import in_turns
+from rtmw_edge.runtime.timing import in_turns
 
 TARGETS = ("onnx", "openvino", "tflite", "ncnn")
 

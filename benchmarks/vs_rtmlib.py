@@ -28,7 +28,7 @@ from rtmw_edge.models.variants import MEAN_RGB, STD_RGB, variant_named
 from rtmw_edge.runtime import Runner, load
 from rtmw_edge.runtime.benchmark import scene
 from rtmw_edge.runtime.onnx_engine import session_options
-from rtmw_edge.sweep.timing import Pace, in_turns
+from rtmw_edge.runtime.timing import Pace, in_turns
 
 AGREE_PX, AGREE_SHARE = 0.5, 0.99
 """So many keypoints must lie within half a crop pixel of each other; float sums differ in their order."""

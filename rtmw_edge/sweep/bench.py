@@ -5,11 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +27,10 @@ from ..evaluation.mpjpe import COLUMNS, ROWS
 from ..evaluation.whole_body_ap import EVALUATED_PARTS
 from ..poses import Poses
 from ..runtime import Runner, load, torch_runner, verification
-from ..runtime.environment import read_sensors
+from ..runtime.pacing import cores, paced, peak_memory_mb
 from .cells import SPEED, Cell, Planned
 from .config import TORCH
 from .store import Job, Store
-from .timing import in_turns
 
 logger = logging.getLogger(__name__)
 
@@ -42,21 +38,8 @@ OnStep = Callable[[str], None]
 Found = tuple[dict[str, Any], dict[str, NDArray[Any]]]
 """A record's data and arrays."""
 
-NEVER_THROTTLED = "0x0"
-"""What a Raspberry Pi's firmware says when it was neither hot nor short of power since it was switched on."""
-
 COMPARED = 100
 """Images whose keypoints are compared with those of the PyTorch network."""
-
-MEMORY = """
-import sys, numpy, rtmw_edge
-runner = rtmw_edge.load(sys.argv[1], device=sys.argv[2], threads=int(sys.argv[3]))
-width, height = runner.input_size
-for _ in range(3):
-    runner.crops(numpy.zeros((1, height, width, 3), numpy.uint8))
-print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
-"""
-"""A process as on a board: nothing but the runner. It prints the most memory that it ever held, in KiB."""
 
 
 class Bench:
@@ -118,18 +101,13 @@ class Bench:
         threads = cell.threads or cores()
         pace = self._pace(planned, on_step)
         with self._open(planned, threads, on_step) as runner, self._open(pace, threads, on_step) as reference:
-            crop = self._crop(runner)
             on_step("timing")
-            before = read_sensors()
-            found = in_turns(lambda: runner.engine.infer(crop), lambda: reference.engine.infer(crop))
-            after = read_sensors()
-        if after.throttled not in (None, NEVER_THROTTLED):
-            found = replace(found, noisy=(*found.noisy, f"the firmware says that it was throttled ({after.throttled})"))
-        memory = None if cell.target == TORCH else peak_memory_mb(self.bundle(planned, on_step), cell, threads)
+            found = paced(runner, reference)
+        memory = None
+        if cell.target != TORCH:
+            memory = peak_memory_mb(self.bundle(planned, on_step), cell.device, threads)
         paced_by = None if pace is planned else pace.cell.to_dict()
-        sensors = {"before": asdict(before), "after": asdict(after)}
-        facts = {"threads": threads, "memory_mb": memory, "paced_by": paced_by, "sensors": sensors}
-        return {**asdict(found), **facts}, {}
+        return {**found, "threads": threads, "memory_mb": memory, "paced_by": paced_by}, {}
 
     def _pace(self, planned: Planned, on_step: OnStep) -> Planned:
         """The float cell to take turns with; the cell itself where there is none, or none that works."""
@@ -225,11 +203,6 @@ class Bench:
             self._reference = key, found
         return self._reference[1]
 
-    def _crop(self, runner: Runner) -> NDArray[np.uint8]:
-        """A crop of noise: no runtime that we have is faster on one picture than on another."""
-        width, height = runner.input_size
-        return np.random.default_rng(0).integers(0, 256, (1, height, width, 3), np.uint8)
-
 
 def answer(runner: Runner, item: Any) -> tuple[Poses, tuple[NDArray[np.float32], ...]]:
     """The poses of an image's labelled people, and the logits that they are from; () where nobody is."""
@@ -239,21 +212,6 @@ def answer(runner: Runner, item: Any) -> tuple[Poses, tuple[NDArray[np.float32],
     cut = runner.cut(item.image, boxes, scores)
     logits = runner.engine.infer(cut.crops)
     return runner.poses(logits, cut), logits
-
-
-def peak_memory_mb(path: Path, cell: Cell, threads: int) -> float:
-    """The most memory in 10^6 bytes that a process needs which loads the bundle and runs it, all libraries included."""
-    command = [sys.executable, "-c", MEMORY, str(path), cell.device, str(threads)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise RtmwEdgeError(f"A process of its own could not run the bundle ({reason}); try rtmw-edge verify {path}.")
-    return int(done.stdout) * 1024 / 1e6
-
-
-def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _readable(path: Path) -> bool:

@@ -15,11 +15,11 @@ import numpy as np
 
 from ..evaluation.datasets import DEFAULT_SYNTHETIC
 from ..models.variants import variant_named
+from ..runtime.timing import ROUNDS
 from .bench import cores
 from .cells import Planned
 from .plan import Plan
 from .store import FILE, Record, Store
-from .timing import ROUNDS
 
 EXPORT_SECONDS, EXPORT_SECONDS_A_MILLION = 8.0, 0.5
 """A conversion, and more of it for every million of parameters."""

@@ -96,7 +96,7 @@ class Quickstart:
     def _ready_bundle(self, missing: dict[str, str]) -> None:
         """Without converters: the bundle that comes with the package, on the user's image."""
         from ..runtime import load
-        from .timing import in_turns
+        from ..runtime.timing import in_turns
 
         self._say("The converters are not installed, so this runs the ready bundle of the package.")
         with load("builtin", threads=self.threads) as runner:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rtmw_edge.sweep import timing
-from rtmw_edge.sweep.timing import busy_share, in_turns, summary
+from rtmw_edge.runtime import timing
+from rtmw_edge.runtime.timing import busy_share, in_turns, summary
 
 
 def blocks(medians: np.ndarray, seed: int = 0) -> list[np.ndarray]:
