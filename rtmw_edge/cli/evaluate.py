@@ -34,7 +34,8 @@ def evaluate(
 ) -> None:
     """Body, foot, face, hand and whole-body AP and AR by the COCO-WholeBody protocol, PCK, and MPJPE of 3D variants.
 
-    Beside each AP stands its 95 % interval, by the bootstrap over images.
+    Beside each AP stands its 95 % interval, by the bootstrap over images. PCK: the keypoints within 5 % of the box's
+    height, and within 10 % of its longer side.
     """
     import json
     from dataclasses import asdict
@@ -106,10 +107,10 @@ def _print_tables(model: str, result: Evaluation) -> None:
     )
     table = Table(title=title, title_justify="left")
     table.add_column("part, %")
-    for name in ("AP", "95 %", "AP.50", "AP.75", "AR", *(["PCK@5%"] if result.pck else [])):
+    for name in ("AP", "95 %", "AP.50", "AP.75", "AR", *(["PCK@5%", "PCK@10%"] if result.pck else [])):
         table.add_column(name, justify="right")
     for part, scores in result.parts.items():
-        figures = [scores.ap50, scores.ap75, scores.ar, *([result.pck[part]] if result.pck else [])]
+        figures = [scores.ap50, scores.ap75, scores.ar, *([result.pck[part], result.pck10[part]] if result.pck else [])]
         interval = "-" if scores.ap < 0 else " to ".join(percent(end) for end in result.ap_interval[part])
         table.add_row(part.replace("_", " "), percent(scores.ap), interval, *(percent(figure) for figure in figures))
     Console().print(table)

@@ -38,6 +38,7 @@ class Evaluation:
     Attributes:
         parts: COCO's figures of body, foot, face, left_hand, right_hand and whole.
         pck: per part, the share in 0..1 of labelled keypoints within 5 % of the box's height; {} with detected boxes.
+        pck10: the same within 10 % of its longer side.
         mpjpe: per part, the errors of a 3D runner on a data set with 3D labels; {} otherwise and with detected boxes.
         boxes: "ground truth" or "detected".
         flip: the flip test that was done, if any.
@@ -47,6 +48,7 @@ class Evaluation:
 
     parts: dict[str, Scores]
     pck: dict[str, float]
+    pck10: dict[str, float]
     mpjpe: dict[str, JointErrors]
     dataset: str
     boxes: str
@@ -69,7 +71,7 @@ class Evaluator:
     def __init__(self, dataset: str, *, detected: bool = False, flip: Flip | None = None) -> None:
         self._dataset, self._detected, self._flip = dataset, detected, flip
         self._matches: list[dict[str, Matches]] = []
-        self._pck = Pck()
+        self._pck, self._pck10 = Pck(), Pck(coarse=True)
         self._people = 0
         self.mpjpe: Mpjpe | None = None
 
@@ -80,7 +82,8 @@ class Evaluator:
         if len(poses) and not self._detected:
             chosen = labelled_people(labels)
             keypoints = poses.keypoints[..., :2]
-            self._pck.add(keypoints, labels.keypoints[chosen], labels.visible[chosen], labels.boxes[chosen])
+            for pck in (self._pck, self._pck10):
+                pck.add(keypoints, labels.keypoints[chosen], labels.visible[chosen], labels.boxes[chosen])
             if item.labels_3d is not None and poses.keypoints.shape[2] == 3:
                 self.mpjpe = self.mpjpe or Mpjpe()
                 in_metres = _in_metres(poses, item.labels_3d, labels.visible > 0, chosen)
@@ -103,6 +106,7 @@ class Evaluator:
         return Evaluation(
             parts=parts,
             pck={} if self._detected else self._pck.result(),
+            pck10={} if self._detected else self._pck10.result(),
             mpjpe={} if self.mpjpe is None else self.mpjpe.result(),
             dataset=self._dataset,
             boxes="detected" if self._detected else "ground truth",

@@ -1,4 +1,4 @@
-"""PCK, the percentage of correct keypoints: the share that lies within 5 % of the box's height of its label."""
+"""PCK, the percentage of correct keypoints: the share that lies near its label, as measured by the person's box."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ from numpy.typing import NDArray
 from ..keypoints import NUM_KEYPOINTS
 from .whole_body_ap import EVALUATED_PARTS
 
-FRACTION = 0.05
+FINE, COARSE = 0.05, 0.1
+"""Shares of the height and of the longer side of the box: as rendered people are, and as photographs are labelled."""
 
 
 class Pck:
-    """Counts keypoints person by person; `result()` gives the shares per part so far."""
+    """Counts keypoints person by person; `result()` gives the shares per part so far.
 
-    def __init__(self) -> None:
+    Near is less than 5 % of the box's height, or with `coarse` 10 % of its longer side.
+    """
+
+    def __init__(self, *, coarse: bool = False) -> None:
+        self._coarse = coarse
         self._right = np.zeros(NUM_KEYPOINTS)
         self._labelled = np.zeros(NUM_KEYPOINTS)
 
@@ -28,7 +33,8 @@ class Pck:
         """Count N people: `found` and `keypoints` (N,133,2) in pixels, `visible` (N,133), `boxes` (N,4) xyxy."""
         labelled = visible > 0
         distance = np.linalg.norm(found - keypoints, axis=-1)
-        near = distance < FRACTION * (boxes[:, 3] - boxes[:, 1])[:, None]
+        width, height = (boxes[:, 2:] - boxes[:, :2]).T
+        near = distance < (COARSE * np.maximum(width, height) if self._coarse else FINE * height)[:, None]
         self._right += (near & labelled).sum(axis=0)
         self._labelled += labelled.sum(axis=0)
 

@@ -33,6 +33,17 @@ def test_pck_by_hand() -> None:
     assert pck.result() == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("box", [[0, 50, 10, 150], [0, 50, 100, 60]])
+def test_coarse_pck_goes_by_the_longer_side(box: list[int]) -> None:
+    """A longer side of 100 px, upright or lying: 9.9 px is right and 10.1 px wrong."""
+    labels = np.zeros((1, 133, 2))
+    found = np.full((1, 133, 2), [9.9, 0])
+    found[0, 91:112] = 10.1, 0
+    pck = Pck(coarse=True)
+    pck.add(found, labels, np.ones((1, 133)), np.array([box]))
+    assert pck.result()["left_hand"] == 0 and pck.result()["body"] == pck.result()["right_hand"] == 1
+
+
 def _sampled(a: float, b: float, count: int = 20000) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     rng = np.random.default_rng(0)
     scores = rng.gamma(4, 1.5, count)
