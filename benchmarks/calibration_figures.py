@@ -22,7 +22,7 @@ from rtmw_edge.calibration.judging import Judge
 from rtmw_edge.calibration.observing import Observed, observe
 from rtmw_edge.calibration.people import Person, Rendered
 from rtmw_edge.calibration.sources import batches
-from rtmw_edge.quantization import COMMON, FULL, GRIDS
+from rtmw_edge.quantization import GRIDS
 from rtmw_edge.quantization.fake import fake_quantize, weights_sha256
 from rtmw_edge.targets.export import load_deployable
 
@@ -139,7 +139,7 @@ class Bench:
         self.figures: dict[str, Any] = known["figures"] if known.get("weights_sha256") == weights else {}
         self._document = {"variant": VARIANT, "weights_sha256": weights, "figures": self.figures}
         self._pool = Held(POOL)
-        self._passes: dict[tuple[int, bool, bool], Observed] = {}
+        self._passes: dict[tuple[int, bool, bool, int], Observed] = {}
         self._judges: dict[str, Judge] = {}
 
     def measure(self, cell: Cell) -> None:
@@ -161,12 +161,12 @@ class Bench:
         print(cell.key, self.figures[cell.key]["ap"], self.figures[cell.key]["pck"], flush=True)
 
     def _observed(self, cell: Cell) -> Observed:
-        between = cell.settings.grid.between
-        key = cell.count, cell.covering, between
+        grid = cell.settings.grid
+        key = cell.count, cell.covering, grid.between, grid.bits
         if key not in self._passes:
             source = Source(self._pool, cell.count) if cell.covering else Source(First(self._pool, cell.count))
             crops = batches(source, self.variant.input_size)
-            self._passes[key] = observe(self._network, crops, FULL if between else COMMON)
+            self._passes[key] = observe(self._network, crops, grid)
         return self._passes[key]
 
     def _judge(self, judged: str) -> Judge:

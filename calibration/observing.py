@@ -22,6 +22,10 @@ from .counting import BinCounter
 from .histogram import Histogram
 from .kept import Kept
 
+SILU_FLOOR = -6.0
+"""Values below it are counted as this one where SiLU comes next and integers have 8 bits: there SiLU is -0.015 and then
+nearer to zero, an error below half a step of any range that reaches 6, so that no range need go further down."""
+
 
 class Deployable(Protocol):
     """A network that takes normalized BGR crops (N,3,H,W), and gives its convolutions and the places between them."""
@@ -52,11 +56,14 @@ class Observed:
 
 
 class Observer(nn.Module):
-    """Identity that counts what passes through, once for each tensor however many observers it passes."""
+    """Identity that counts what passes through, once for each tensor however many observers it passes.
 
-    def __init__(self, point: str, counter: BinCounter, seen: Seen) -> None:
+    What is below `floor` is counted as `floor`.
+    """
+
+    def __init__(self, point: str, counter: BinCounter, seen: Seen, floor: float | None = None) -> None:
         super().__init__()
-        self.point, self.histogram = point, Histogram()
+        self.point, self.histogram, self.floor = point, Histogram(), floor
         self._counter, self._seen = counter, seen
 
     def forward(self, values: Tensor) -> Tensor:
@@ -66,6 +73,7 @@ class Observer(nn.Module):
             return values
         rows = values.permute(0, 2, 3, 1) if values.is_contiguous(memory_format=torch.channels_last) else values
         rows = rows.reshape(len(values), -1)
+        rows = rows if self.floor is None else rows.clamp(min=self.floor)
         minima, maxima = torch.amin(rows, 1).numpy(), torch.amax(rows, 1).numpy()  # aminmax is ten times slower
         absmax = float(max(-minima.min(), maxima.max()))
         if not np.isfinite(absmax):
@@ -133,8 +141,8 @@ def _place_observers(network: Deployable, grid: Grid, counter: BinCounter) -> li
     seen = Seen()
     observers = []
 
-    def observer(point: str) -> Observer:
-        observers.append(Observer(point, counter, seen))
+    def observer(point: str, floor: float | None = None) -> Observer:
+        observers.append(Observer(point, counter, seen, floor))
         return observers[-1]
 
     if not grid.calibrated:
@@ -142,7 +150,8 @@ def _place_observers(network: Deployable, grid: Grid, counter: BinCounter) -> li
     for name, convolution in network.convolutions().items():
         convolution.quant_in = observer(f"{name}:input")
         if "output" in grid.points and convolution.activation != "relu6":
-            convolution.quant_out = observer(f"{name}:output")
+            is_dull = convolution.activation == "silu" and grid.bits == 8
+            convolution.quant_out = observer(f"{name}:output", SILU_FLOOR if is_dull else None)
     if grid.between:
         for point, place in network.between().items():
             if not point.endswith(":sigmoid"):

@@ -87,8 +87,11 @@ def float_logits(network: SmallDeployable | Deployable, crops: np.ndarray) -> li
         return [logits.numpy() for logits in FromUint8(network).eval()(torch.from_numpy(crops))]
 
 
-def absmax_table(network: SmallDeployable | Deployable, crops: np.ndarray, grid: Grid = COMMON) -> Table:
-    """Scales from the extremes on `crops`: plain, and independent of the calibration package."""
+def absmax_table(
+    network: SmallDeployable | Deployable, crops: np.ndarray, grid: Grid = COMMON, *, silu_floor: float = -np.inf
+) -> Table:
+    """Scales from the extremes on `crops`, before SiLU from no lower than `silu_floor`: plain, and independent of the
+    calibration package."""
     seen: dict[str, tuple[float, float]] = {}
 
     def watch(point: str, *, of_input: bool = False) -> Callable[..., None]:
@@ -108,6 +111,10 @@ def absmax_table(network: SmallDeployable | Deployable, crops: np.ndarray, grid:
     float_logits(network, crops)
     for handle in handles:
         handle.remove()
+    for name, module in network.convolutions().items():
+        if module.activation == "silu":
+            low, high = seen[f"{name}:output"]
+            seen[f"{name}:output"] = max(low, silu_floor), high
     points = points_of(network, grid)
     entries = {}
     for name, module in network.convolutions().items():
