@@ -16,6 +16,15 @@ MARKER = ".rtmw-edge"
 """Name of the marker file that tells a directory written by this tool from somebody else's."""
 
 
+CACHE_VARIABLE = "RTMW_EDGE_CACHE"
+
+
+def cache_dir() -> Path:
+    """The folder of fetched files, and of what a runtime builds for itself: $RTMW_EDGE_CACHE, or ~/.cache/rtmw-edge."""
+    named = os.environ.get(CACHE_VARIABLE)
+    return Path(named).expanduser() if named else Path.home() / ".cache" / "rtmw-edge"
+
+
 @contextmanager
 def reported_disk_errors(path: Path) -> Iterator[None]:
     """Turn a full disk, a read-only place or a missing permission into one sentence."""

@@ -12,10 +12,13 @@ from rtmw_edge.errors import unknown
 
 from .base import Converted, Precision, Target
 
-TARGETS = ("onnx", "openvino", "tflite", "ncnn")
+TARGETS = ("onnx", "openvino", "tflite", "ncnn", "tensorrt")
 """Names of the targets; each is a module of this package with an instance `TARGET`."""
 
-__all__ = ["TARGETS", "Converted", "Precision", "Target", "target_named"]
+ON_CPUS = TARGETS[:-1]
+"""Those that are for processors: what runs on any machine."""
+
+__all__ = ["ON_CPUS", "TARGETS", "Converted", "Precision", "Target", "target_named"]
 
 
 def target_named(name: str) -> Target:

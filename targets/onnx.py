@@ -1,4 +1,4 @@
-"""ONNX, opset 18: for ONNX Runtime everywhere, and what TensorRT and OpenVINO read.
+"""ONNX, opset 18: for ONNX Runtime everywhere, and what the targets openvino and tensorrt begin with.
 
 Float16 files hold their weights in half precision, cast to float32 inside the graph: every runtime folds the casts
 when it loads, and computes in float32. Int8 files are spelled for ONNX Runtime on x86 (see `onnx_qdq.UINT8`), and what
@@ -28,6 +28,7 @@ from .weight_matching import match_convolutions
 if TYPE_CHECKING:
     import onnx
 
+    from .onnx_qdq import Spelling
     from .rewrites import Deployable
 
 OPSET = 18
@@ -65,11 +66,10 @@ class Onnx:
         from . import onnx_qdq
 
         tools = installed(self.requirements())
-        wide = precision is Precision.W8A16
-        model = float_model(deployable, batch, on_step, OPSET_16_BITS if wide else OPSET)
+        model = float_model(deployable, batch, on_step, OPSET_16_BITS if precision is Precision.W8A16 else OPSET)
         if table is not None:
             on_step("inserting the scales")
-            model = onnx_qdq.quantize(model, table, onnx_qdq.UINT16 if wide else onnx_qdq.UINT8)
+            model = onnx_qdq.quantize(model, table, self.spelling(precision))
         if precision is not Precision.FP32:
             model = with_half_weights(model)
         on_step("writing model.onnx")
@@ -77,6 +77,12 @@ class Onnx:
         path = out_dir / "model.onnx"
         onnx.save(model, path)
         return converted(deployable, {"model": path}, counted(deployable, table), tools)
+
+    def spelling(self, precision: Precision) -> Spelling:
+        """How integers are stored."""
+        from .onnx_qdq import UINT8, UINT16
+
+        return UINT16 if precision is Precision.W8A16 else UINT8
 
     def spell(self, entry: Entry) -> np.ndarray:
         return entry.scale

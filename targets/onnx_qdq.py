@@ -44,7 +44,7 @@ UINT8 = Spelling(np.uint8, 128, integer_bias=True, fused_silu=True)
 """For ONNX Runtime on x86, whose convolutions with int8 activations are slower than float."""
 
 INT8 = Spelling(np.int8, 0)
-"""For converters that read QDQ: OpenVINO."""
+"""For what reads QDQ: OpenVINO's converter and TensorRT, which wants int8, zero points of 0 and float biases."""
 
 UINT16 = Spelling(np.uint16, 32768, integer_bias=True)
 """16-bit activations, for ONNX Runtime on NPUs; its CPU computes such convolutions in float. Needs opset 21."""

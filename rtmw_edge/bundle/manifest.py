@@ -26,6 +26,7 @@ ROLES: dict[str, tuple[str, ...]] = {
     "openvino": ("xml", "bin"),
     "tflite": ("model",),
     "ncnn": ("param", "bin"),
+    "tensorrt": ("model",),
 }
 """The model files of each target, by the part that they play."""
 

@@ -23,7 +23,7 @@ COUNTED = ("calibrating, ", "gate, ")
 def export(
     variant: Annotated[str, typer.Argument(help="Variant, e.g. rtmw-n-256x192; see 'rtmw-edge models'.")],
     out: Annotated[Path, typer.Option(help="The bundle to write: a folder, or a .zip.")],
-    target: Annotated[str | None, typer.Option(help="onnx, openvino, tflite or ncnn.")] = None,
+    target: Annotated[str | None, typer.Option(help="onnx, openvino, tflite, ncnn or tensorrt.")] = None,
     precision: Annotated[
         str | None, typer.Option(help="fp32, fp16, int8, int8-mixed, w8 or w8a16.", show_default="fp32")
     ] = None,
@@ -74,7 +74,7 @@ def export(
     if board is not None:
         target, precision, grid = picked(console, board, target, precision, grid)
     if target is None:
-        raise BadInputError("Name what to export for: --target onnx, openvino, tflite, ncnn, or --board pi5.")
+        raise BadInputError("Name what to export for: --target onnx, openvino, tflite, ncnn, tensorrt, or --board pi5.")
     limits = None if gate is None else (read_gate(gate), open_dataset(gate_data))
     with console.status("starting") as status:
 

@@ -18,9 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import BadInputError, VerificationError
-from ..files import atomic_write, reported_disk_errors
+from ..files import atomic_write, cache_dir, reported_disk_errors
 from .variants import Official, Variant, variant_named
-from .weights import cache_dir
 
 CHUNK = 1 << 20
 TIMEOUT_S = 30.0

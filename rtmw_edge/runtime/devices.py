@@ -16,6 +16,7 @@ _ENGINES = {
     "openvino": ("openvino_engine", "OpenVinoEngine"),
     "tflite": ("tflite_engine", "TFLiteEngine"),
     "ncnn": ("ncnn_engine", "NcnnEngine"),
+    "tensorrt": ("onnx_engine", "OnnxEngine"),
 }
 
 

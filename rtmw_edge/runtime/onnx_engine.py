@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundle import Bundle
+from ..errors import NotAvailableError
+from ..files import cache_dir
 from .devices import missing_device, missing_runtime
 from .engine import BundleEngine, Description, Ran, refusals_of
 
@@ -40,13 +42,24 @@ EXACT_ON_OLD_X86 = "session.x64quantprecision"
 is a fifth slower and right. Elsewhere it changes nothing."""
 
 
+INT8_FOR_TENSORRT = {"trt_int8_enable": "1"}
+"""TensorRT refuses explicit integers unless int8 is switched on; it then takes the scales of the file."""
+
+FUSED_BY_TENSORRT = "TensorRT fuses the network into kernels of its own and does not tell which of them are int8"
+
+
 class OnnxEngine(BundleEngine):
-    """One ONNX file in ONNX Runtime."""
+    """One ONNX file in ONNX Runtime: a bundle of the target onnx, or of tensorrt."""
 
     runtime = "ONNX Runtime"
     devices = tuple(PROVIDERS)
 
     def load(self, bundle: Bundle) -> None:
+        if self.device == "tensorrt" and bundle.manifest.target == "onnx" and bundle.manifest.convolutions.int8:
+            raise NotAvailableError(
+                f"{bundle.path('model').parent} is an onnx bundle in {bundle.manifest.precision}, spelled for ONNX "
+                "Runtime's own kernels, which TensorRT does not take: export it for tensorrt."
+            )
         self._bundle = bundle
         self._session = self._open_session(self._options())
 
@@ -67,7 +80,8 @@ class OnnxEngine(BundleEngine):
             events = json.loads(Path(session.end_profiling()).read_text())
         facts = (event["args"] for event in events if event.get("cat") == "Node")
         ran = [_ran(args) for args in facts if args.get("op_name") in CONVOLUTIONS]
-        return Description.of(self.runtime, _runtime().__version__, self.device, self._threads, ran)
+        note = FUSED_BY_TENSORRT if self.device == "tensorrt" else ""
+        return Description.of(self.runtime, _runtime().__version__, self.device, self._threads, ran, note)
 
     def _options(self) -> Any:
         options = session_options(self._threads)
@@ -76,7 +90,8 @@ class OnnxEngine(BundleEngine):
         return options
 
     def _open_session(self, options: Any) -> Any:
-        runtime, chosen = _runtime(), providers_of(self.device)
+        has_integers = self._bundle.manifest.convolutions.int8 > 0
+        runtime, chosen = _runtime(), providers_of(self.device, has_integers=has_integers)
         with refusals_of(self.runtime, self._bundle, self.device):
             # From bytes: a file could point at external data elsewhere on the disk.
             model = self._bundle.path("model").read_bytes()
@@ -103,14 +118,22 @@ def _runtime() -> Any:
     return onnxruntime
 
 
-def providers_of(device: str) -> list[tuple[str, dict[str, str]]]:
-    """The providers for a session on `device`, with their options. Raises NotAvailableError where it is not there."""
+def providers_of(device: str, *, has_integers: bool = False) -> list[tuple[str, dict[str, str]]]:
+    """The providers for a session on `device`, with their options; `has_integers`: for a file with quantizers.
+
+    TensorRT builds an engine for minutes when a file is first opened; it is kept in the cache folder, under a name that
+    has the hash of the graph and the versions in it. Raises NotAvailableError where the device is not there.
+    """
     there = _runtime().get_available_providers()
     if PROVIDERS[device] not in there:
         raise _missing(device, there)
     # TensorRT leaves what it does not know to the next provider: better CUDA than the CPU.
     rest = [PROVIDERS["cuda"]] if device == "tensorrt" and PROVIDERS["cuda"] in there else []
-    return [(name, OPTIONS.get(name, {})) for name in (PROVIDERS[device], *rest)]
+    found = [(name, dict(OPTIONS.get(name, {}))) for name in (PROVIDERS[device], *rest)]
+    if device == "tensorrt":
+        kept = {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(cache_dir() / "tensorrt")}
+        found[0][1].update({**kept, **(INT8_FOR_TENSORRT if has_integers else {})})
+    return found
 
 
 def check_provider(session: Any, device: str) -> None:

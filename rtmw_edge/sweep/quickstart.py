@@ -180,13 +180,13 @@ class Quickstart:
 
 def installed_targets() -> tuple[list[str], dict[str, str]]:
     """Targets whose converter and engine are installed; for the others, what to install."""
-    from ..targets import TARGETS, target_named
+    from ..targets import ON_CPUS, target_named
     from ..targets.base import installed
     from ..targets.export import NEEDED
 
     ready: list[str] = []
     missing: dict[str, str] = {}
-    for name in TARGETS:
+    for name in ON_CPUS:
         try:
             installed([*NEEDED, *target_named(name).requirements()])
             ready.append(name)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from rtmw_edge.errors import BadInputError
+from rtmw_edge.files import cache_dir
 from rtmw_edge.models import VARIANTS, weights
 
 
@@ -70,4 +71,4 @@ def test_a_table_may_ship_with_the_weights(places: tuple[Path, Path]) -> None:
 def test_cache_is_in_the_home_folder_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RTMW_EDGE_CACHE")
     monkeypatch.setenv("HOME", "/home/somebody")
-    assert weights.cache_dir() == Path("/home/somebody/.cache/rtmw-edge")
+    assert cache_dir() == Path("/home/somebody/.cache/rtmw-edge")

@@ -74,6 +74,40 @@ def test_a_provider_that_fails(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatc
         load(tiny_bundle, device="cuda")
 
 
+@pytest.mark.parametrize(("int8", "enabled"), [(1, "1"), (0, None)])
+def test_tensorrt_is_told_of_integers_and_keeps_its_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, int8: int, enabled: str | None
+) -> None:
+    seen: list[list[tuple[str, dict[str, str]]]] = []
+
+    def recording(*_: object, providers: list[tuple[str, dict[str, str]]], **__: object) -> None:
+        seen.append(providers)
+        raise RuntimeError("no GPU")
+
+    there = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setenv("RTMW_EDGE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: there)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", recording)
+    files = tiny_formats.onnx(tmp_path, int8=bool(int8))
+    fields = {"precision": "int8" if int8 else "fp32", "convolutions": {"total": 1, "int8": int8}}
+    written = tiny_models.write_bundle(tmp_path / "bundle", files, target="tensorrt", **fields)
+    with pytest.raises(NotAvailableError, match=r"cannot run the model in .* on 'tensorrt' \(no GPU\)"):
+        load(written, device="tensorrt")
+    (tensorrt, options), (cuda, cuda_options) = seen[0]
+    assert (tensorrt, cuda) == ("TensorrtExecutionProvider", "CUDAExecutionProvider")
+    assert options.get("trt_int8_enable") == enabled and cuda_options == {"use_tf32": "0"}
+    assert options["trt_engine_cache_enable"] == "1"
+    assert options["trt_engine_cache_path"] == str(tmp_path / "cache" / "tensorrt")
+
+
+def test_int8_of_the_onnx_target_is_not_for_tensorrt(tmp_path: Path) -> None:
+    fields = {"precision": "int8", "convolutions": {"total": 1, "int8": 1}}
+    written = tiny_models.write_bundle(tmp_path / "bundle", tiny_formats.onnx(tmp_path, int8=True), **fields)
+    text = r"is an onnx bundle in int8, spelled for ONNX Runtime's own kernels, .*: export it for tensorrt\."
+    with pytest.raises(NotAvailableError, match=text):
+        load(written, device="tensorrt")
+
+
 @pytest.mark.parametrize("device", ["gpu", "npu"])
 def test_an_intel_device_that_is_not_there(tmp_path: Path, device: str) -> None:
     openvino = pytest.importorskip("openvino")

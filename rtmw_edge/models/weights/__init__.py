@@ -8,20 +8,13 @@ its fine-tuning with quantization ended with.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from ...errors import BadInputError
+from ...files import cache_dir
 from ..variants import VARIANTS, Variant, variant_named
 
 FOLDER = Path(__file__).parent
-CACHE_VARIABLE = "RTMW_EDGE_CACHE"
-
-
-def cache_dir() -> Path:
-    """The folder of fetched files: $RTMW_EDGE_CACHE, or ~/.cache/rtmw-edge."""
-    named = os.environ.get(CACHE_VARIABLE)
-    return Path(named).expanduser() if named else Path.home() / ".cache" / "rtmw-edge"
 
 
 def embedded(variant: str | Variant) -> Path | None:
