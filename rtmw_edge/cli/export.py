@@ -154,4 +154,6 @@ def _report(out: Path) -> None:
         finally:
             engine.close()
         rms, pixels = max(crop.relative_rms for crop in found), max(crop.keypoint_px_p99 for crop in found)
-        print(f"verified: logits within {rms:.2g} (relative rms), keypoints within {pixels:.2g} px (99th percentile)")
+        sure = sum(crop.sure for crop in found)
+        keypoints = f", {sure} sure keypoints within {pixels:.2g} px (99th percentile)" if sure else ""
+        print(f"verified: logits within {rms:.2g} (relative rms){keypoints}")

@@ -39,9 +39,8 @@ def verify(
         table.add_column("")
         for index, crop in enumerate(found):
             verdict = "good" if crop.within(tolerance) else "WRONG"
-            table.add_row(
-                str(index), f"{crop.relative_rms:.2e}", f"{crop.keypoint_px_p99:.2f}", str(crop.sure), verdict
-            )
+            pixels = f"{crop.keypoint_px_p99:.2f}" if crop.sure else "-"
+            table.add_row(str(index), f"{crop.relative_rms:.2e}", pixels, str(crop.sure), verdict)
         table.add_row(
             "at most", f"{tolerance.relative_rms:.2e}", f"{tolerance.keypoint_px_p99:.2f}", "", "", style="dim"
         )

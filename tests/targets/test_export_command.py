@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -60,9 +61,10 @@ def test_what_was_written_and_verified_is_printed(tmp_path: Path, capsys: pytest
     assert size == f"{out}: {NAME} onnx fp32, 23.4 MB"
     assert share == "convolutions in int8: 0 of 80"
     assert "torch 2." in tools and "onnx 1." in tools
-    assert verdict.startswith("verified: logits within ") and verdict.endswith(
-        "keypoints within 0 px (99th percentile)"
+    pattern = (
+        r"verified: logits within 0\.000\d* \(relative rms\), 2\d\d sure keypoints within 0 px \(99th percentile\)"
     )
+    assert re.fullmatch(pattern, verdict)
     steps = printed.err.strip().splitlines()
     assert steps[0] == "loading calm.safetensors" and steps[-1] == "packing the bundle"
     assert not any("torchvision" in step or "Warning" in step for step in steps)
