@@ -27,6 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     **{name: LEAVES | CORE for name in CORE},
     "bundle": LEAVES | CORE,
     "runtime": LEAVES | CORE | {"bundle"},
+    "fleet": BOARD,
     "models": LEAVES,
     "data": LEAVES | CORE | {"models"},
     "evaluation": BOARD | {"data", "models"},
@@ -34,14 +35,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "quantization": DATA | {"training", "targets.rewrites"},
     "calibration": DATA | {"evaluation", "quantization", "targets.rewrites"},
     "targets": DATA | {"quantization", "calibration"},
-    "sweep": DATA | {"evaluation", "quantization", "calibration", "targets"},
+    "sweep": DATA | {"evaluation", "fleet", "quantization", "calibration", "targets"},
 }
 """What each part may import of ours; `cli` may import everything."""
 
 TORCH_ENGINE = "runtime/torch_engine.py"
 """The one file below `runtime` that may import torch and the networks; it is itself imported on demand only."""
 
-ON_A_BOARD = ("bundle", "runtime", *CORE, *LEAVES)
+ON_A_BOARD = ("bundle", "runtime", "fleet", *CORE, *LEAVES)
 HEAVY = {"torch", "onnx", "nncf", "numba", "safetensors", "rich", "typer"}
 RUNTIMES = {"onnxruntime", "openvino", "ncnn", "ai_edge_litert", "tflite_runtime"}
 

@@ -30,6 +30,7 @@ from .sweep import sweep
 from .train import train
 from .validate import validate
 from .verify import verify
+from .worker import worker
 
 app = typer.Typer(
     name="rtmw-edge",
@@ -41,7 +42,7 @@ app = typer.Typer(
 )
 for command in (
     quickstart, sweep, run, calibrate, export, evaluate, verify, validate, inspect, benchmark, sensitivity, models,
-    boards, fetch, doctor, train, qat,
+    boards, worker, fetch, doctor, train, qat,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(data_app, name="data")

@@ -23,6 +23,13 @@ def sweep(
     ] = False,
     processes: Annotated[int, typer.Option(help="Processes that evaluate side by side.", min=1)] = 1,
     retry: Annotated[bool, typer.Option("--retry", help="Try again what failed before.")] = False,
+    listen: Annotated[
+        str | None, typer.Option(help="Where the boards that the sweep names join: tls://0.0.0.0:8786.")
+    ] = None,
+    wait: Annotated[float, typer.Option(help="Seconds to wait for a board, at the start or when it left.")] = 600.0,
+    tls_ca: Annotated[Path | None, typer.Option(help="The fleet's authority (PEM).")] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="This machine's certificate (PEM).")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="The certificate's key (PEM).")] = None,
 ) -> None:
     """Export, verify, evaluate and time every cell of a product of variants, targets, precisions and more.
 
@@ -31,7 +38,7 @@ def sweep(
     """
     from rich.console import Console
 
-    from ..errors import VerificationError
+    from ..errors import BadInputError, VerificationError
     from ..sweep.config import read_config
     from ..sweep.plan import plan as make_plan
 
@@ -42,9 +49,20 @@ def sweep(
     if plan:
         _print_plan(console, planned, folder, processes)
         return
-    from ..sweep.start import start
+    from ..fleet.link import link_to
+    from ..sweep.start import start, start_with_boards
 
-    failed = start(chosen, planned, folder, console, processes=processes, retry=retry)
+    link = None if listen is None else link_to(listen, tls_ca, tls_cert, tls_key)
+    if link is None and chosen.away:
+        raise BadInputError(
+            f"The sweep runs on {', '.join(chosen.away)}; say where workers join: --listen tls://0.0.0.0:8786."
+        )
+    if link is not None and not chosen.away:
+        raise BadInputError('The sweep names no board that could join; write boards = ["local", "pi5"] in it.')
+    if link is None:
+        failed = start(chosen, planned, folder, console, processes=processes, retry=retry)
+    else:
+        failed = start_with_boards(chosen, link, folder, console, wait=wait, processes=processes, retry=retry)
     if failed:
         raise VerificationError(
             f"{failed} of {len(planned.cells)} cells failed; rtmw-edge results show {folder} says why."
@@ -57,7 +75,8 @@ def _print_plan(console: Console, plan: Plan, folder: Path, processes: int) -> N
     expected = estimate(plan, folder, processes)
     for planned in plan.cells:
         left = expected.of(planned)
-        console.print(f"{planned.cell.variant}  {planned.cell.label}  {'done' if not left else f'about {left:.0f} s'}")
+        words = "done" if not left else f"about {left:.0f} s" + (" here, and the board's" if planned.cell.board else "")
+        console.print(f"{planned.cell.variant}  {planned.cell.label}  {words}")
     for item in plan.not_possible:
         console.print(f"not possible: {item.what}: {item.reason}")
     console.print(f"{len(plan.cells)} cells, {expected.sentence}")

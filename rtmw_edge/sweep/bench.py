@@ -28,7 +28,7 @@ from ..evaluation.whole_body_ap import EVALUATED_PARTS
 from ..poses import Poses
 from ..runtime import Runner, load, torch_runner, verification
 from ..runtime.pacing import cores, paced, peak_memory_mb
-from .cells import SPEED, Cell, Planned
+from .cells import EXPORT, SPEED, Cell, Planned
 from .config import TORCH
 from .store import Job, Store
 
@@ -52,6 +52,7 @@ class Bench:
     def __init__(self, store: Store, planned: Sequence[Planned], threads: int) -> None:
         self.store, self.threads = store, threads
         self._jobs = {cell.accuracy_id: cell for cell in planned} | {cell.speed_id: cell for cell in planned}
+        self._jobs |= {cell.export_id: cell for cell in planned}
         self._cells = {cell.cell: cell for cell in planned}
         self._datasets: dict[tuple[str, int], Dataset] = {}
         self._reference: tuple[object, list[tuple[NDArray[np.float32], ...]]] = (None, [])
@@ -59,6 +60,8 @@ class Bench:
     def __call__(self, job: Job, on_step: OnStep) -> Found:
         """The figures of one job; raises RtmwEdgeError where there are none."""
         planned = self._jobs[job.id]
+        if job.kind == EXPORT:
+            return {"bundle": self.bundle(planned, on_step).name}, {}
         return self.speed(planned, on_step) if job.kind == SPEED else self.accuracy(planned, on_step)
 
     def bundle(self, planned: Planned, on_step: OnStep) -> Path:

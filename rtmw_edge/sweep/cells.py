@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from importlib import import_module
@@ -22,7 +22,7 @@ from ..runtime.environment import environment
 from ..runtime.machine import installed
 from .config import TORCH
 
-ACCURACY, SPEED = "accuracy", "speed"
+EXPORT, ACCURACY, SPEED = "export", "accuracy", "speed"
 
 RUNTIMES = {
     "onnx": ("onnxruntime", "onnxruntime-gpu"),
@@ -43,7 +43,7 @@ class Cell:
 
     Empty or 0 is what does not apply or the default: `weights` the shipped or fetched ones, `grid`, `method` and
     `calibration` of precisions without them, `count` all people of the calibration, `calibrator` this toolkit's own,
-    `table` the name of a trained pair, `threads` all cores, `images` all.
+    `table` the name of a trained pair, `threads` all cores, `images` all, `board` this machine.
     """
 
     variant: str
@@ -61,6 +61,7 @@ class Cell:
     threads: int = 0
     data: str = ""
     images: int = 0
+    board: str = ""
 
     @property
     def lane(self) -> str:
@@ -77,6 +78,7 @@ class Cell:
         words += [f"of {self.count}" if self.count else "", "bias-corrected" if self.bias_correction else ""]
         words += [self.table, self.weights]
         words += [self.device if self.device != "cpu" else "", f"{self.threads} threads" if self.threads else ""]
+        words += [f"on {self.board}" if self.board else ""]
         return " ".join(word for word in words if word)
 
     def to_dict(self) -> dict[str, Any]:
@@ -123,9 +125,19 @@ class Planned:
     accuracy_id: str
     speed_id: str
 
+    @property
+    def export_id(self) -> str:
+        """Of the job that exports for a board; on this machine, whoever needs the bundle first exports it."""
+        return digest({"kind": EXPORT, "bundle": self.bundle_key})
 
-def identified(cell: Cell, inputs: Inputs, requirements: tuple[str, ...]) -> Planned:
-    """The cell with its hashes; `requirements` are the distributions that its export imports."""
+
+def identified(
+    cell: Cell, inputs: Inputs, requirements: tuple[str, ...], board: Mapping[str, str] | None = None
+) -> Planned:
+    """The cell with its hashes; `requirements` are the distributions that its export imports.
+
+    `board` is the environment of the cell's board, None while no worker of it has joined.
+    """
     scales = {
         "variant": cell.variant,
         "weights": file_sha256(inputs.weights),
@@ -143,11 +155,24 @@ def identified(cell: Cell, inputs: Inputs, requirements: tuple[str, ...]) -> Pla
         "tools": installed(*requirements),
     }
     bundle_key = digest(exported)
-    runs = {"bundle": bundle_key, "device": cell.device, "runtime": installed(*RUNTIMES[cell.target])}
+    runs = {"bundle": bundle_key, "device": cell.device, "runtime": _runtime(cell, board)}
     accuracy = {**runs, "kind": ACCURACY, "data": cell.data, "images": cell.images, "labels": labels_sha256(cell.data)}
-    pace = [inputs.paced_by.to_dict(), installed(*RUNTIMES[inputs.paced_by.target])] if inputs.paced_by else []
-    speed = {**runs, "kind": SPEED, "threads": cell.threads, "pace": pace, "machine": machine()}
+    pace = [_name_of(inputs.paced_by), _runtime(inputs.paced_by, board)] if inputs.paced_by else []
+    where = _machine(board or {}) if cell.board else machine()
+    speed = {**runs, "kind": SPEED, "threads": cell.threads, "pace": pace, "machine": where}
     return Planned(cell, inputs, bundle_key, digest(scales), digest(accuracy), digest(speed))
+
+
+def _runtime(cell: Cell, board: Mapping[str, str] | None) -> dict[str, Any]:
+    """The versions of what runs the cell's bundle, where it runs."""
+    if not cell.board:
+        return dict(installed(*RUNTIMES[cell.target]))
+    return {"board": cell.board, **{name: (board or {}).get(name) for name in RUNTIMES[cell.target]}}
+
+
+def _name_of(cell: Cell) -> dict[str, Any]:
+    """The cell's fields, without the board where it is this machine: so they were before there were boards."""
+    return {name: value for name, value in cell.to_dict().items() if name != "board" or value}
 
 
 def digest(value: object) -> str:
@@ -225,5 +250,8 @@ def _is_text(line: ast.stmt) -> bool:
 @lru_cache(maxsize=1)
 def machine() -> str:
     """The machine that times are of: processor and cores."""
-    facts = environment()
+    return _machine(environment())
+
+
+def _machine(facts: Mapping[str, str]) -> str:
     return " x ".join(facts[name] for name in ("board", "processor", "cores") if name in facts)

@@ -25,6 +25,7 @@ from rtmw_edge.targets import TARGETS, Precision
 from rtmw_edge.targets.peers import OURS, PEERS
 
 from ..errors import BadInputError, unknown
+from ..fleet.link import check_name
 from ..models.variants import variant_named
 from ..runtime.devices import check_device, check_threads
 
@@ -36,6 +37,9 @@ else:
 TORCH = "torch"
 """A target of sweeps alone: the PyTorch network itself, which exists in fp32 and is never exported."""
 
+LOCAL = "local"
+"""As a board: this machine."""
+
 SHIPPED = "shipped"
 """As a table: those that come with the package's own weights."""
 
@@ -44,7 +48,7 @@ CALIBRATION = "synthetic:200"
 
 RULE_KEYS = (
     "variant", "weights", "target", "precision", "grid", "calibrator", "method", "calibration", "count",
-    "bias_correction", "table", "device", "threads",
+    "bias_correction", "table", "device", "threads", "board",
 )  # fmt: skip
 """What [[include]] and [[exclude]] may speak of: the fields of a cell."""
 
@@ -75,6 +79,7 @@ class SweepConfig:
         calibrators: "ours", and tools that quantize by themselves (`targets.peers`), beside it in one table.
         tables: pairs that take part in int8 (or w8a16) beside what calibration gives.
         threads: of the timed runs; 0 for as many as the machine has cores.
+        boards: where cells run: "local", and names that workers of a fleet announce.
         gate: a file of limits per part; None for the default gate.
         include, exclude: a cell stays that matches an include, if there are any, and no exclude. A rule maps fields of
             a cell to the values that match.
@@ -95,6 +100,7 @@ class SweepConfig:
     tables: tuple[TablePair, ...] = ()
     devices: tuple[str, ...] = ("cpu",)
     threads: tuple[int, ...] = (0,)
+    boards: tuple[str, ...] = (LOCAL,)
     gate: Path | None = None
     include: tuple[Mapping[str, tuple[str, ...]], ...] = ()
     exclude: tuple[Mapping[str, tuple[str, ...]], ...] = ()
@@ -120,11 +126,18 @@ class SweepConfig:
             check_device(device)
         for threads in self.threads:
             check_threads(threads or None)
+        for name in self.boards:
+            check_name(name)
         for count in self.counts:
             if count < 1:
                 raise BadInputError(f"A calibration count of {count} leaves nothing to calibrate on; write at least 1.")
         if self.images < 0:
             raise BadInputError(f"The sweep's images is {self.images}; write 0 for all, or how many to evaluate on.")
+
+    @property
+    def away(self) -> tuple[str, ...]:
+        """The boards that are not this machine."""
+        return tuple(name for name in self.boards if name != LOCAL)
 
     @property
     def sources(self) -> tuple[tuple[str, int], ...]:
@@ -163,6 +176,7 @@ def parse_config(document: Mapping[str, Any], folder: Path) -> SweepConfig:
         "calibrators": _texts,
         "bias_correction": lambda key, value: _many(key, value, bool),
         "devices": _texts,
+        "boards": _texts,
         "counts": _numbers,
         "threads": _numbers,
         "data": lambda key, value: _data(_one(key, value, str), folder),

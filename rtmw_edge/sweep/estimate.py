@@ -1,4 +1,4 @@
-"""How long a sweep will take where the machine is quiet, by the size of the network; what is recorded takes nothing.
+"""How long a sweep will take this machine, when it is quiet, by the size of the network; not what boards take.
 
 A guess to decide by whether to wait or to come back tomorrow, not a figure: within a factor of two.
 """
@@ -64,8 +64,9 @@ def estimate(plan: Plan, folder: Path, processes: int) -> Expected:
             parameters = variant_named(planned.cell.variant).parameters / 1e6
             images = planned.cell.images or DEFAULT_SYNTHETIC
             export = 0.0 if planned.cell.target == "torch" else EXPORT_SECONDS + EXPORT_SECONDS_A_MILLION * parameters
-            seconds[planned.accuracy_id] = (export + images * (crop + IMAGE_SECONDS)) / processes
-        if planned.speed_id not in done:
+            here = IMAGE_SECONDS if planned.cell.board else crop + IMAGE_SECONDS
+            seconds[planned.accuracy_id] = (export + images * here) / processes
+        if planned.speed_id not in done and not planned.cell.board:
             seconds[planned.speed_id] = 5.0 + 2 * ROUNDS * max(0.15, 4 * crop)
     return Expected(seconds, processes)
 

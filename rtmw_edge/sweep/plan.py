@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 from rtmw_edge.quantization import GRIDS, Table
@@ -18,7 +19,7 @@ from ..models.variants import variant_named
 from ..models.weights import find, shipped_table
 from ..runtime.devices import engine_class
 from .cells import Cell, Inputs, Planned, identified
-from .config import TORCH, SweepConfig, TablePair, matches
+from .config import LOCAL, TORCH, SweepConfig, TablePair, matches
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,8 @@ class Plan:
     not_possible: tuple[NotPossible, ...]
 
 
-def plan(config: SweepConfig) -> Plan:
-    """The cells of a sweep.
+def plan(config: SweepConfig, boards: Mapping[str, Mapping[str, str]] | None = None) -> Plan:
+    """The cells of a sweep; `boards` are the environments of those that have joined, by name.
 
     Raises BadInputError when weights or a table are not there or do not fit, when nothing is left, and when fp32, which
     everything is compared with, is not among the precisions.
@@ -52,7 +53,7 @@ def plan(config: SweepConfig) -> Plan:
             continue
         reason = _not_on_device(cell)
         if reason:
-            refused.setdefault(f"{cell.target} on {cell.device}", reason)
+            refused.setdefault(f"{cell.target} on {cell.board or cell.device}", reason)
         elif (cell, inputs) not in found:
             found.append((cell, inputs))
     if not found:
@@ -64,7 +65,7 @@ def plan(config: SweepConfig) -> Plan:
         needed = () if cell.target == TORCH else (*NEEDED, *target_named(cell.target).requirements())
         needed += PEERS[cell.calibrator].requirements if cell.calibrator else ()
         inputs = replace(inputs, base=base_of(cell, cells), paced_by=pace_of(cell, cells))
-        planned.append(identified(cell, inputs, needed))
+        planned.append(identified(cell, inputs, needed, (boards or {}).get(cell.board)))
     return Plan(tuple(planned), tuple(NotPossible(what, reason) for what, reason in refused.items()))
 
 
@@ -75,7 +76,7 @@ def base_of(cell: Cell, cells: list[Cell]) -> Cell | None:
         for other in cells
         if other.precision == Precision.FP32
         and (other.variant, other.target, other.device) == (cell.variant, cell.target, cell.device)
-        and (other.data, other.images) == (cell.data, cell.images)
+        and (other.data, other.images, other.board) == (cell.data, cell.images, cell.board)
         and (cell.table != "" or other.weights == cell.weights)
     ]
     near = [other for other in floats if other.threads == cell.threads] or floats
@@ -89,7 +90,7 @@ def pace_of(cell: Cell, cells: list[Cell]) -> Cell | None:
         for other in cells
         if other.precision == Precision.FP32
         and other != cell
-        and (other.variant, other.threads) == (cell.variant, cell.threads)
+        and (other.variant, other.threads, other.board) == (cell.variant, cell.threads, cell.board)
     ]
     own = [other for other in same if (other.target, other.device) == (cell.target, cell.device)]
     if cell.precision != Precision.FP32 and own:
@@ -208,17 +209,19 @@ def _trained(config: SweepConfig, refused: dict[str, str]) -> list[tuple[TablePa
 
 
 def _everywhere(cell: Cell, inputs: Inputs, config: SweepConfig) -> Iterator[tuple[Cell, Inputs]]:
-    for device in config.devices:
-        for threads in config.threads:
-            yield replace(cell, device=device, threads=threads, data=config.data, images=config.images), inputs
+    for board, device, threads in product(config.boards, config.devices, config.threads):
+        placed = replace(cell, board="" if board == LOCAL else board, device=device, threads=threads)
+        yield replace(placed, data=config.data, images=config.images), inputs
 
 
 def _kept(cell: Cell, config: SweepConfig) -> bool:
-    values = cell.to_dict()
+    values = {**cell.to_dict(), "board": cell.board or LOCAL}
     included = not config.include or any(matches(rule, values) for rule in config.include)
     return included and not any(matches(rule, values) for rule in config.exclude)
 
 
 def _not_on_device(cell: Cell) -> str:
+    if cell.target == TORCH and cell.board:
+        return "a board runs bundles, without PyTorch"
     there = ("cpu", "cuda") if cell.target == TORCH else engine_class(cell.target).devices
     return "" if cell.device in there else f"its bundles run on {', '.join(there)}"

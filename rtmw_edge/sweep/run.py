@@ -13,8 +13,9 @@ import signal
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -22,7 +23,7 @@ from typing import Any
 
 from ..errors import NotAvailableError, RtmwEdgeError
 from ..runtime.environment import environment
-from .cells import ACCURACY, SPEED, Planned
+from .cells import ACCURACY, EXPORT, SPEED, Planned
 from .plan import Plan
 from .store import FAILED, NOT_POSSIBLE, OK, POLL, Job, Record, Store
 
@@ -47,16 +48,30 @@ class Event:
 
 OnEvent = Callable[[Event], None]
 
+Loop = Callable[[Store, int, Sequence[Job], Any, OnEvent, int], None]
+"""How a process gets its jobs done: store, run, jobs, what was prepared, events, and up to where to retry."""
+
 
 def jobs_of(planned: Sequence[Planned]) -> list[Job]:
-    """All accuracy jobs, then all timed ones; cells that share a job have it once."""
-    accuracy = [Job(cell.accuracy_id, ACCURACY) for cell in planned]
-    speed = [Job(cell.speed_id, SPEED, after=(cell.accuracy_id,), alone=True) for cell in planned]
-    return list(dict.fromkeys([*accuracy, *speed]))
+    """What this machine does: exports for boards, all accuracy jobs, then all timed ones; shared ones once."""
+    exports = [Job(cell.export_id, EXPORT) for cell in planned if cell.cell.board]
+    here = [cell for cell in planned if not cell.cell.board]
+    accuracy = [Job(cell.accuracy_id, ACCURACY) for cell in here]
+    speed = [Job(cell.speed_id, SPEED, after=(cell.accuracy_id,), alone=True) for cell in here]
+    return list(dict.fromkeys([*exports, *accuracy, *speed]))
 
 
-def document(plan: Plan, gate: dict[str, Any]) -> dict[str, Any]:
-    """What a run records of itself before it begins: cells, what is not possible, the gate, the environment."""
+def board_jobs_of(planned: Sequence[Planned]) -> list[Job]:
+    """What boards do, after exports. Nothing of it is timed on this machine; alone on its board is every job."""
+    away = [cell for cell in planned if cell.cell.board]
+    exports = [Job(cell.export_id, EXPORT) for cell in away]
+    accuracy = [Job(cell.accuracy_id, ACCURACY, after=(cell.export_id,)) for cell in away]
+    speed = [Job(cell.speed_id, SPEED, after=(cell.accuracy_id,)) for cell in away]
+    return list(dict.fromkeys([*exports, *accuracy, *speed]))
+
+
+def document(plan: Plan, gate: dict[str, Any], boards: Mapping[str, Mapping[str, str]] | None = None) -> dict[str, Any]:
+    """What a run records of itself before it begins: cells, what is not possible, the gate, the environments."""
     cells = [
         {
             "cell": planned.cell.to_dict(),
@@ -71,6 +86,7 @@ def document(plan: Plan, gate: dict[str, Any]) -> dict[str, Any]:
         "not_possible": [{"what": item.what, "reason": item.reason} for item in plan.not_possible],
         "gate": gate,
         "environment": environment(),
+        "boards": {name: dict(facts) for name, facts in (boards or {}).items()},
     }
 
 
@@ -84,18 +100,26 @@ def work_off(store: Store, run: int, jobs: Sequence[Job], work: Work, on_event: 
             time.sleep(POLL)
             continue
         begun = time.monotonic()
-        record = _done(store, run, job, work, on_event)
+        record = done(store, job, partial(work, job, partial(step, on_event, job)))
         seconds = time.monotonic() - begun
         store.finish(Record(job.id, record.status, record.data, record.arrays, run=run, seconds=seconds))
         on_event(Event(job.id, str(record.data.get("reason", "")), record.status, seconds))
 
 
-def _done(store: Store, run: int, job: Job, work: Work, on_event: OnEvent) -> Record:
-    before = store.records(job.after)
-    if any(record.status != OK for record in before.values()):
-        return Record(job.id, FAILED, {"reason": "Not timed: there is no accuracy to go with it."})
+def step(on_event: OnEvent, job: Job, text: str) -> None:
+    """Say what a job is at."""
+    on_event(Event(job.id, text))
+
+
+def done(store: Store, job: Job, work: Callable[[], tuple[dict[str, Any], dict[str, Any]]]) -> Record:
+    """The record of a job that `work` does, or of why it is not done."""
+    for before in store.records(job.after).values():
+        if before.status != OK:
+            if job.kind == SPEED:
+                return Record(job.id, FAILED, {"reason": "Not timed: there is no accuracy to go with it."})
+            return Record(job.id, before.status, {"reason": before.data["reason"]})
     try:
-        data, arrays = work(job, lambda text: on_event(Event(job.id, text)))
+        data, arrays = work()
     except NotAvailableError as error:
         return Record(job.id, NOT_POSSIBLE, {"reason": str(error)})
     except RtmwEdgeError as error:
@@ -107,6 +131,15 @@ def _done(store: Store, run: int, job: Job, work: Work, on_event: OnEvent) -> Re
     return Record(job.id, OK, data, arrays)
 
 
+@dataclass(frozen=True)
+class Crew:
+    """What a process works on, and how."""
+
+    jobs: tuple[Job, ...]
+    prepare: Callable[[Store], Any]
+    loop: Loop = work_off
+
+
 def sweep(
     folder: Path,
     run: int,
@@ -116,22 +149,23 @@ def sweep(
     *,
     processes: int = 1,
     retry_until: int = 0,
+    boards: Crew | None = None,
 ) -> None:
-    """Work `jobs` off in `processes` processes; returns when every job has a record."""
+    """Work `jobs` off in `processes` processes, and those of `boards` in one more; returns when all have a record."""
     context = multiprocessing.get_context("spawn")
-    alive: dict[Connection, BaseProcess] = {}
+    alive: dict[Connection, tuple[BaseProcess, Crew]] = {}
 
-    def start() -> None:
+    def start(crew: Crew) -> None:
         ours, theirs = context.Pipe(duplex=False)
-        arguments = (folder, run, list(jobs), prepare, theirs, retry_until, os.getpid())
+        arguments = (folder, run, crew, theirs, retry_until, os.getpid())
         process = context.Process(target=_worker, args=arguments, name="sweep")
         process.start()
         theirs.close()
-        alive[ours] = process
+        alive[ours] = process, crew
 
     try:
-        for _ in range(max(1, processes)):
-            start()
+        for crew in [Crew(tuple(jobs), prepare)] * max(1, processes) + ([boards] if boards else []):
+            start(crew)
         while alive:
             for pipe in wait(list(alive)):
                 assert isinstance(pipe, Connection)
@@ -141,12 +175,12 @@ def sweep(
                         raise heard
                     on_event(heard)
                 except EOFError:
-                    process = alive.pop(pipe)
+                    process, crew = alive.pop(pipe)
                     process.join()
                     if process.exitcode and _bury(folder, run, process, on_event):
-                        start()
+                        start(crew)
     finally:
-        for process in alive.values():
+        for process, _ in alive.values():
             process.join(20)
             process.kill()
             process.join()
@@ -167,9 +201,7 @@ def _bury(folder: Path, run: int, process: BaseProcess, on_event: OnEvent) -> bo
     return True
 
 
-def _worker(
-    folder: Path, run: int, jobs: list[Job], prepare: Prepare, pipe: Connection, retry_until: int, parent: int
-) -> None:
+def _worker(folder: Path, run: int, crew: Crew, pipe: Connection, retry_until: int, parent: int) -> None:
     """The life of one process. It ends when its parent does, also by SIGKILL: nobody would hear it any more."""
     threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
 
@@ -181,7 +213,7 @@ def _worker(
 
     try:
         with Store.open(folder) as store:
-            work_off(store, run, jobs, prepare(store), tell, retry_until)
+            crew.loop(store, run, crew.jobs, crew.prepare(store), tell, retry_until)
     except KeyboardInterrupt:
         pass  # the parent, which got it too, says so
     except RtmwEdgeError as error:

@@ -10,13 +10,17 @@ from typing import Any
 from rich.console import Console
 
 from ..evaluation.gates import DEFAULT, Gate, read_gate
+from ..fleet.link import Link
 from .bench import Bench, cores
-from .cells import Planned
+from .boards import Boards, no_worker
+from .cells import ACCURACY, EXPORT, SPEED, Planned
 from .config import SweepConfig
+from .dispatch import Dispatcher, dispatch
 from .plan import Plan
+from .plan import plan as plan_of
 from .report import write_report
 from .rows import Row, rows_of, run_of
-from .run import Event, document, jobs_of, sweep
+from .run import Crew, Event, board_jobs_of, document, jobs_of, sweep
 from .store import FAILED, OK, Run, Store
 from .verdicts import fastest, verdicts
 
@@ -35,10 +39,17 @@ class Ready:
 
 
 def start(
-    config: SweepConfig, plan: Plan, folder: Path, console: Console, *, processes: int = 1, retry: bool = False
+    config: SweepConfig,
+    plan: Plan,
+    folder: Path,
+    console: Console,
+    *,
+    processes: int = 1,
+    retry: bool = False,
+    fleet: Dispatcher | None = None,
 ) -> int:
     """Work a plan off in the store at `folder`, write its report, say what it advises; how many cells failed."""
-    run, rows = work_off(config, plan, folder, console, processes=processes, retry=retry)
+    run, rows = work_off(config, plan, folder, console, processes=processes, retry=retry, fleet=fleet)
     write_report(folder / REPORT, rows, run.document)
     for verdict in verdicts(rows):
         console.print(verdict.sentence())
@@ -49,14 +60,50 @@ def start(
     return failed
 
 
+def start_with_boards(
+    config: SweepConfig,
+    link: Link,
+    folder: Path,
+    console: Console,
+    *,
+    wait: float,
+    processes: int = 1,
+    retry: bool = False,
+) -> int:
+    """The same where boards take part, which are waited for at `link` for so many seconds."""
+    with Boards(link, folder) as boards:
+        console.print(f"listening at {link.address} for {', '.join(config.away)}; on each board: rtmw-edge worker")
+        with console.status("starting", refresh_per_second=2) as status:
+            facts = boards.wait_for(config.away, wait, status.update)
+        for name in config.away:
+            if name in facts:
+                machine = facts[name].get("board") or facts[name].get("processor") or "a machine"
+                console.print(f"{name} is there: {machine}, {facts[name]['cores']} cores")
+            else:
+                console.print(no_worker(name, wait))
+        planned = plan_of(config, facts)
+        fleet = Dispatcher(planned.cells, cores(), boards.client_link, facts, wait)
+        return start(config, planned, folder, console, processes=processes, retry=retry, fleet=fleet)
+
+
 def work_off(
-    config: SweepConfig, plan: Plan, folder: Path, console: Console, *, processes: int = 1, retry: bool = False
+    config: SweepConfig,
+    plan: Plan,
+    folder: Path,
+    console: Console,
+    *,
+    processes: int = 1,
+    retry: bool = False,
+    fleet: Dispatcher | None = None,
 ) -> tuple[Run, list[Row]]:
-    """Work a plan off in the store at `folder`, with a line on `console` for every job; the run and its rows."""
+    """Work a plan off in the store at `folder`, with a line on `console` for every job; the run and its rows.
+
+    `fleet` gives cells of boards to those; a plan without such cells needs none.
+    """
     gate = read_gate(config.gate or DEFAULT)
     with Store.create(folder) as store:
         retry_until = store.last_record() if retry else 0
-        number = store.begin(document(plan, gate_document(gate)))
+        number = store.begin(document(plan, gate_document(gate), fleet.facts if fleet else {}))
     labels = _labels(plan.cells)
     with console.status("starting", refresh_per_second=2) as status:
 
@@ -69,7 +116,11 @@ def work_off(
                 status.update(line)
 
         ready = Ready(plan.cells, max(1, cores() // processes))
-        sweep(folder, number, jobs_of(plan.cells), ready, on_event, processes=processes, retry_until=retry_until)
+        crew = Crew(tuple(board_jobs_of(plan.cells)), fleet, dispatch) if fleet else None
+        sweep(
+            folder, number, jobs_of(plan.cells), ready, on_event,
+            processes=processes, retry_until=retry_until, boards=crew,
+        )  # fmt: skip
     with Store.open(folder) as store:
         run = run_of(store, number)
         return run, rows_of(store, run)
@@ -87,6 +138,6 @@ def _labels(planned: Sequence[Planned]) -> dict[str, str]:
     """Words for every job; of cells that share one, those of the first."""
     found: dict[str, str] = {}
     for item in planned:
-        for job, what in ((item.accuracy_id, "accuracy"), (item.speed_id, "speed")):
+        for job, what in ((item.export_id, EXPORT), (item.accuracy_id, ACCURACY), (item.speed_id, SPEED)):
             found.setdefault(job, f"{item.cell.variant} {item.cell.label}, {what}")
     return found

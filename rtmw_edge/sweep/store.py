@@ -16,7 +16,7 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -180,10 +180,13 @@ class Store:
                 found[job] = Record(job, status, json.loads(data), _unpacked(arrays), run, at, seconds)
         return found
 
-    def claim(self, jobs: Sequence[Job], *, retry_until: int = 0) -> tuple[Job | None, int]:
+    def claim(
+        self, jobs: Sequence[Job], *, retry_until: int = 0, only: Container[str] | None = None
+    ) -> tuple[Job | None, int]:
         """Claim the first of `jobs` that can be done now; (None, n) when there is none and n wait for others.
 
-        A job with a record is done, unless it failed in a record up to `retry_until`. (None, 0): all are done.
+        A job with a record is done, unless it failed in a record up to `retry_until`. (None, 0): all are done. With
+        `only`, jobs of other ids are waited for and never claimed.
         """
         with self._transaction() as database:
             _drop_the_dead(database)
@@ -197,6 +200,8 @@ class Store:
             awaited = {job.id for job in left}
             for job in left:
                 if job.id in taken or awaited & set(job.after) or timing or (job.alone and others):
+                    continue
+                if only is not None and job.id not in only:
                     continue
                 self._insert(database, job.id, _ALONE if job.alone else job.kind)
                 self._beat()

@@ -45,17 +45,18 @@ class Verdict:
 
 
 def verdicts(rows: Sequence[Row]) -> list[Verdict]:
-    """One verdict for every variant, target, device and number of threads that has quantized cells and figures."""
-    groups: dict[tuple[str, str, str, int], list[Row]] = {}
+    """One verdict for every variant, target, board, device and number of threads with quantized cells and figures."""
+    groups: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:
         if not row.is_float and row.accuracy and row.gate:
             cell = row.cell
-            groups.setdefault((cell.variant, cell.target, cell.device, cell.threads), []).append(row)
-    return [_verdict(variant, _where(row.cell), mine) for (variant, *_), mine in groups.items() for row in mine[:1]]
+            groups.setdefault((cell.variant, cell.target, cell.board, cell.device, cell.threads), []).append(row)
+    return [_verdict(mine[0].cell.variant, _where(mine[0].cell), mine) for mine in groups.values()]
 
 
 def _where(cell: Cell) -> str:
     extra = [cell.device if cell.device != "cpu" else "", f"{cell.threads} threads" if cell.threads else ""]
+    extra += [f"on {cell.board}" if cell.board else ""]
     return " ".join([cell.target, *(word for word in extra if word)])
 
 
@@ -107,10 +108,11 @@ def _nothing_in_int8(rows: Sequence[Row]) -> str:
 
 
 def fastest(rows: Sequence[Row]) -> list[str]:
-    """For each variant the fastest cell that keeps the gate (or is float), in one sentence."""
+    """For each variant and board the fastest cell that keeps the gate (or is float), in one sentence."""
     out = []
-    for variant in dict.fromkeys(row.cell.variant for row in rows):
-        mine = [row for row in rows if row.cell.variant == variant and row.pace and row.passed is not False]
+    for variant, board in dict.fromkeys((row.cell.variant, row.cell.board) for row in rows):
+        here = [row for row in rows if (row.cell.variant, row.cell.board) == (variant, board)]
+        mine = [row for row in here if row.pace and row.passed is not False]
         if mine:
             best = min(mine, key=lambda row: row.pace or 0.0)
             whole = best.ap("whole")

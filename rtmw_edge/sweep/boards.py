@@ -1,0 +1,143 @@
+"""The boards of a sweep: a Dask scheduler in this process that workers join, and what each board says of itself."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..errors import BadInputError
+from ..fleet.link import ANY, Link, check_installed, reason_of
+from ..fleet.parcels import chunk_of
+from ..fleet.worker import HTTP, PARCEL, QUIET
+from ..runtime.environment import PACKAGES, differences, environment
+from .config import TORCH
+from .store import POLL
+
+PARCELS = "parcels"
+"""The folder of a store that boards fetch from."""
+
+ATTEMPTS = 3
+"""So many workers may die of a cell before it is taken for the cell's fault."""
+
+QUIET_LEVEL = 50
+"""Of Dask's own log: what the user should know, we say."""
+
+DECISIVE = ("rtmw-edge", "board", "processor", "cores", *(name for name in PACKAGES if name != TORCH))
+"""What workers of one board must share: a figure is the board's, whichever of them it is from."""
+
+Facts = Mapping[str, str]
+"""A board's `environment()`."""
+
+
+class Boards:
+    """A scheduler that listens while the `with` lasts; `folder` is the sweep's store.
+
+    `link` is where it listens; `client_link` how a process of this machine reaches it.
+    """
+
+    def __init__(self, link: Link, folder: Path) -> None:
+        check_installed()
+        self.link, self.parcels = link, folder / PARCELS
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Boards:
+        import dask
+        from distributed import Client, LocalCluster
+
+        security = self.link.security()
+        try:
+            self._stack.enter_context(dask.config.set(QUIET))
+            cluster = LocalCluster(
+                n_workers=0, host=self.link.host, scheduler_port=self.link.port, security=security,
+                protocol=self.link.address.partition("://")[0], silence_logs=QUIET_LEVEL, dashboard_address=None,
+                scheduler_kwargs={
+                    "dashboard": False, "dashboard_address": HTTP, "allowed_failures": ATTEMPTS - 1,
+                },
+            )  # fmt: skip
+        except (OSError, RuntimeError) as error:
+            self._stack.close()
+            raise BadInputError(
+                f"Cannot listen at {self.link.address} ({reason_of(error)}); choose another --listen."
+            ) from error
+        self._stack.enter_context(cluster)
+        assert cluster.scheduler is not None
+        cluster.scheduler.handlers[PARCEL] = functools.partial(_send, self.parcels)
+        self._client = self._stack.enter_context(Client(cluster, set_as_default=False))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    @property
+    def client_link(self) -> Link:
+        host = "127.0.0.1" if self.link.host in ANY else self.link.host
+        return replace(self.link, host=host)
+
+    def wait_for(self, names: Iterable[str], seconds: float, on_wait: Callable[[str], None]) -> dict[str, Facts]:
+        """The environment of each board of `names` as soon as all have joined, or of those that have after `seconds`.
+
+        `on_wait` hears whom it waits for. Raises BadInputError for a worker of another version of this toolkit, and
+        for workers of one board that are not alike.
+        """
+        wanted = list(names)
+        begun = time.monotonic()
+        while True:
+            present = announced(self._client)
+            lacking = [name for name in wanted if name not in present]
+            spent = time.monotonic() - begun
+            if not lacking or spent >= seconds:
+                return {name: self._facts(name, present[name]) for name in wanted if name in present}
+            on_wait(
+                f"waiting for a worker of {', '.join(lacking)} ({spent:.0f} of {seconds:.0f} s): "
+                f"rtmw-edge worker {self.link.address} --board {lacking[0]}"
+            )
+            time.sleep(min(POLL, seconds))
+
+    def _facts(self, name: str, workers: list[str]) -> Facts:
+        found: list[Facts] = list(self._client.run(environment, workers=workers).values())
+        for facts in found:
+            if facts["rtmw-edge"] != __version__:
+                raise BadInputError(
+                    f"The worker of {name} has rtmw-edge {facts['rtmw-edge']}, this machine {__version__}; install the "
+                    "same version on both."
+                )
+            difference = unlike(found[0], facts)
+            if difference:
+                raise BadInputError(
+                    f"Two workers announce {name} and are not alike ({difference}); give one of them another --board."
+                )
+        return found[0]
+
+
+def unlike(one: Facts, other: Facts) -> str:
+    """The first decisive thing that two workers do not share, in words; "" when there is none."""
+    both = [{name: facts[name] for name in DECISIVE if name in facts} for facts in (one, other)]
+    return next(iter(differences(*both)), "")
+
+
+def announced(client: Any) -> dict[str, list[str]]:
+    """The addresses of the workers of each board."""
+    found: dict[str, list[str]] = {}
+    for address, worker in client.scheduler_info(n_workers=-1)["workers"].items():
+        for name in worker["resources"]:
+            found.setdefault(name.removeprefix("board:"), []).append(address)
+    return found
+
+
+def no_worker(board: str, seconds: float) -> str:
+    """Why nothing comes of the cells of a board, and what to do."""
+    return (
+        f"No worker announced {board} for {seconds:.0f} s; start rtmw-edge worker ADDRESS --board {board} there, and "
+        "run the sweep again with --retry."
+    )
+
+
+def _send(folder: Path, sha256: str, offset: int) -> bytes:
+    """The scheduler's handler of `PARCEL`."""
+    return chunk_of(folder, sha256, offset)

@@ -1,0 +1,165 @@
+"""The process of a sweep that gives the boards their cells: it claims, ships, waits, scores and records.
+
+Dask keeps each cell to workers of its board, one at a time on each, and gives the cell of one that dies to another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ..errors import RtmwEdgeError
+from ..fleet.link import Link
+from ..fleet.worker import resource, work
+from .bench import Found
+from .boards import ATTEMPTS, Facts, announced, no_worker
+from .cells import EXPORT, Planned
+from .remote import Remote
+from .run import Event, OnEvent, done, step
+from .store import OK, POLL, Job, Record, Store
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+AHEAD = 1
+"""Cells that are made ready for a board while all its workers are at work."""
+
+
+@dataclass(frozen=True)
+class Dispatcher:
+    """What the process needs to begin. `facts`: of the boards that have joined. `wait`: seconds for one to come back.
+
+    >>> Crew(jobs, Dispatcher(...), dispatch)      # doctest: +SKIP
+    """
+
+    planned: tuple[Planned, ...]
+    threads: int
+    link: Link
+    facts: Mapping[str, Facts]
+    wait: float
+
+    def __call__(self, store: Store) -> Fleet:
+        return Fleet(self, store)
+
+
+class Fleet:
+    """The boards as the dispatching process sees them, and the jobs that they have: `flying` from when on."""
+
+    def __init__(self, plan: Dispatcher, store: Store) -> None:
+        from distributed import Client
+
+        self.remote = Remote(store, plan.planned, plan.threads, plan.facts)
+        self.wait = plan.wait
+        self.client: Client = Client(plan.link.address, security=plan.link.security())
+        self.flying: dict[Future, tuple[Job, float]] = {}
+        self._seen = dict.fromkeys(plan.facts, time.monotonic())
+        self._workers: dict[str, list[str]] = {}
+
+    def look(self) -> None:
+        """See which workers are there."""
+        self._workers = announced(self.client)
+        self._seen |= dict.fromkeys(self._workers.keys() & self._seen.keys(), time.monotonic())
+
+    def has_room(self, job: Job) -> bool:
+        """Whether a job should be made ready now; one whose board is missing is, to be told so."""
+        board = self.remote.board(job)
+        flying = sum(self.remote.board(other) == board for other, _ in self.flying.values())
+        return bool(self.missing(job)) or flying < len(self._workers.get(board, ())) + AHEAD
+
+    def missing(self, job: Job) -> str:
+        """Why nothing comes of a job whose board never joined, or left and did not come back in time; or ""."""
+        board = self.remote.board(job)
+        if board not in self._seen:
+            return no_worker(board, self.wait)
+        away = time.monotonic() - self._seen[board]
+        return no_worker(board, away) if away > self.wait else ""
+
+    def submit(self, job: Job, request: Mapping[str, Any]) -> None:
+        """Give the job to its board: alone on one of its workers, and on another one when that dies."""
+        resources = resource(self.remote.board(job))
+        future = self.client.submit(work, request, resources=resources, pure=False)
+        self.flying[future] = job, time.monotonic()
+
+    def where(self, job: Job) -> str:
+        """For the user: "on pi5", or that it waits for one."""
+        board = self.remote.board(job)
+        return f"on {board}" if self._workers.get(board) else f"waiting for a worker of {board} to come back"
+
+    def landed(self) -> dict[Future, Callable[[], Mapping[str, Any]]]:
+        """What has come to an end, as soon as anything has or after a moment; a call gives the answer, or raises."""
+        from distributed import TimeoutError, wait
+
+        if not self.flying:
+            time.sleep(POLL)
+        else:
+            with contextlib.suppress(TimeoutError):
+                wait(list(self.flying), timeout=POLL, return_when="FIRST_COMPLETED")
+        ended: dict[Future, Callable[[], Mapping[str, Any]]] = {}
+        for future, (job, _) in self.flying.items():
+            if future.done():
+                ended[future] = partial(_answer, future, self.remote.board(job))
+            elif reason := self.missing(job):
+                future.cancel()
+                ended[future] = partial(_refuse, reason)
+        return ended
+
+
+def dispatch(
+    store: Store, run: int, jobs: Sequence[Job], fleet: Fleet, on_event: OnEvent, retry_until: int = 0
+) -> None:
+    """Get the boards' jobs among `jobs` done and recorded; exports are waited for, which others do."""
+
+    def record(job: Job, found: Record, begun: float) -> None:
+        seconds = time.monotonic() - begun
+        store.finish(Record(job.id, found.status, found.data, found.arrays, run=run, seconds=seconds))
+        on_event(Event(job.id, str(found.data.get("reason", "")), found.status, seconds))
+
+    def ask(job: Job, on_step: Callable[[str], None]) -> tuple[dict[str, Any], dict[str, Any]]:
+        if reason := fleet.missing(job):
+            raise RtmwEdgeError(reason)
+        return fleet.remote.request(job, on_step), {}
+
+    def score(job: Job, answer: Callable[[], Mapping[str, Any]], on_step: Callable[[str], None]) -> Found:
+        return fleet.remote.found(job, answer(), on_step)
+
+    with fleet.client:
+        while True:
+            fleet.look()
+            while True:
+                ready = {job.id for job in jobs if job.kind != EXPORT and fleet.has_room(job)}
+                job, left = store.claim(jobs, retry_until=retry_until, only=ready)
+                if job is None:
+                    break
+                begun = time.monotonic()
+                asked = done(store, job, partial(ask, job, partial(step, on_event, job)))
+                if asked.status == OK:
+                    fleet.submit(job, asked.data)
+                else:
+                    record(job, asked, begun)
+            if not left:
+                return
+            for job, _ in fleet.flying.values():
+                on_event(Event(job.id, fleet.where(job)))
+            for future, answer in fleet.landed().items():
+                job, begun = fleet.flying.pop(future)
+                record(job, done(store, job, partial(score, job, answer, partial(step, on_event, job))), begun)
+
+
+def _answer(future: Future, board: str) -> Mapping[str, Any]:
+    from distributed import KilledWorker
+
+    try:
+        answer: Mapping[str, Any] = future.result()
+        return answer
+    except KilledWorker as error:
+        raise RtmwEdgeError(
+            f"{ATTEMPTS} workers of {board} died while they did this; what they wrote to their own screens says more."
+        ) from error
+
+
+def _refuse(reason: str) -> Mapping[str, Any]:
+    raise RtmwEdgeError(reason)
