@@ -62,14 +62,14 @@ SWEEP = (
 
 def store_of(folder: Path, sweep: tuple[Made, ...] = SWEEP, environment: Mapping[str, str] = ENVIRONMENT) -> Path:
     """A new run of `sweep` in the store at `folder`."""
-    floats = {made.cell.target: made.cell for made in sweep if made.cell.precision == "fp32"}
+    floats = {(made.cell.target, made.cell.board): made.cell for made in sweep if made.cell.precision == "fp32"}
     with Store.create(folder) as store:
         number = store.last_record()
         entries, records = [], []
         for made in sweep:
-            base = floats.get(made.cell.target)
+            base = floats.get((made.cell.target, made.cell.board))
             base = None if base == made.cell else base
-            pace = base or (floats["onnx"] if made.cell.target != "onnx" else None)
+            pace = base or (floats["onnx", made.cell.board] if made.cell.target != "onnx" else None)
             number += 1
             jobs = f"accuracy {number}", f"speed {number}"
             entries.append(
@@ -86,6 +86,7 @@ def store_of(folder: Path, sweep: tuple[Made, ...] = SWEEP, environment: Mapping
             "not_possible": [{"what": "ncnn w8a16", "reason": "ncnn has fp32, fp16, int8"}],
             "gate": gate_document(read_gate()),
             "environment": dict(environment),
+            "boards": {made.cell.board: {"board": "Made Pi"} for made in sweep if made.cell.board},
         }
         run = store.begin(document)
         for record in records:

@@ -6,6 +6,8 @@
   const picked = (name) => new Set(all(`input[name="${name}"]:checked`).map((box) => box.value));
   const rows = new Map(all("tr[data-row]").map((row) => [row.dataset.row, row]));
 
+  const fields = ["target", "lane", "variant", "board"].filter((name) => all(`input[name="${name}"]`).length);
+
   const front = (points) => {
     let best = Infinity;
     const corners = [];
@@ -16,7 +18,7 @@
   };
 
   const update = () => {
-    const kept = { target: picked("target"), lane: picked("lane"), variant: picked("variant") };
+    const kept = Object.fromEntries(fields.map((name) => [name, picked(name)]));
     const shown = (row) => Object.entries(kept).every(([name, values]) => values.has(row.dataset[name]));
     for (const row of all("tr[data-target]")) row.hidden = !shown(row);
     const [part] = picked("part"), [cost] = picked("cost");

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..files import atomic_write
 from .charts import COSTS, OTHER, SHAPES, cost_of, points, scatter
+from .config import LOCAL
 from .rows import PART_ORDER, Row
 from .tables import number, ratio
 from .verdicts import Advice, about_processor, fastest, verdicts
@@ -48,7 +49,8 @@ def write_report(
     variants = ", ".join(dict.fromkeys(row.cell.variant for row in rows))
     facts = document["environment"]
     machine = facts.get("board") or facts.get("processor") or "this machine"
-    title = html.escape(f"{variants} on {machine}, {facts.get('cores', '?')} cores")
+    boards: Mapping[str, Mapping[str, str]] = document.get("boards", {})
+    title = html.escape(", ".join([f"{variants} on {machine}, {facts.get('cores', '?')} cores", *boards]))
     parts = [
         _section("", [*_verdicts(rows, document)]),
         _section("Accuracy against cost", [_controls(rows), *_charts(rows)]),
@@ -58,6 +60,7 @@ def write_report(
         _section("What did not work, and what to distrust", [*_troubles(rows, document)]),
         _section("Poses", [f'<div class="pictures">{"".join(map(_picture, pictures))}</div>']) if pictures else "",
         _section("Environment", [_facts(document["environment"])]),
+        *(_section(f"Environment of {name}", [_facts(told)]) for name, told in boards.items()),
     ]
     style = "".join((HERE / name).read_text(encoding="utf-8") for name in ("chart.css", "report.css"))
     script = (HERE / "report.js").read_text(encoding="utf-8")
@@ -98,6 +101,9 @@ def _controls(rows: Sequence[Row]) -> str:
     out.append(_choice("lane", "precisions", [(name, name, _shape(name)) for name in lanes]))
     variants = list(dict.fromkeys(cell.variant for cell in cells))
     out.append(_choice("variant", "variants", [(name, name, "") for name in variants]))
+    boards = list(dict.fromkeys(cell.board or LOCAL for cell in cells))
+    if len(boards) > 1:
+        out.append(_choice("board", "boards", [(name, name, "") for name in boards]))
     return "\n".join([*out, '<output id="count"></output></form>'])
 
 
@@ -142,6 +148,7 @@ def _table(rows: Sequence[Row]) -> str:
 
 def _data(row: Row) -> str:
     facts = {"target": row.cell.target, "lane": row.cell.lane, "variant": row.cell.variant}
+    facts["board"] = row.cell.board or LOCAL
     return " ".join(f'data-{name}="{html.escape(value)}"' for name, value in facts.items())
 
 

@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 import cv2
 import numpy as np
 import pytest
-from made_sweep import SWEEP, store_of
+from made_sweep import SWEEP, VARIANT, store_of
 from typer.testing import CliRunner
 
 from rtmw_edge.cli import app
@@ -132,6 +132,25 @@ def test_it_prints_and_is_drawn_in_dark(tmp_path: Path) -> None:
         assert (np.median(drawn) > 200) == (name == "light")
     browse(tmp_path / "report.html", f"--print-to-pdf={tmp_path / 'page.pdf'}")
     assert (tmp_path / "page.pdf").read_bytes().startswith(b"%PDF")
+
+
+@pytest.mark.slow
+def test_boards_have_verdicts_environments_and_boxes_of_their_own(tmp_path: Path) -> None:
+    away = tuple(replace(made, cell=replace(made.cell, board="pi5"), ratio=(1.2, 1.1, 1.3)) for made in SWEEP[:2])
+    store_of(tmp_path / "store", (*SWEEP[:3], *away))
+    with Store.open(tmp_path / "store") as store:
+        run = run_of(store)
+        rows = rows_of(store, run)
+        write_report(tmp_path / "report.html", rows, run.document)
+    assert [row.label for row in rows[3:]] == ["onnx fp32 on pi5", "onnx int8 PTQ common on pi5"]
+    page = (tmp_path / "report.html").read_text()
+    assert f"{VARIANT} on onnx: <strong>quantize</strong>" in page
+    assert f"{VARIANT} on onnx on pi5: <strong>do not quantize on this board</strong>" in page
+    assert "Environment of pi5" in page and "Made Pi" in page
+    press = "<script>document.querySelector('input[name=board][value=pi5]').click()</script>"
+    (tmp_path / "tested.html").write_text(page.replace("</html>", press + "</html>"))
+    dom, complaints = browse(tmp_path / "tested.html", "--dump-dom")
+    assert complaints == "" and "3 of 5 cells shown" in dom
 
 
 def test_the_front_is_what_no_other_point_beats_in_both() -> None:
