@@ -14,9 +14,13 @@ pytest.importorskip("torch")
 
 from rtmw_edge.cli import app
 from rtmw_edge.models.variants import VARIANTS
-from rtmw_edge.sweep import compare, timing, verdicts
+from rtmw_edge.runtime import timing
+from rtmw_edge.sweep import compare, verdicts
 from rtmw_edge.sweep.config import SweepConfig, parse_config, read_config, tomllib
 from rtmw_edge.sweep.plan import plan
+from rtmw_edge.sweep.search.config import SearchConfig
+from rtmw_edge.sweep.search.problem import problem_of
+from rtmw_edge.sweep.search.start import TOGETHER
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "sweep.md").read_text(encoding="utf-8")
@@ -39,10 +43,12 @@ def test_the_program_takes_it(words: list[str]) -> None:
 
 
 def test_every_key_is_on_the_page() -> None:
-    example = tomllib.loads(re.findall(r"^```toml\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)[0])
+    blocks = re.findall(r"^```toml\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
+    example, search = map(tomllib.loads, blocks[:2])
     assert parse_config(example, ROOT).images == 0
+    assert parse_config(search, ROOT).search == SearchConfig("hands<=0.5,body<=0.5,whole<=0.5", trials=60)
     table = set(re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| ([^|]*) \|", TEXT, re.MULTILINE))))
-    assert table | set(example) == {item.name for item in fields(SweepConfig)}
+    assert table | set(example) == {item.name for kind in (SweepConfig, SearchConfig) for item in fields(kind)}
 
 
 def test_the_limits_on_the_page_are_those_of_the_code() -> None:
@@ -53,6 +59,7 @@ def test_the_limits_on_the_page_are_those_of_the_code() -> None:
         f"more than {timing.MAX_DRIFT:.0%} from the first third".replace("%", " %"),
         f"the whole interval of the ratio below {verdicts.FASTER}",
         f"at least {compare.LEAST_AP} points of AP ({compare.LEAST_PERCENT} % of MPJPE)",
+        f"several at a time ({TOGETHER} for each of `--processes`)",
         f"files may grow by {compare.LEAST_SIZE:.0%}, memory by {compare.LEAST_MEMORY:.0%}".replace("%", " %"),
     ):
         assert words in " ".join(TEXT.split()), words
@@ -63,3 +70,8 @@ def test_the_recipe_of_the_shipped_models_can_be_planned() -> None:
     targets = {item.cell.target for item in found.cells}
     assert "torch" in targets and "onnx" in targets
     assert all(item.inputs.weights.is_file() for item in found.cells)
+
+
+def test_the_recipe_of_the_search_can_be_searched() -> None:
+    problem = problem_of(read_config(ROOT / "benchmarks" / "search.toml"))
+    assert "shipped common" in problem.given and len(problem.space.groups) == 16

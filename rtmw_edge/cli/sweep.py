@@ -10,6 +10,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from ..sweep.config import SweepConfig
     from ..sweep.plan import Plan
 
 
@@ -23,6 +24,9 @@ def sweep(
     ] = False,
     processes: Annotated[int, typer.Option(help="Processes that evaluate side by side.", min=1)] = 1,
     retry: Annotated[bool, typer.Option("--retry", help="Try again what failed before.")] = False,
+    search: Annotated[
+        bool, typer.Option("--search", help="Search layer choices and calibrations under the budget of [search].")
+    ] = False,
     listen: Annotated[
         str | None, typer.Option(help="Where the boards that the sweep names join: tls://0.0.0.0:8786.")
     ] = None,
@@ -35,6 +39,9 @@ def sweep(
 
     Killed at any moment it goes on where it was; a cell that fails is recorded with its reason. The exit code is 1 when
     a cell failed. Results: rtmw-edge results show STORE, and STORE/report.html.
+
+    With --search the sweep's axes and its [search] are what trials choose among (docs/sweep.md); the exit code is 1
+    when none keeps the budget.
     """
     from rich.console import Console
 
@@ -44,6 +51,11 @@ def sweep(
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
     chosen = read_config(config)
+    if search and chosen.away:
+        raise BadInputError(f"A search runs on this machine, not on {', '.join(chosen.away)}; leave boards out of it.")
+    if search:
+        _search(console, chosen, out or Path("sweeps") / config.stem, plan=plan, processes=processes, retry=retry)
+        return
     planned = make_plan(chosen)
     folder = out or Path("sweeps") / config.stem
     if plan:
@@ -67,6 +79,15 @@ def sweep(
         raise VerificationError(
             f"{failed} of {len(planned.cells)} cells failed; rtmw-edge results show {folder} says why."
         )
+
+
+def _search(console: Console, config: SweepConfig, folder: Path, *, plan: bool, processes: int, retry: bool) -> None:
+    from ..sweep.search.start import describe, start
+
+    if plan:
+        describe(config, console)
+    else:
+        start(config, folder, console, processes=processes, retry=retry)
 
 
 def _print_plan(console: Console, plan: Plan, folder: Path, processes: int) -> None:

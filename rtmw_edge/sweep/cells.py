@@ -43,7 +43,8 @@ class Cell:
 
     Empty or 0 is what does not apply or the default: `weights` the shipped or fetched ones, `grid`, `method` and
     `calibration` of precisions without them, `count` all people of the calibration, `calibrator` this toolkit's own,
-    `table` the name of a trained pair, `threads` all cores, `images` all, `board` this machine.
+    `table` the name of a trained pair, or of a trial of a search, `threads` all cores, `images` all, `board` this
+    machine.
     """
 
     variant: str
@@ -66,9 +67,9 @@ class Cell:
     @property
     def lane(self) -> str:
         """The precision, and for int8 and w8a16 where the scales come from: "int8 PTQ", "int8 QAT"."""
-        if self.table:
-            return f"{self.precision} QAT"
-        return f"{self.precision} PTQ" if self.calibration else self.precision
+        if self.calibration:
+            return f"{self.precision} PTQ"
+        return f"{self.precision} QAT" if self.table else self.precision
 
     @property
     def label(self) -> str:

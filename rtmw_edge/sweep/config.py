@@ -28,6 +28,7 @@ from ..errors import BadInputError, unknown
 from ..fleet.link import check_name
 from ..models.variants import variant_named
 from ..runtime.devices import check_device, check_threads
+from .search.config import SearchConfig, parse_search
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -83,6 +84,7 @@ class SweepConfig:
         gate: a file of limits per part; None for the default gate.
         include, exclude: a cell stays that matches an include, if there are any, and no exclude. A rule maps fields of
             a cell to the values that match.
+        search: what `--search` adds; a sweep without it takes no notice.
     """
 
     variants: tuple[str, ...]
@@ -104,6 +106,7 @@ class SweepConfig:
     gate: Path | None = None
     include: tuple[Mapping[str, tuple[str, ...]], ...] = ()
     exclude: tuple[Mapping[str, tuple[str, ...]], ...] = ()
+    search: SearchConfig | None = None
 
     def __post_init__(self) -> None:
         for name in (*self.variants, *self.weights, *(pair.variant for pair in self.tables)):
@@ -186,6 +189,7 @@ def parse_config(document: Mapping[str, Any], folder: Path) -> SweepConfig:
         "gate": lambda key, value: folder / _one(key, value, str),
         "include": lambda key, value: tuple(_rule(key, entry) for entry in _entries(key, value)),
         "exclude": lambda key, value: tuple(_rule(key, entry) for entry in _entries(key, value)),
+        "search": lambda key, value: parse_search(value, folder),
     }
     values = {}
     for key, value in document.items():

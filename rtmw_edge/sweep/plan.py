@@ -99,7 +99,7 @@ def pace_of(cell: Cell, cells: list[Cell]) -> Cell | None:
 
 
 def _product(config: SweepConfig, refused: dict[str, str]) -> Iterator[tuple[Cell, Inputs]]:
-    trained = _trained(config, refused)
+    at_hand = trained(config, refused)
     for name in config.variants:
         variant_named(name)
         files = config.weights.get(name) or {"": find(name, None)}
@@ -119,7 +119,7 @@ def _product(config: SweepConfig, refused: dict[str, str]) -> Iterator[tuple[Cel
                     for weights, path in files.items():
                         for cell in _scaled(Cell(name, weights, target, precision, grid), config, refused):
                             yield from _everywhere(cell, Inputs(path, path), config)
-                    for pair, table, content in trained:
+                    for pair, table, content in at_hand:
                         if pair.variant == name and _carries(content, precision, grid):
                             own = next(iter(files.values()))
                             inputs = Inputs(find(name, pair.weights) if pair.weights else own, own, table)
@@ -190,8 +190,12 @@ def _carries(table: Table, precision: str, grid: str) -> bool:
     return table.grid == grid and of == precision
 
 
-def _trained(config: SweepConfig, refused: dict[str, str]) -> list[tuple[TablePair, Path, Table]]:
-    """The trained tables with their files; a pair that names what ships has one for each grid."""
+def trained(config: SweepConfig, refused: dict[str, str]) -> list[tuple[TablePair, Path, Table]]:
+    """The trained tables with their files; a pair that names what ships has one for each grid.
+
+    `refused` hears of a pair that names what ships where nothing does. Raises BadInputError for a table of another
+    variant.
+    """
     found = []
     for pair in config.tables:
         shipped = [shipped_table(pair.variant, grid) for grid in GRIDS] if pair.table is None else []

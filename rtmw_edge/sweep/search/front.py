@@ -1,0 +1,63 @@
+"""What a search found, in words: a line for every trial, and the table of those that nothing beats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich import box
+from rich.table import Table
+
+from ...models.weights import cached, embedded
+from ..rows import Row
+from ..tables import ratio
+from .problem import Problem
+from .trials import Tried
+
+
+def sentence(tried: Tried, part: str) -> str:
+    """A trial in one line: what it reached, whether it keeps the budget, and what it was."""
+    outcome = tried.outcome
+    if outcome.reason:
+        return f"✗ trial {tried.number}: {tried.settings.words}: {outcome.reason}"
+    over = [f"{name.replace('_', ' ')} {points:.2f}" for name, points in outcome.over.items() if points > 0]
+    verdict = "keeps the budget" if outcome.kept else f"over the budget: {', '.join(over)}"
+    figures = f"{part.replace('_', ' ')} {outcome.ap:.2f} AP, {outcome.time:.2f} of fp32's time, {verdict}"
+    return f"{'✓' if outcome.kept else '-'} trial {tried.number}: {figures}: {tried.settings.words}"
+
+
+def front_table(front: Sequence[Tried], rows: Mapping[int, Row], float_row: Row, problem: Problem) -> Table:
+    """The front, fastest first, below the float network: AP, what each part of the budget loses, and the time."""
+    part, limits = problem.search.part, problem.search.limits().limits
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
+    table.title = f"within {problem.search.budget}, and beaten in AP and time by nothing that is"
+    table.add_column("trial", justify="right")
+    table.add_column(f"{part.replace('_', ' ')} AP", justify="right")
+    for name, limit in limits.items():
+        table.add_column(f"{name.replace('_', ' ')} lost, of {limit:g}", justify="right")
+    table.add_column("ms", justify="right")
+    table.add_column("time against fp32", justify="right")
+    table.add_column("settings", overflow="fold")
+    ap = float_row.ap(part)
+    blank = ["" for _ in limits]
+    table.add_row("fp32", f"{ap.value:.2f}" if ap else "", *blank, f"{float_row.speed['ms_p50']:.1f}", "", "")
+    for each in front:
+        row = rows[each.number]
+        lost = [f"{row.drop[name].value + 0.0:.2f}" for name in limits]
+        figures = (f"{each.outcome.ap:.2f}", *lost, f"{row.speed['ms_p50']:.1f}", ratio(row))
+        table.add_row(str(each.number), *figures, each.settings.words)
+    return table
+
+
+def export_line(problem: Problem, trial: Tried, row: Row, table: Path) -> str:
+    """The command that exports a trial, whose cell is that of `row`."""
+    cell, weights = row.cell, problem.weights_of(trial.settings)
+    words = ["rtmw-edge export", cell.variant, "--target", cell.target, "--precision", cell.precision]
+    words += [] if weights == (embedded(cell.variant) or cached(cell.variant)) else ["--weights", str(weights)]
+    return " ".join([*words, "--table", str(table), "--out BUNDLE"])
+
+
+def nearest(tried: Sequence[Tried]) -> Tried | None:
+    """Of what was measured, the one that is least over its budget."""
+    measured = [each for each in tried if not each.outcome.reason]
+    return min(measured, key=lambda each: max(each.outcome.over.values()), default=None)
