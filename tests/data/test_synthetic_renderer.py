@@ -38,6 +38,41 @@ def test_any_index_in_any_order_gives_the_same_picture(renderer):
     assert not same(renderer.crop(0), renderer.crop(1))
 
 
+_HELD = {
+    0: (
+        ((125.90, 160.57), (173.12, 192.31), (0.32, 401.41), (111.51, 163.47), (129.56, 161.95), (173.30, 340.93)),
+        (17.88, 61.36, 178.17, 187.79),
+        (40, 34, 59),
+        57.87,
+    ),
+    7: (
+        ((94.85, 41.98), (111.18, 106.33), (74.64, 207.98), (92.13, 47.25), (93.08, 102.73), (97.16, 84.34)),
+        (54.25, 27.65, 135.95, 230.11),
+        (0, 26, 107),
+        94.67,
+    ),
+    33: (
+        ((91.99, 40.08), (152.79, 65.65), (50.72, 193.72), (90.89, 43.68), (156.28, 52.79), (98.84, 34.70)),
+        (37.01, 28.08, 163.20, 216.15),
+        (0, 43, 90),
+        82.44,
+    ),
+}
+"""Of three crops of the validation set: six keypoints and the box in pixels, how many keypoints are absent, hidden and
+visible, and the mean of the picture; as the shipped weights were trained and are validated on."""
+
+
+@pytest.mark.parametrize("index", _HELD)
+def test_the_validation_set_stays_what_it_is(renderer, index):
+    keypoints, box, counts, mean = _HELD[index]
+    sample = renderer.crop(index)
+    person = sample.people[0]
+    assert np.abs(person.keypoints[[0, 9, 16, 71, 99, 120]] - keypoints).max() < 0.02
+    assert np.abs(person.box - box).max() < 0.02
+    assert np.abs(np.bincount(person.visible, minlength=3) - counts).max() <= 1  # one may lie on the edge elsewhere
+    assert sample.image.mean() == pytest.approx(mean, abs=0.05)
+
+
 def test_another_process_gives_the_same_picture(renderer):
     code = (
         "import sys, zlib; from rtmw_edge.data.synthetic import Renderer; s = Renderer('val').crop(5);"

@@ -59,9 +59,9 @@ def _draw(skeleton: Skeleton, side: str, mode: str, phase: float, rng: np.random
 def _inside_body(skeleton: Skeleton, side: str, target: Vector) -> bool:
     """Whether a wrist at `target` would be in the trunk or the head."""
     neck, head = skeleton["neck01"], skeleton["head"]
-    breadth = float(np.linalg.norm(skeleton["upperarm01.L"] - skeleton["upperarm01.R"]))
+    breadth = math.dist(skeleton["upperarm01.L"], skeleton["upperarm01.R"])
     if abs(target[0]) < breadth * 0.42 and abs(target[1] - neck[1]) < breadth * 0.38 and target[2] < head[2]:
         return True
     size = skeleton.arm_length(side) / 0.5
     centre = head + np.array([0, -0.02, 0.06]) * size
-    return bool(np.linalg.norm((target - centre) / (np.array([0.1, 0.12, 0.14]) * size)) < 1)
+    return math.hypot(*((target - centre) / (np.array([0.1, 0.12, 0.14]) * size))) < 1

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import cv2
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,6 +20,34 @@ from .texture import noise
 
 HEIGHT, WIDTH = 480, 640
 _PHOTOGRAPHS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+
+
+@numba.njit(cache=True)
+def _dim(image, share):  # type: ignore[no-untyped-def]
+    """Multiply the pixels of `image` (H,W,3) by `share` (H,W), in place."""
+    for y in range(image.shape[0]):
+        for x in range(image.shape[1]):
+            for k in range(3):
+                image[y, x, k] *= share[y, x]
+
+
+@numba.njit(cache=True)
+def _mix(image, colour, share):  # type: ignore[no-untyped-def]
+    """Turn `image` (H,W,3) into `colour` (3,) by `share` (H,W) 0..1, in place."""
+    for y in range(image.shape[0]):
+        for x in range(image.shape[1]):
+            for k in range(3):
+                image[y, x, k] += share[y, x] * (colour[k] - image[y, x, k])
+
+
+@numba.njit(cache=True)
+def _fill_below(image, top, colour, share):  # type: ignore[no-untyped-def]
+    """Paint `image` (H,W,3) from row `top` (W,) on in `colour` (3,) times `share` (H,W), in place."""
+    for y in range(image.shape[0]):
+        for x in range(image.shape[1]):
+            if y >= top[x]:
+                for k in range(3):
+                    image[y, x, k] = colour[k] * share[y, x]
 
 
 def _cluttered(rng: np.random.Generator) -> FloatArray:
@@ -45,15 +74,13 @@ def _open_land(rng: np.random.Generator) -> FloatArray:
     zenith, low = draw_colour(rng, 70), draw_colour(rng, 130)
     image[:] = (low + (zenith - low) * np.clip(1 - rows / max(horizon, 1), 0, 1))[:, None]
     if rng.random() < 0.5:
-        clouds = np.clip(noise(rng, HEIGHT, WIDTH, 7, int(rng.integers(2, 5))) * 3 - rng.uniform(1, 2), 0, 1)[..., None]
-        image += clouds * (draw_colour(rng, 180) - image)
+        clouds = np.clip(noise(rng, HEIGHT, WIDTH, 7, int(rng.integers(2, 5))) * 3 - rng.uniform(1, 2), 0, 1)
+        _mix(image, draw_colour(rng, 180), clouds)
     for depth in range(int(rng.integers(0, 4))):  # ridges, woods or roofs, each nearer and darker
         ridge = noise(rng, 1, WIDTH, int(rng.integers(2, 8)), int(rng.integers(2, 8)))[0]
         top = horizon - (ridge * HEIGHT * rng.uniform(0.03, 0.35)).astype(int)
-        below = rows >= top
         colour = (low * 0.6 + draw_colour(rng, 20, 160) * 0.4) * np.float32(0.9 - 0.2 * depth)
-        rough = (0.7 + 0.6 * noise(rng, HEIGHT, WIDTH, 6, 12, 0.8))[..., None]
-        image = np.where(below[..., None], colour * rough, image)
+        _fill_below(image, top, colour, 0.7 + 0.6 * noise(rng, HEIGHT, WIDTH, 6, 12, 0.8))
     ground = draw_colour(rng, 40, 245)
     if horizon < HEIGHT - 8:
         # Noise on the ground plane: rows near the horizon show more of it.
@@ -94,16 +121,15 @@ def _fence(rng: np.random.Generator, image: FloatArray) -> None:
             cv2.line(image, (int(x), HEIGHT), (int(x + slope * HEIGHT), 0), colour, thickness, cv2.LINE_AA)
 
 
-def _light_up(rng: np.random.Generator, image: FloatArray) -> FloatArray:
+def _light_up(rng: np.random.Generator, image: FloatArray) -> None:
     """Uneven light: soft large shadows and hard ones."""
-    image = image * (1 + rng.uniform(0, 0.7) * (noise(rng, HEIGHT, WIDTH, 3, 2) - 0.5))[..., None]
+    _dim(image, 1 + rng.uniform(0, 0.7) * (noise(rng, HEIGHT, WIDTH, 3, 2) - 0.5))
     if rng.random() < 0.3:
         shade = np.ones((HEIGHT, WIDTH), np.float32)
         for _ in range(int(rng.integers(1, 4))):
             corners = rng.uniform(-0.3, 1.3, (int(rng.integers(3, 6)), 2)) * (WIDTH, HEIGHT)
             cv2.fillPoly(shade, [corners.astype(np.int32)], float(rng.uniform(0.35, 0.8)), cv2.LINE_AA)
-        image = image * blurred(shade, rng.uniform(1, 12))[..., None]
-    return image
+        _dim(image, blurred(shade, rng.uniform(1, 12)))
 
 
 def _lamps(rng: np.random.Generator, image: FloatArray, blur: float) -> None:
@@ -128,13 +154,13 @@ def draw_background(rng: np.random.Generator) -> NDArray[np.uint8]:
     image = np.ascontiguousarray(kinds[rng.choice(len(kinds), p=list(_KINDS.values()))](rng), np.float32)
     if rng.random() < 0.12:
         _fence(rng, image)
-    image = _light_up(rng, image)
+    _light_up(rng, image)
     if rng.random() < 0.55:  # out of focus
         blur = float(np.exp(rng.uniform(np.log(0.6), np.log(6))))
         if blur > 2.5 and rng.random() < 0.3:
             _lamps(rng, image, blur)
         image = blurred(image, blur)
-    image *= (1 + rng.uniform(0.05, 0.35) * (noise(rng, HEIGHT, WIDTH, 8, 8, 0.9) - 0.5))[..., None]
+    _dim(image, 1 + rng.uniform(0.05, 0.35) * (noise(rng, HEIGHT, WIDTH, 8, 8, 0.9) - 0.5))
     return np.clip(image, 0, 255).astype(np.uint8)
 
 

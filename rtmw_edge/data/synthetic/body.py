@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .mesh import bone_transforms, skin
+from .mesh import add_at, bone_transforms, skin
 
 ASSET = Path(__file__).parent / "assets" / "body.npz"
 FloatArray = NDArray[np.float32]
@@ -54,7 +54,7 @@ class Body:
         }
         self.facial_ids = data["facial_ids"].astype(np.int64)
         self.facial_basis = data["facial_basis"].astype(np.float32)
-        self.facial_names = [str(name) for name in data["facial_names"]]
+        self.facial = {str(name): i for i, name in enumerate(data["facial_names"])}
         self.phenotypes = [str(name) for name in data["phenotype_names"]]
         self.components = len(data["phenotype_basis"])
         self.local_components = len(data["local_basis"])
@@ -91,11 +91,12 @@ class Body:
         return RestBodies(points[:, :v], points[:, v : v + b], points[:, v + b :])
 
     def with_expression(self, vertices: FloatArray, actions: FloatArray) -> FloatArray:
-        """Rest vertices (V,3) with facial actions (52,) in 0..1, as in `self.facial_names`."""
+        """Rest vertices (V,3) with facial actions (52,) in 0..1, in the order of `self.facial`."""
         out = vertices.copy()
         active = np.flatnonzero(actions)
         if len(active):
-            out[self.facial_ids] += np.tensordot(actions[active].astype(np.float32), self.facial_basis[active], 1)
+            moves = np.tensordot(actions[active].astype(np.float32), self.facial_basis[active], 1)
+            add_at(out, self.facial_ids, moves)
         return out
 
     def transforms(

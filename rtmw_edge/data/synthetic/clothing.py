@@ -8,9 +8,11 @@ import numpy as np
 
 from .body import FloatArray
 from .colour import draw_colour, draw_trousers, unlike
+from .garment import cut_garment, hide_skin, stand_off
 from .identity import Identity
-from .layout import ANKLE_HEIGHT, Layout
+from .layout import Layout
 from .pose import Pose
+from .seeds import choose
 
 UPPER, LOWER, SHOES, DRAPE = range(4)
 """Rows of the material table."""
@@ -39,14 +41,12 @@ class Outfit:
     """(V,) positive on the upper garment, negative on the lower one."""
     offset: FloatArray
     """(V,) metres that the surface is pushed out along its normal, once posed."""
-    rest_offset: FloatArray
-    """(V,3) metres added at rest: the shape of the shoes."""
+    shoes: FloatArray | None
+    """(F,3) metres added at rest to the vertices `Layout.feet`, or None for bare feet."""
     materials: FloatArray
     """(4,2,3) two colours (BGR) of the upper garment, the lower one, the shoes and the drape (skirt or coat tails)."""
     patterns: FloatArray
     """(4,4) kind (index into PATTERNS), frequency, threshold and phase of each material."""
-    shod: bool
-    draped: bool
     gloves: FloatArray | None
     """Their colour (3,)."""
     socks: tuple[FloatArray, float] | None
@@ -72,19 +72,16 @@ def draw_outfit(layout: Layout, identity: Identity, pose: Pose, skin: FloatArray
     shod = rng.random() < 0.85
     keep = _keep(layout, cut, shod)
     upper = (layout.canonical[:, 2] - cut.waist).astype(np.float32)
-    garment = layout.garment
-    upper[garment[layout.arm[garment] > 0.5]] = 1
+    upper[layout.sleeves] = 1
     coat = cut.drape is not None and (not identity.female or rng.random() < 0.4)
     materials = _draw_materials(rng, skin, coat)
     return Outfit(
         keep=keep,
         upper=upper,
         offset=_offset(layout, keep, upper, rng),
-        rest_offset=_shoe_shape(layout, rng) if shod else np.zeros_like(layout.canonical),
+        shoes=_shoe_shape(layout, rng) if shod else None,
         materials=materials,
-        patterns=np.stack([_draw_pattern(rng, m) for m in (UPPER, LOWER, SHOES, DRAPE)]),
-        shod=shod,
-        draped=cut.drape is not None,
+        patterns=np.array([_draw_pattern(rng, m) for m in (UPPER, LOWER, SHOES, DRAPE)], np.float32),
         gloves=draw_colour(rng, 8, 200) if rng.random() < (0.5 if "grasp" in pose.hands.values() else 0.07) else None,
         socks=(draw_colour(rng, 15), rng.uniform(0.45, 0.95)) if shod and rng.random() < 0.6 else None,
     )
@@ -92,8 +89,8 @@ def draw_outfit(layout: Layout, identity: Identity, pose: Pose, skin: FloatArray
 
 def _draw_cut(layout: Layout, identity: Identity, pose: Pose, rng: np.random.Generator) -> _Cut:
     uniform = rng.uniform
-    sleeve = (-0.05, uniform(0.12, 0.42), uniform(0.5, 0.8), 0.97)[rng.choice(4, p=(0.11, 0.38, 0.1, 0.41))]
-    trousers = (uniform(0.14, 0.3), uniform(0.32, 0.5), uniform(0.9, 0.98))[rng.choice(3, p=(0.12, 0.2, 0.68))]
+    sleeve = (-0.05, uniform(0.12, 0.42), uniform(0.5, 0.8), 0.97)[choose(rng, (0.11, 0.38, 0.1, 0.41))]
+    trousers = (uniform(0.14, 0.3), uniform(0.32, 0.5), uniform(0.9, 0.98))[choose(rng, (0.12, 0.2, 0.68))]
     drape = None
     if pose.upright and rng.random() < (0.3 if identity.female else 0.12):
         drape = uniform(0.2, 0.95)
@@ -111,61 +108,49 @@ def _draw_cut(layout: Layout, identity: Identity, pose: Pose, rng: np.random.Gen
 def _keep(layout: Layout, cut: _Cut, shod: bool) -> FloatArray:
     """The field that cuts the garment, and hides the skin that is well under it."""
     keep = np.ones(len(layout.canonical), np.float32)
-    garment = layout.garment
-    x, y, z = layout.canonical[garment].T
-    along_leg = layout.along_leg[garment]
-    arms = layout.arm[garment] > 0.5
-    opening = cut.neck_depth * np.clip(0.06 - np.abs(x), 0, 0.06) * (y < -0.02)
-    trunk = np.clip(cut.neck - z + 0.35 * np.clip(y + 0.02, 0, 0.1) - opening, -1, 1)
-    field = np.where(arms, (cut.sleeve - layout.along_arm[garment]) * 0.45, trunk)
-    legs = ~arms & (along_leg > 0.1)
-    field = np.where(legs, (cut.trousers - along_leg) * 0.75, field)
-    if cut.bare_chest:
-        field = np.where(z > cut.waist, -0.5, field)
-    feet = z < ANKLE_HEIGHT
-    field[feet] = 1.0 if shod else np.minimum(field, (cut.trousers - along_leg) * 0.75)[feet]
-    keep[garment] = field
-    over = layout.covered_by
-    hidden = (over >= 0) & (keep[over] > 0.025)
-    keep[layout.skin[hidden]] = -1
-    if cut.drape is not None:
-        keep[layout.skirt] = cut.drape - layout.along_leg[layout.skirt]
+    cut_garment(
+        layout.garment,
+        layout.canonical,
+        layout.arm,
+        layout.along_arm,
+        layout.along_leg,
+        np.float32(cut.sleeve),
+        np.float32(cut.trousers),
+        np.float32(cut.neck),
+        np.float32(cut.neck_depth),
+        np.float32(cut.waist if cut.bare_chest else np.inf),
+        shod,
+        keep,
+    )
+    hide_skin(layout.skin, layout.covered_by, keep)
+    keep[layout.skirt] = -1 if cut.drape is None else cut.drape - layout.along_leg[layout.skirt]
     return keep
 
 
 def _offset(layout: Layout, keep: FloatArray, upper: FloatArray, rng: np.random.Generator) -> FloatArray:
     """How far the clothes stand off the body: from tight to baggy, uneven, and less towards a fitted hem."""
     offset = np.zeros(len(keep), np.float32)
-    garment = layout.garment
-    x, y, z = layout.canonical[garment].T
-    top, bottom = (float(rng.choice(_LOOSENESS, p=share)) for share in _LOOSENESS_SHARE)
-    loose = np.where(upper[garment] > 0, top, bottom) * rng.uniform(0.6, 1.2)
-    hem = rng.uniform(0.2, 1)
-    loose = loose * (hem + (1 - hem) * np.clip(keep[garment] / 0.05, 0, 1))
+    loose = [_LOOSENESS[choose(rng, share)] for share in _LOOSENESS_SHARE]
+    scale, hem = rng.uniform(0.6, 1.2), rng.uniform(0.2, 1)
     phase, frequency = rng.uniform(0, 6, 3), rng.uniform(12, 30, 3)
-    waves = np.sin(z * frequency[0] + x * 18 + phase[0]) + np.sin(x * frequency[1] - y * 22 + z * 9 + phase[1])
-    loose = loose * (1 + 0.25 * waves)
-    offset[garment] = np.where(z < ANKLE_HEIGHT, 0.002, np.clip(loose, 0.001, None))
+    looseness = (loose[0] * scale, loose[1] * scale)
+    stand_off(layout.garment, layout.canonical, upper, keep, looseness, hem, frequency, phase, offset)
     offset[layout.skirt] = rng.uniform(0, 0.03)
     return offset
 
 
 def _shoe_shape(layout: Layout, rng: np.random.Generator) -> FloatArray:
     """Upper leather, a sole below and a cap before the toes, on the garment mesh of the feet."""
-    out = np.zeros_like(layout.canonical)
-    feet = layout.garment[layout.canonical[layout.garment, 2] < ANKLE_HEIGHT]
-    normals, points = layout.normals[feet], layout.canonical[feet]
+    normals = layout.normals[layout.feet]
     shape = normals * np.float32(rng.uniform(0.004, 0.012))
     shape[:, 2] -= np.clip(-normals[:, 2], 0, 1) * np.float32(rng.uniform(0.004, 0.028))
-    front = np.clip((points[:, 1].min() + 0.06 - points[:, 1]) / 0.06, 0, 1)
-    shape[:, 1] -= front * np.float32(rng.uniform(0, 0.018))
-    out[feet] = shape
-    return out
+    shape[:, 1] -= layout.toe_cap * np.float32(rng.uniform(0, 0.018))
+    return shape
 
 
 def _draw_materials(rng: np.random.Generator, skin: FloatArray, coat: bool) -> FloatArray:
     """Two colours per material; the main ones differ from the wearer's skin, mostly."""
-    colours = np.stack([np.stack([draw_colour(rng, 8, 240), draw_colour(rng)]) for _ in range(4)])
+    colours = np.array([[draw_colour(rng, 8, 240), draw_colour(rng)] for _ in range(4)])
     colours[LOWER, 0] = draw_trousers(rng)
     if rng.random() < 0.9:
         for material in (UPPER, LOWER):
@@ -179,6 +164,6 @@ def _draw_materials(rng: np.random.Generator, skin: FloatArray, coat: bool) -> F
     return colours
 
 
-def _draw_pattern(rng: np.random.Generator, material: int) -> FloatArray:
-    kind = rng.choice(len(PATTERNS), p=_PATTERN_SHARE[material])
-    return np.array([kind, rng.uniform(40, 220), rng.uniform(-0.5, 0.7), rng.uniform(0, 6)], np.float32)
+def _draw_pattern(rng: np.random.Generator, material: int) -> tuple[float, ...]:
+    kind = choose(rng, _PATTERN_SHARE[material])
+    return kind, rng.uniform(40, 220), rng.uniform(-0.5, 0.7), rng.uniform(0, 6)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from .body import FloatArray
+from .seeds import choose
 
 _HAIR = np.array(
     [[20, 20, 22], [30, 40, 60], [45, 75, 110], [90, 150, 190], [150, 150, 150], [30, 60, 130]], np.float32
 )
-_HAIR_SHARE = np.array([0.36, 0.26, 0.15, 0.08, 0.1, 0.05])
+_HAIR_SHARE = (0.36, 0.26, 0.15, 0.08, 0.1, 0.05)
 _IRIS = np.array([[40, 60, 90], [120, 100, 60], [60, 110, 90], [25, 35, 50]], np.float32)
 _TROUSERS = np.array(
     [[90, 55, 40], [40, 40, 42], [60, 80, 95], [120, 140, 150], [25, 25, 25], [110, 75, 50], [150, 150, 150]],
@@ -36,7 +37,7 @@ def draw_colour(rng: np.random.Generator, low: float = 8, high: float = 255) -> 
 def draw_scenery_colour(rng: np.random.Generator, low: float = 8, high: float = 255) -> FloatArray:
     """A colour (3,) of things that are no person: mostly grey, wood, earth, skin-like beige, green and blue."""
     value = rng.uniform(low, high) / 255
-    kind = rng.choice(5, p=(0.33, 0.28, 0.15, 0.1, 0.14))
+    kind = choose(rng, (0.33, 0.28, 0.15, 0.1, 0.14))
     if kind == 0:
         return from_hsv(rng.uniform(0, 6), rng.beta(1, 8), value)
     if kind == 1:
@@ -57,7 +58,7 @@ def draw_skin(rng: np.random.Generator, darkness: float) -> FloatArray:
 
 def draw_hair(rng: np.random.Generator) -> FloatArray:
     """A hair colour (3,); one in thirty is dyed."""
-    natural = _HAIR[rng.choice(len(_HAIR), p=_HAIR_SHARE)]
+    natural = _HAIR[choose(rng, _HAIR_SHARE)]
     return (draw_colour(rng) if rng.random() < 0.03 else natural) * np.float32(rng.uniform(0.7, 1.2))
 
 

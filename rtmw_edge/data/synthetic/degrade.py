@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from .body import FloatArray
 from .filters import blurred, resized
+from .seeds import choose
 
 
 @numba.njit(fastmath=True, cache=True)
@@ -64,7 +65,7 @@ def degrade(image: FloatArray, rng: np.random.Generator) -> NDArray[np.uint8]:
     if rng.random() < 0.45:
         out = _compressed(rng, out)
     if out.shape[:2] != (height, width):
-        way = (cv2.INTER_LINEAR, cv2.INTER_CUBIC)[rng.choice(2, p=(0.6, 0.4))]
+        way = (cv2.INTER_LINEAR, cv2.INTER_CUBIC)[choose(rng, (0.6, 0.4))]
         out = resized(out, (width, height), way)
     return out
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from .seeds import choose
+
 _EXPRESSIONS = {
     "neutral": 0.28,
     "smile": 0.16,
@@ -26,30 +28,30 @@ _ACTIONS: dict[str, dict[str, float]] = {
     "pucker": {"mouthPucker": 0.8},
 }
 _TALKING = ("mouthFunnel", "mouthStretch", "mouthUpperUp", "mouthLowerDown")
+_GAZES = ("In", "Out", "Up", "Down", "ahead", "ahead")
 
 
-def draw_expression(names: list[str], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Amounts (52,) in 0..1 of the facial actions `names`: an expression, a blink and a gaze."""
-    amounts = np.zeros(len(names), np.float32)
-    index = {name: i for i, name in enumerate(names)}
+def draw_expression(index: dict[str, int], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Amounts (52,) in 0..1 of the facial actions, placed by their `index`: an expression, a blink and a gaze."""
+    amounts = np.zeros(len(index), np.float32)
 
     def add(action: str, amount: float) -> None:
         for name in (action, f"{action}Left", f"{action}Right"):
             if name in index:
-                amounts[index[name]] = np.clip(amounts[index[name]] + amount * rng.uniform(0.85, 1.1), 0, 1)
+                amounts[index[name]] = min(max(amounts[index[name]] + amount * rng.uniform(0.85, 1.1), 0), 1)
 
-    expression = rng.choice(list(_EXPRESSIONS), p=list(_EXPRESSIONS.values()))
+    expression = tuple(_EXPRESSIONS)[choose(rng, tuple(_EXPRESSIONS.values()))]
     strength = rng.uniform(0.3, 1)
     for action, amount in _ACTIONS.get(expression, {}).items():
         add(action, amount * strength)
     if expression == "talk":
         add("jawOpen", rng.uniform(0.05, 0.35))
-        add(rng.choice(_TALKING), rng.uniform(0.1, 0.5))
+        add(_TALKING[rng.integers(len(_TALKING))], rng.uniform(0.1, 0.5))
     elif expression == "any":
-        for i in rng.choice(len(names), 6, replace=False):
+        for i in rng.choice(len(index), 6, replace=False):
             amounts[i] = max(amounts[i], rng.uniform(0, 0.6))
     add("eyeBlink", rng.uniform(0.4, 1) if rng.random() < 0.12 else rng.uniform(0, 0.15))
-    gaze = rng.choice(["In", "Out", "Up", "Down", "ahead", "ahead"])
+    gaze = _GAZES[rng.integers(len(_GAZES))]
     if gaze in ("Up", "Down"):
         add(f"eyeLook{gaze}", rng.uniform(0, 0.6))
     elif gaze != "ahead":

@@ -8,6 +8,7 @@ import numba
 import numpy as np
 
 from .body import FloatArray
+from .mesh import bounds
 from .pose import pick
 
 _VIEWS = {"whole": 0.72, "side": 0.04, "legs": 0.07, "hips": 0.1, "chest": 0.05, "head": 0.02}
@@ -28,7 +29,7 @@ class View:
 
 def draw_view(rng: np.random.Generator, outline: FloatArray, keypoints: FloatArray) -> View:
     """A view of a body from its `outline` (P,2) and `keypoints` (133,2), both normalized."""
-    whole = np.concatenate([outline.min(0), outline.max(0)])
+    whole = np.concatenate(bounds(outline))
     size = whole[2:] - whole[:2]
     frame = np.array([-np.inf, -np.inf, np.inf, np.inf])
     view = pick(rng, _VIEWS)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from .body import Body
-from .rotations import Vector, axis_angle, cross, unit
+from .rotations import axis_angle, cross, dot, product, unit
 
 KINDS = {
     "relaxed": 0.22,
@@ -51,18 +54,6 @@ def bend_hand(
     heads (B,3) and tips (10,3) of the body at rest; kind is one of KINDS, or "grasp" for a hand around a handle.
     """
 
-    def joint(finger: int, k: int) -> Vector:
-        """Joint k (1..3) of a finger (1..5); 4 is its tip."""
-        if k == 4:
-            return tips[body.tip[f"tip{finger}.{side}"]]
-        return heads[body.bone[f"finger{finger}-{k}.{side}"]]
-
-    wrist = heads[body.bone[f"wrist.{side}"]]
-    palm = cross(joint(2, 1) - wrist, joint(5, 1) - wrist)
-    # Fingers are slightly curled at rest, which tells the side of the palm.
-    curl = sum((joint(f, 4) - joint(f, 3)) - (joint(f, 2) - joint(f, 1)) for f in (2, 3, 4, 5))
-    palm = unit(palm) * np.sign(palm @ curl)
-
     if kind == "any":
         flexion = np.concatenate(
             [
@@ -78,15 +69,40 @@ def bend_hand(
     spread = rng.uniform(0, 0.25) if kind == "open" else 0.2 if kind == "two" else rng.uniform(-0.08, 0.15)
     outward = 1.0 if side == "L" else -1.0
 
-    for finger in (2, 3, 4, 5):
-        for k in (1, 2, 3):
-            axis = cross(unit(joint(finger, k + 1) - joint(finger, k)), palm)
-            rotation = axis_angle(axis, flexion[finger - 1, k - 1])
-            if k == 1:
-                fan = outward * spread * (finger - 3.4) * 0.5 + rng.normal(0, 0.02)
-                rotation = axis_angle(palm, fan) @ rotation
-            rotations[body.bone[f"finger{finger}-{k}.{side}"]] = rotation
-    opposite = joint(4, 1) + palm * 0.04  # the thumb bends towards the base of the ring finger
-    for k in (1, 2, 3):
-        axis = cross(unit(joint(1, k + 1) - joint(1, k)), unit(opposite - joint(1, k)))
-        rotations[body.bone[f"finger1-{k}.{side}"]] = axis_angle(axis, flexion[0, k - 1])
+    fans = outward * spread * (np.array([2, 3, 4, 5]) - 3.4) * 0.5 + rng.normal(0, 0.02, 4)
+    bones, ends = _fingers(body, side)
+    joints = np.concatenate([heads[bones], tips[ends][:, None]], 1)
+    rotations[bones] = bent_fingers(joints, heads[body.bone[f"wrist.{side}"]], flexion, fans)
+
+
+@lru_cache(maxsize=2)
+def _fingers(body: Body, side: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Ids of the bones (5,3) and of the tips (5,) of one hand, from the thumb on."""
+    bones = [[body.bone[f"finger{finger}-{k}.{side}"] for k in (1, 2, 3)] for finger in range(1, 6)]
+    return np.array(bones), np.array([body.tip[f"tip{finger}.{side}"] for finger in range(1, 6)])
+
+
+@numba.njit(cache=True)
+def bent_fingers(joints, wrist, flexion, fans):  # type: ignore[no-untyped-def]
+    """Rotations (5,3,3,3) of the finger joints.
+
+    joints (5,4,3): the three joints and the tip of thumb to little finger at rest; wrist (3,); flexion (5,3) of each
+    joint and fans (4,) of each finger but the thumb to the side, radians.
+    """
+    palm = cross(joints[1, 0] - wrist, joints[4, 0] - wrist)
+    # Fingers are slightly curled at rest, which tells the side of the palm.
+    curl = np.zeros(3)
+    for finger in range(1, 5):
+        curl += (joints[finger, 3] - joints[finger, 2]) - (joints[finger, 1] - joints[finger, 0])
+    palm = unit(palm) * np.sign(dot(palm, curl))
+    opposite = joints[3, 0] + palm * 0.04  # the thumb bends towards the base of the ring finger
+    out = np.empty((5, 3, 3, 3))
+    for finger in range(5):
+        for k in range(3):
+            along = unit(joints[finger, k + 1] - joints[finger, k])
+            axis = cross(along, palm if finger > 0 else unit(opposite - joints[finger, k]))
+            rotation = axis_angle(axis, flexion[finger, k])
+            if finger > 0 and k == 0:
+                rotation = product(axis_angle(palm, fans[finger - 1]), rotation)
+            out[finger, k] = rotation
+    return out

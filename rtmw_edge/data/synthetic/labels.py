@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from .body import FloatArray
 from .camera import Camera
 from .framing import box_inside
+from .mesh import bounds
 from .person import Actor
 from .sample import ABSENT, OCCLUDED, VISIBLE, Person
 
@@ -34,11 +35,8 @@ class Samples:
     def cover(self, pixels: NDArray[np.bool_], identity: int, inverse_depth: np.float32) -> None:
         """Put something before everybody in `pixels` (H,W)."""
         dense = pixels.repeat(self.zoom, 0).repeat(self.zoom, 1)
-        self.ids[dense], self.inverse_depth[dense] = identity, inverse_depth
-
-    def size(self) -> tuple[int, int]:
-        """Width and height in pixels."""
-        return self.ids.shape[1] // self.zoom, self.ids.shape[0] // self.zoom
+        np.copyto(self.ids, identity, where=dense)
+        np.copyto(self.inverse_depth, inverse_depth, where=dense)
 
 
 @numba.njit(cache=True)
@@ -52,21 +50,28 @@ def _count(ids, low, high):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def _look(ids, inverse_depth, at, metres, view, seen_within, own, visible):  # type: ignore[no-untyped-def]
-    """Raise hidden keypoints in `visible` (K,) to VISIBLE where their surface shows, or lower them to ABSENT.
+def _look(ids, inverse_depth, zoom, pixels, metres, view, seen_within, own):  # type: ignore[no-untyped-def]
+    """Of keypoints, which are ABSENT, OCCLUDED or VISIBLE, (K,) uint8.
 
-    at (K,2): samples of the keypoints; metres (K,3): camera axes; view: focal, cx, cy in samples; own: range of ids.
+    pixels (K,2) and metres (K,3) in camera axes: where they are; view: focal, cx, cy in samples; own: range of ids.
     """
     focal, cx, cy = view
     height, width = ids.shape
-    for k in range(at.shape[0]):
-        if visible[k] != OCCLUDED:
+    half = np.float32(0.5)
+    visible = np.full(pixels.shape[0], ABSENT, np.uint8)
+    for k in range(pixels.shape[0]):
+        u, v = pixels[k, 0], pixels[k, 1]
+        if u < -half or v < -half or u >= width / zoom - 0.5 or v >= height / zoom - 0.5:
             continue
-        if ids[at[k, 1], at[k, 0]] == OUTSIDE:  # beyond the end of the photograph: no keypoint of this picture
-            visible[k] = ABSENT
+        column = min(max(int(np.rint((u + half) * np.float32(zoom) - half)), 0), width - 1)
+        row = min(max(int(np.rint((v + half) * np.float32(zoom) - half)), 0), height - 1)
+        # Behind the camera, or beyond the end of the photograph: no keypoint of this picture.
+        if metres[k, 2] <= np.float32(0.05) or ids[row, column] == OUTSIDE:
             continue
-        for step in _LOOK_AROUND:
-            x, y = min(max(at[k, 0] + step[0], 0), width - 1), min(max(at[k, 1] + step[1], 0), height - 1)
+        visible[k] = OCCLUDED
+        for step in range(_LOOK_AROUND.shape[0]):
+            x = min(max(column + _LOOK_AROUND[step, 0], 0), width - 1)
+            y = min(max(row + _LOOK_AROUND[step, 1], 0), height - 1)
             depth = 1 / max(inverse_depth[y, x], np.float32(1e-6))
             dx = (x - cx) / focal * depth - metres[k, 0]
             dy = (y - cy) / focal * depth - metres[k, 1]
@@ -75,6 +80,7 @@ def _look(ids, inverse_depth, at, metres, view, seen_within, own, visible):  # t
             if near and own[0] <= ids[y, x] < own[1]:
                 visible[k] = VISIBLE
                 break
+    return visible
 
 
 def label_person(
@@ -85,21 +91,15 @@ def label_person(
     seen_within (133,): metres that the visible surface may lie from a keypoint of an adult that counts as seen; own:
     range of this person's ids; limits (4,): x0, y0, x1, y1 of the photograph in pixels.
     """
-    width, height = samples.size()
     metres, pixels = camera.to_camera(actor.keypoints), camera.project(actor.keypoints)[:, :2]
-    inside = (pixels >= -0.5).all(1) & (pixels < (width - 0.5, height - 0.5)).all(1) & (metres[:, 2] > 0.05)
-    visible = np.where(inside, OCCLUDED, ABSENT).astype(np.uint8)
-
     dense = camera.zoomed(samples.zoom)
-    last = np.array(samples.ids.shape[::-1]) - 1
-    at = np.clip(np.rint((pixels + 0.5) * samples.zoom - 0.5), 0, last).astype(np.int64)
     near_enough = seen_within * np.float32(max(0.75, actor.scale))
     view = (dense.focal, *dense.centre)
-    _look(samples.ids, samples.inverse_depth, at, metres, view, near_enough, own, visible)
+    visible = _look(samples.ids, samples.inverse_depth, samples.zoom, pixels, metres, view, near_enough, own)
 
     body = camera.project(actor.outline)[:, :2]
     low, high = limits[:2], limits[2:]
-    clipped = np.concatenate([np.clip(body.min(0), low, high), np.clip(body.max(0), low, high)])
+    clipped = np.concatenate([np.clip(end, low, high) for end in bounds(body)])
     box = box_inside(body, limits, clipped)
     area = _count(samples.ids, own[0], own[1]) / samples.zoom**2
     return Person(pixels.astype(np.float32), visible, metres, box.astype(np.float32), float(area))

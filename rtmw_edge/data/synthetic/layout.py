@@ -11,14 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .body import Body, FloatArray, RestBodies, load_body
+from .garment import ANKLE_HEIGHT
 from .identity import average_adult
 from .keypoint_table import FACE, KeypointTable
 from .mesh import vertex_normals
+from .surface import CLOTH, DRAPERY, LEFT_EYE, PAINTED, RIGHT_EYE, SKIN, WRINKLES
 
 SKIN_PARTS = ("body", "helper-l-eye", "helper-r-eye", "helper-tongue", "helper-upper-teeth", "helper-lower-teeth")
 GARMENT, SKIRT, HAIR = "helper-tights", "helper-skirt", "helper-hair"
-ANKLE_HEIGHT = -0.70
-"""Height (m, at rest) below which the garment mesh is a shoe."""
+_KINDS = dict(zip(SKIN_PARTS, (SKIN, LEFT_EYE, RIGHT_EYE, PAINTED, PAINTED, PAINTED), strict=True))
+_KINDS |= {GARMENT: CLOTH, SKIRT: DRAPERY, HAIR: PAINTED}
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,12 @@ class Layout:
     patches: FloatArray
     """Three smooth fields (V,3) in -1..1."""
     garment: NDArray[np.int64]
+    sleeves: NDArray[np.int64]
+    """The part of `garment` on the arms."""
+    feet: NDArray[np.int64]
+    """The part of `garment` that is a shoe."""
+    toe_cap: FloatArray
+    """For each vertex of `feet`, how far in front it is, 0..1."""
     skirt: NDArray[np.int64]
     hair: NDArray[np.int64]
     skin: NDArray[np.int64]
@@ -69,6 +77,10 @@ class Figure:
     body: Body
     layout: Layout
     keypoints: KeypointTable
+    triangles: NDArray[np.int32]
+    """(T,3) of everything that can be worn and shown at once."""
+    kinds: NDArray[np.uint8]
+    """(T,) their kinds, see surface.py."""
     height: float
     """Distance from head to foot bone of the average adult, metres."""
 
@@ -80,7 +92,9 @@ def load_figure() -> Figure:
     rest = body.rest(average_adult(body))
     table = KeypointTable(body, rest)
     height = np.linalg.norm(rest.heads[0, body.bone["head"]] - rest.heads[0, body.bone["foot.L"]])
-    return Figure(body, _measure(body, rest, table), table, float(height))
+    triangles = np.concatenate([body.part[name] for name in _KINDS])
+    kinds = np.concatenate([np.full(len(body.part[name]), kind, np.uint8) for name, kind in _KINDS.items()])
+    return Figure(body, _measure(body, rest, table), table, triangles, kinds, float(height))
 
 
 def _measure(body: Body, rest: RestBodies, table: KeypointTable) -> Layout:
@@ -100,11 +114,13 @@ def _measure(body: Body, rest: RestBodies, table: KeypointTable) -> Layout:
     beard_line = np.interp(relative[:, 1], [-0.2, -0.15, -0.10, -0.05, -0.03], [-0.045, -0.045, -0.055, -0.02, -0.01])
     jaw = (head > 0.5) & (relative[:, 1] < -0.02) & (relative[:, 2] > -0.135)
     skin, garment = body.part_vertices("body"), body.part_vertices(GARMENT)
+    arm = body.region("upperarm", "lowerarm", "wrist", "finger", "metac").astype(np.float32)
+    feet = garment[v[garment, 2] < ANKLE_HEIGHT]
     eyes = [v[body.part_vertices(part)].mean(0) for part in ("helper-l-eye", "helper-r-eye")]
     return Layout(
         canonical=v,
         normals=vertex_normals(v, np.concatenate([body.part[part] for part in (*SKIN_PARTS, GARMENT, SKIRT, HAIR)])),
-        arm=body.region("upperarm", "lowerarm", "wrist", "finger", "metac").astype(np.float32),
+        arm=arm,
         along_arm=np.where(v[:, 0] > 0, *arms).astype(np.float32),
         along_leg=((hip - v[:, 2]) / (hip - foot)).astype(np.float32),
         scalp=scalp.astype(np.float32),
@@ -112,6 +128,9 @@ def _measure(body: Body, rest: RestBodies, table: KeypointTable) -> Layout:
         head=head.astype(np.float32),
         patches=np.sin(v @ np.array([[23, 7, -31], [29, -13, 11], [5, 17, 37]], np.float32)),
         garment=garment,
+        sleeves=garment[arm[garment] > 0.5],
+        feet=feet,
+        toe_cap=np.clip((v[feet, 1].min() + 0.06 - v[feet, 1]) / 0.06, 0, 1),
         skirt=body.part_vertices(SKIRT),
         hair=body.part_vertices(HAIR),
         skin=skin,
@@ -154,7 +173,7 @@ def _nearest(points: FloatArray, others: FloatArray, within: float, ids: NDArray
     return out
 
 
-def _wrinkles(side: int = 256) -> FloatArray:
+def _wrinkles(side: int = WRINKLES) -> FloatArray:
     """Slopes of a height map of folds: ridges of noise, in three sizes, that tile."""
     rng = np.random.default_rng(0)
     height = np.zeros((side, side), np.float32)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from .body import Body
-from .rotations import Vector, about_x, about_y, axis_angle, cross, frame, unit
+from .rotations import Vector, about_x, about_y, axis_angle, cross, dot, frame, product, rotated, unit
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,8 @@ class Skeleton:
         return self.heads[self.body.bone[bone]]
 
     def arm_length(self, side: str) -> float:
-        upper = self[f"lowerarm01.{side}"] - self[f"upperarm01.{side}"]
-        fore = self[f"wrist.{side}"] - self[f"lowerarm01.{side}"]
-        return float(np.linalg.norm(upper) + np.linalg.norm(fore))
+        shoulder, elbow, wrist = self[f"upperarm01.{side}"], self[f"lowerarm01.{side}"], self[f"wrist.{side}"]
+        return math.dist(shoulder, elbow) + math.dist(elbow, wrist)
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,10 @@ class WristTurn:
     deviation: float
 
 
+_ARM = ("upperarm01", "lowerarm01", "wrist", "finger2-1", "finger3-1", "finger5-1")
+_TURNING = ("upperarm01", "lowerarm01", "lowerarm02", "wrist")
+
+
 def reach(
     rotations: NDArray[np.float64], skeleton: Skeleton, side: str, target: Vector, swivel: float, wrist: WristTurn
 ) -> None:
@@ -45,52 +49,52 @@ def reach(
 
     `swivel` turns the elbow about the line from shoulder to wrist; 0 lets it hang down and slightly out.
     """
-    shoulder, elbow, hand = skeleton[f"upperarm01.{side}"], skeleton[f"lowerarm01.{side}"], skeleton[f"wrist.{side}"]
-    upper, fore = float(np.linalg.norm(elbow - shoulder)), float(np.linalg.norm(hand - elbow))
-    distance = float(np.linalg.norm(target - shoulder))
-    distance = min(max(distance, abs(upper - fore) + 0.05 * upper), (upper + fore) * 0.995)
-    direction = unit(target - shoulder)
-    at_shoulder = _angle(upper, distance, fore)
-    flexion = math.pi - _angle(upper, fore, distance)
-    sign = 1.0 if side == "L" else -1.0
-    pole = np.array([sign * 0.35, 0.35, -1.0])
-    pole = axis_angle(direction, sign * swivel) @ unit(pole - direction * (pole @ direction))
-    upper_direction = unit(direction * math.cos(at_shoulder) + pole * math.sin(at_shoulder))
-    normal = cross(upper_direction, direction)
-    if np.linalg.norm(normal) < 1e-3:
-        normal = cross(upper_direction, np.array([0.0, -1.0, 0.0]))
-    _bend_arm(rotations, skeleton, side, upper_direction, normal, flexion, wrist)
+    bone = skeleton.body.bone
+    joints = skeleton.heads[[bone[f"{name}.{side}"] for name in _ARM]]
+    rotations[[bone[f"{name}.{side}"] for name in _TURNING]] = bent_arm(
+        joints, target, 1.0 if side == "L" else -1.0, swivel, wrist.pronation, wrist.flexion, wrist.deviation
+    )
 
 
-def _angle(a: float, b: float, opposite: float) -> float:
+@numba.njit(cache=True)
+def _angle(a, b, opposite):  # type: ignore[no-untyped-def]
     """The angle between sides a and b of a triangle (law of cosines)."""
     return math.acos(min(1.0, max(-1.0, (a * a + b * b - opposite * opposite) / (2 * a * b))))
 
 
-def _bend_arm(
-    rotations: NDArray[np.float64],
-    skeleton: Skeleton,
-    side: str,
-    upper_direction: Vector,
-    normal: Vector,
-    flexion: float,
-    wrist: WristTurn,
-) -> None:
-    """Point the upper arm along `upper_direction`, flex the elbow about `normal`, and turn forearm and wrist."""
-    bone = skeleton.body.bone
-    upper = skeleton[f"lowerarm01.{side}"] - skeleton[f"upperarm01.{side}"]
-    fore = skeleton[f"wrist.{side}"] - skeleton[f"lowerarm01.{side}"]
+@numba.njit(cache=True)
+def bent_arm(joints, target, outward, swivel, pronation, flexion, deviation):  # type: ignore[no-untyped-def]
+    """Rotations (4,3,3) of upper arm, elbow, forearm and wrist that bring the wrist to `target` (3,).
+
+    joints (6,3): shoulder, elbow, wrist, and the bases of the second, third and fifth finger at rest; outward: 1 for
+    the left arm, -1 for the right one; the rest as for `reach` and `WristTurn`.
+    """
+    shoulder, elbow, hand = joints[0], joints[1], joints[2]
+    upper, fore, aim = elbow - shoulder, hand - elbow, target - shoulder
+    upper_length, fore_length = math.sqrt(dot(upper, upper)), math.sqrt(dot(fore, fore))
+    nearest, farthest = abs(upper_length - fore_length) + 0.05 * upper_length, (upper_length + fore_length) * 0.995
+    distance = min(max(math.sqrt(dot(aim, aim)), nearest), farthest)
+    direction = unit(aim)
+    at_shoulder = _angle(upper_length, distance, fore_length)
+    at_elbow = math.pi - _angle(upper_length, fore_length, distance)
+    pole = np.array([outward * 0.35, 0.35, -1.0])
+    pole = rotated(axis_angle(direction, outward * swivel), unit(pole - direction * dot(pole, direction)))
+    upper_direction = unit(direction * math.cos(at_shoulder) + pole * math.sin(at_shoulder))
+    normal = cross(upper_direction, direction)
+    if math.sqrt(dot(normal, normal)) < 1e-3:
+        normal = cross(upper_direction, np.array([0.0, -1.0, 0.0]))
+
     rest_normal = cross(upper, fore)
-    rest_flexion = math.acos(min(1.0, max(-1.0, float(unit(upper) @ unit(fore)))))
-    rotations[bone[f"upperarm01.{side}"]] = frame(upper_direction, normal) @ frame(upper, rest_normal).T
-    rotations[bone[f"lowerarm01.{side}"]] = axis_angle(rest_normal, flexion - rest_flexion)
+    rest_flexion = math.acos(min(1.0, max(-1.0, dot(unit(upper), unit(fore)))))
+    out = np.empty((4, 3, 3))
+    out[0] = product(frame(upper_direction, normal), frame(upper, rest_normal).T)
+    out[1] = axis_angle(rest_normal, at_elbow - rest_flexion)
     # Half of the pronation turns the forearm, half the wrist, so that the skin of the wrist does not wring.
-    half_turn = axis_angle(fore, wrist.pronation / 2)
-    rotations[bone[f"lowerarm02.{side}"]] = half_turn
-    along = skeleton[f"finger3-1.{side}"] - skeleton[f"wrist.{side}"]
-    across = skeleton[f"finger2-1.{side}"] - skeleton[f"finger5-1.{side}"]
-    flexed = axis_angle(across, wrist.flexion) @ axis_angle(cross(along, across), wrist.deviation)
-    rotations[bone[f"wrist.{side}"]] = half_turn @ flexed
+    out[2] = axis_angle(fore, pronation / 2)
+    along, across = joints[4] - hand, joints[3] - joints[5]
+    flexed = product(axis_angle(across, flexion), axis_angle(cross(along, across), deviation))
+    out[3] = product(out[2], flexed)
+    return out
 
 
 @dataclass(frozen=True)
@@ -118,5 +122,4 @@ def bend_leg(rotations: NDArray[np.float64], skeleton: Skeleton, side: str, bend
     straighten = (math.atan2(shin[0], -shin[2]) - rest_spread) * 0.8
     rotations[bone[f"lowerleg01.{side}"]] = about_x(bend.knee) @ about_y(straighten)
     rotations[bone[f"foot.{side}"]] = about_x(-bend.ankle)
-    for toe in range(1, 6):
-        rotations[bone[f"toe{toe}-1.{side}"]] = about_x(-bend.toes)
+    rotations[[bone[f"toe{toe}-1.{side}"] for toe in range(1, 6)]] = about_x(-bend.toes)

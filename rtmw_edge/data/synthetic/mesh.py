@@ -1,4 +1,4 @@
-"""Compiled kernels on meshes: rigid motion, bone transforms, linear blend skinning, vertex normals."""
+"""Compiled kernels on meshes: rigid motion, bone transforms, linear blend skinning, normals, bounds, selection."""
 
 from __future__ import annotations
 
@@ -67,12 +67,11 @@ def vertex_normals(vertices, triangles):  # type: ignore[no-untyped-def]
     """Unit normals (V,3), averaged over the triangles (T,3) of each vertex by their area."""
     out = np.zeros_like(vertices)
     for t in range(triangles.shape[0]):
-        a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+        a, b, c = np.uintp(triangles[t, 0]), np.uintp(triangles[t, 1]), np.uintp(triangles[t, 2])
         ux, uy, uz = vertices[b, 0] - vertices[a, 0], vertices[b, 1] - vertices[a, 1], vertices[b, 2] - vertices[a, 2]
         vx, vy, vz = vertices[c, 0] - vertices[a, 0], vertices[c, 1] - vertices[a, 1], vertices[c, 2] - vertices[a, 2]
         nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
-        for k in range(3):
-            i = triangles[t, k]
+        for i in (a, b, c):
             out[i, 0] += nx
             out[i, 1] += ny
             out[i, 2] += nz
@@ -84,13 +83,40 @@ def vertex_normals(vertices, triangles):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def shown_triangles(triangles, keep):  # type: ignore[no-untyped-def]
-    """Those of the triangles (T,3) that have a vertex where `keep` (V,) is not negative."""
-    out = np.empty_like(triangles)
+def add_at(points, ids, moves):  # type: ignore[no-untyped-def]
+    """Move the points (V,3) at the distinct `ids` (I,) by `moves` (I,3), in place."""
+    for i in range(ids.shape[0]):
+        for k in range(3):
+            points[ids[i], k] += moves[i, k]
+
+
+@numba.njit(cache=True)
+def push_out(vertices, normals, distance):  # type: ignore[no-untyped-def]
+    """Move vertices (V,3) along their normals (V,3) by `distance` (V,), in place."""
+    for i in range(vertices.shape[0]):
+        for k in range(3):
+            vertices[i, k] += normals[i, k] * distance[i]
+
+
+@numba.njit(cache=True)
+def bounds(points):  # type: ignore[no-untyped-def]
+    """The lowest and the highest value of each column of points (N,C), two (C,)."""
+    low, high = points[0].copy(), points[0].copy()
+    for i in range(points.shape[0]):
+        for k in range(points.shape[1]):
+            low[k], high[k] = min(low[k], points[i, k]), max(high[k], points[i, k])
+    return low, high
+
+
+@numba.njit(cache=True)
+def shown_triangles(triangles, kinds, keep):  # type: ignore[no-untyped-def]
+    """Those of the triangles (T,3), with their kinds (T,), that have a vertex where `keep` (V,) is not negative."""
+    out, out_kinds = np.empty_like(triangles), np.empty_like(kinds)
     count = 0
     for t in range(triangles.shape[0]):
         if keep[triangles[t, 0]] >= 0 or keep[triangles[t, 1]] >= 0 or keep[triangles[t, 2]] >= 0:
             for k in range(3):
                 out[count, k] = triangles[t, k]
+            out_kinds[count] = kinds[t]
             count += 1
-    return out[:count]
+    return out[:count], out_kinds[:count]

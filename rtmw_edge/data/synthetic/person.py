@@ -14,14 +14,12 @@ from .complexion import Complexion, draw_complexion
 from .expression import draw_expression
 from .headwear import draw_headwear
 from .identity import BLOCK, Identity, draw_identities
-from .layout import GARMENT, HAIR, SKIN_PARTS, SKIRT, Figure
+from .layout import Figure
 from .limbs import Skeleton
-from .mesh import moved, shown_triangles, vertex_normals
+from .mesh import add_at, moved, push_out, shown_triangles, vertex_normals
 from .pose import draw_pose
 from .rotations import Matrix, Vector
-from .surface import CLOTH, DRAPERY, LEFT_EYE, PAINTED, RIGHT_EYE, SKIN, Surface
-
-_KINDS = dict(zip(SKIN_PARTS, (SKIN, LEFT_EYE, RIGHT_EYE, PAINTED, PAINTED, PAINTED), strict=True))
+from .surface import Surface
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,9 @@ def draw_actor(figure: Figure, character: Character, rng: np.random.Generator) -
     outfit = draw_outfit(layout, identity, pose, character.skin, rng)
     hat = draw_headwear(layout, rng)
 
-    rest = body.with_expression(identity.vertices, draw_expression(body.facial_names, rng)) + outfit.rest_offset
+    rest = body.with_expression(identity.vertices, draw_expression(body.facial, rng))
+    if outfit.shoes is not None:
+        add_at(rest, layout.feet, outfit.shoes)
     root = np.zeros((3, 4))
     root[:, :3] = pose.root
     hips = identity.heads[body.bone["root"]]
@@ -85,12 +85,11 @@ def draw_actor(figure: Figure, character: Character, rng: np.random.Generator) -
     heads = (np.einsum("bij,bj->bi", transforms[:, :, :3], identity.heads) + transforms[:, :, 3]).astype(np.float32)
 
     keep = outfit.keep
-    if look.long_hair is not None:
-        keep[layout.hair] = look.long_hair
-    triangles, kinds = _select(figure, outfit.draped, look.long_hair is not None, keep)
+    keep[layout.hair] = -1 if look.long_hair is None else look.long_hair
+    triangles, kinds = shown_triangles(figure.triangles, figure.kinds, keep)
     normals = vertex_normals(vertices, triangles)
     offset = outfit.offset + (look.offset if hat is None else np.where(hat.covers > 0, hat.offset, look.offset))
-    vertices += normals * offset[:, None]
+    push_out(vertices, normals, offset)
     normals = vertex_normals(vertices, triangles)
 
     worn = np.concatenate([layout.garment, *([layout.hair] if look.long_hair is not None else [])])
@@ -98,7 +97,7 @@ def draw_actor(figure: Figure, character: Character, rng: np.random.Generator) -
     ground = vertices[shown, 2].min()
     vertices[:, 2] -= ground
     heads[:, 2] -= ground
-    keypoints = figure.keypoints(vertices, heads, outfit.shod)
+    keypoints = figure.keypoints(vertices, heads, outfit.shoes is not None)
     height = np.linalg.norm(identity.heads[body.bone["head"]] - identity.heads[body.bone["foot.L"]])
     scale = float(height / figure.height)
     colours = _dress_skin(figure, look, outfit)
@@ -131,19 +130,6 @@ def draw_actor(figure: Figure, character: Character, rng: np.random.Generator) -
         cloth_lead=np.float32(0.012 * scale),
     )
     return Actor(surface.with_solids(solids), keypoints, vertices[shown], scale, pose.kind)
-
-
-def _select(figure: Figure, draped: bool, long_hair: bool, keep: FloatArray) -> tuple[np.ndarray, np.ndarray]:
-    """The triangles of one person of which something is shown, and their kinds."""
-    part = figure.body.part
-    chosen = [(part[name], kind) for name, kind in _KINDS.items()] + [(part[GARMENT], CLOTH)]
-    if draped:
-        chosen.append((part[SKIRT], DRAPERY))
-    if long_hair:
-        chosen.append((part[HAIR], PAINTED))
-    shown = [shown_triangles(triangles, keep) for triangles, _ in chosen]
-    kinds = [np.full(len(t), kind, np.uint8) for t, (_, kind) in zip(shown, chosen, strict=True)]
-    return np.concatenate(shown), np.concatenate(kinds)
 
 
 def _dress_skin(figure: Figure, look: Complexion, outfit: Outfit) -> FloatArray:

@@ -16,12 +16,11 @@ from .camera import Camera
 from .labels import OCCLUDER, OUTSIDE, Samples, label_person
 from .light import draw_light
 from .person import Actor
-from .raster import rasterize
+from .raster import ZOOM, rasterize
 from .sample import Person
 from .shade import shade
 from .shadow import NO_SHADOW, cast_shadow, shade_ground
 
-_ZOOM = 2  # samples per pixel in each direction
 _FRONT = np.float32(50.0)  # inverse depth of what lies before everybody
 
 _SMALL = 0.3  # share of the picture's height below which nobody would miss a shadow
@@ -58,26 +57,28 @@ def draw_picture(
 ) -> Picture:
     """Draw `actors` before a background; the photograph ends at `frame` (4,) pixels, which may be infinite."""
     width, height = size
-    shape = (height * _ZOOM, width * _ZOOM)
-    samples = Samples(np.zeros(shape, np.float32), np.full(shape, -1, np.int32), _ZOOM)
-    dense = camera.zoomed(_ZOOM)
+    shape = (height * ZOOM, width * ZOOM)
+    samples = Samples(np.zeros(shape, np.float32), np.full(shape, -1, np.int32), ZOOM)
+    dense = camera.zoomed(ZOOM)
     screens = [dense.project(actor.surface.vertices) for actor in actors]
     starts = np.cumsum([0, *[len(actor.surface.triangles) for actor in actors]]).tolist()
     owned = tuple(pairwise(starts))
-    for actor, screen, own in zip(actors, screens, owned, strict=True):
+    boxes = [
         rasterize(screen, actor.surface, samples.inverse_depth, samples.ids, own[0])
+        for actor, screen, own in zip(actors, screens, owned, strict=True)
+    ]
 
     image = background(rng, size).astype(np.float32)
     light = draw_light(rng, -camera.forward)
     strength = rng.uniform(0.3, 0.95)
     on_ground = rng.random() < 0.6
     painted = np.zeros((height, width, 4), np.float32)
-    for actor, screen, own in zip(actors, screens, owned, strict=True):
+    for actor, screen, own, box in zip(actors, screens, owned, boxes, strict=True):
         tall = np.ptp(screen[::97, 1]) / shape[0]
         shadow = cast_shadow(actor.surface, light.direction, strength) if tall > _SMALL else NO_SHADOW
         if on_ground:
             shade_ground(image, shadow._replace(strength=np.float32(strength * 0.7)), camera)
-        shade(screen, actor.surface, light, shadow, samples.ids, own[0], _ZOOM, painted)
+        shade(screen, actor.surface, light, shadow, samples.ids, own[0], box, painted)
     _lay_over(image, painted)
 
     if rng.random() < 0.15:

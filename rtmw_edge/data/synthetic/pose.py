@@ -85,7 +85,7 @@ def pick(rng: np.random.Generator, weights: dict[str, float]) -> str:
 def draw_pose(skeleton: Skeleton, rng: np.random.Generator, kind: str | None = None) -> Pose:
     """A pose for one skeleton; `kind` is one of KINDS, or None to draw it too."""
     kind = kind or pick(rng, KINDS)
-    rotations = np.tile(np.eye(3), (len(skeleton.body.bones), 1, 1))
+    rotations = np.repeat(np.eye(3)[None], len(skeleton.body.bones), 0)
     _bend_spine(rotations, skeleton, kind, rng)
     phase = rng.uniform(0, 2 * math.pi)
     bend_leg(rotations, skeleton, "L", _draw_leg(kind, "L", phase, rng))
@@ -100,13 +100,17 @@ def _bend_spine(rotations: NDArray[np.float64], skeleton: Skeleton, kind: str, r
     bone = skeleton.body.bone
     spine = _SPINE.get(kind, ((0, 0.08), (0, 0.06), (0, 0.12)))
     bend, side, twist = (rng.normal(mean, spread) / 5 for mean, spread in spine)
-    for name in ("spine05", "spine04", "spine03", "spine02", "spine01"):
-        rotations[bone[name]] = about_x(bend) @ about_y(side) @ about_z(twist)
-    yaw = np.clip(rng.normal(0, 0.4), -1.1, 1.1)
-    pitch = np.clip(rng.normal(0.05, 0.22), -0.6, 0.6)
+    rotations[[bone[f"spine0{k}"] for k in range(1, 6)]] = about_x(bend) @ about_y(side) @ about_z(twist)
+    yaw = _clipped(rng.normal(0, 0.4), 1.1)
+    pitch = _clipped(rng.normal(0.05, 0.22), 0.6)
     roll = rng.normal(0, 0.12)
-    for name, share in (("neck01", 0.2), ("neck02", 0.2), ("neck03", 0.2), ("head", 0.4)):
-        rotations[bone[name]] = about_z(yaw * share) @ about_x(pitch * share) @ about_y(roll * share)
+    for names, share in ((("neck01", "neck02", "neck03"), 0.2), (("head",), 0.4)):
+        turn = about_z(yaw * share) @ about_x(pitch * share) @ about_y(roll * share)
+        rotations[[bone[name] for name in names]] = turn
+
+
+def _clipped(value: float, largest: float) -> float:
+    return min(max(value, -largest), largest)
 
 
 def _draw_leg(kind: str, side: Literal["L", "R"], phase: float, rng: np.random.Generator) -> LegBend:
@@ -150,9 +154,7 @@ def _draw_leg(kind: str, side: Literal["L", "R"], phase: float, rng: np.random.G
 
 def _draw_wrist(rng: np.random.Generator) -> WristTurn:
     return WristTurn(
-        float(np.clip(rng.normal(0, 0.55), -1.2, 1.2)),
-        float(np.clip(rng.normal(0, 0.25), -0.8, 0.8)),
-        float(np.clip(rng.normal(0, 0.12), -0.35, 0.35)),
+        _clipped(rng.normal(0, 0.55), 1.2), _clipped(rng.normal(0, 0.25), 0.8), _clipped(rng.normal(0, 0.12), 0.35)
     )
 
 

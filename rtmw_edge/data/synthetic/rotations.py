@@ -22,6 +22,12 @@ def unit(vector):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
+def dot(a, b):  # type: ignore[no-untyped-def]
+    """Inner product of two vectors (3,)."""
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+
+
+@numba.njit(cache=True)
 def cross(a, b):  # type: ignore[no-untyped-def]
     """Cross product of two vectors (3,)."""
     return np.array([a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]])
@@ -43,6 +49,22 @@ def axis_angle(axis, angle):  # type: ignore[no-untyped-def]
     )
 
 
+@numba.njit(cache=True)
+def rotated(matrix, vector):  # type: ignore[no-untyped-def]
+    """The vector (3,) turned by a matrix (3,3)."""
+    return np.array([dot(matrix[0], vector), dot(matrix[1], vector), dot(matrix[2], vector)])
+
+
+@numba.njit(cache=True)
+def product(a, b):  # type: ignore[no-untyped-def]
+    """Matrix product of two matrices (3,3)."""
+    out = np.empty((3, 3))
+    for i in range(3):
+        for j in range(3):
+            out[i, j] = a[i, 0] * b[0, j] + a[i, 1] * b[1, j] + a[i, 2] * b[2, j]
+    return out
+
+
 _X, _Y, _Z = np.array([1.0, 0.0, 0.0]), np.array([0.0, 1.0, 0.0]), np.array([0.0, 0.0, 1.0])
 
 
@@ -58,8 +80,13 @@ def about_z(angle: float) -> Matrix:
     return axis_angle(_Z, angle)
 
 
-def frame(direction: Vector, normal: Vector) -> Matrix:
+@numba.njit(cache=True)
+def frame(direction, normal):  # type: ignore[no-untyped-def]
     """Orthonormal frame (3,3) whose first column is `direction` and whose second lies nearest to `normal`."""
     first = unit(direction)
-    second = unit(normal - first * (normal @ first))
-    return np.stack([first, second, cross(first, second)], 1)
+    second = unit(normal - first * dot(normal, first))
+    third = cross(first, second)
+    out = np.empty((3, 3))
+    for i in range(3):
+        out[i, 0], out[i, 1], out[i, 2] = first[i], second[i], third[i]
+    return out

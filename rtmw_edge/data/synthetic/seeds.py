@@ -6,9 +6,11 @@ Streams of different names are independent: the splits share no picture, no body
 from __future__ import annotations
 
 import zlib
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -34,6 +36,17 @@ class Streams:
         """The generator of one thing; the same arguments give the same numbers on every machine."""
         names = [zlib.crc32(f"{self.split}/{purpose}".encode()), self.seed, index]
         return np.random.Generator(np.random.PCG64(np.random.SeedSequence(names)))
+
+
+def choose(rng: np.random.Generator, shares: tuple[float, ...]) -> int:
+    """One of `len(shares)` things, drawn in these shares, which sum to 1: the same as `rng.choice`, faster."""
+    return bisect_right(_sums(shares), rng.random())
+
+
+@lru_cache(maxsize=64)
+def _sums(shares: tuple[float, ...]) -> list[float]:
+    sums = np.cumsum(shares)
+    return (sums / sums[-1]).tolist()
 
 
 class Pool(Generic[Entry]):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import cv2
 import numba
 import numpy as np
 
 from .body import FloatArray
 from .camera import Camera
-from .mesh import moved
+from .mesh import bounds, moved
 from .rotations import cross, unit
 from .surface import Surface
 
@@ -39,10 +40,7 @@ def _to_map(points, origin, scale):  # type: ignore[no-untyped-def]
 
 @numba.njit(fastmath=True, cache=True)
 def _splat(points, triangles, keep, nearest):  # type: ignore[no-untyped-def]
-    """The nearest point of the surface per texel, as 1/depth: each triangle marks the texels around its middle.
-
-    The triangles of a person are about as large as three texels, so this leaves no holes, in half the time.
-    """
+    """Into `nearest` (S,S) the nearest middle of a triangle per texel, as 1/depth; points (V,3) as `_to_map` leaves."""
     third = F(1) / F(3)
     for t in range(triangles.shape[0]):
         a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
@@ -52,10 +50,7 @@ def _splat(points, triangles, keep, nearest):  # type: ignore[no-untyped-def]
         row = int((points[a, 1] + points[b, 1] + points[c, 1]) * third + F(0.5))
         if column < 1 or row < 1 or column >= _SIDE - 1 or row >= _SIDE - 1:
             continue
-        near = F(3) / (points[a, 2] + points[b, 2] + points[c, 2])
-        for y in range(row - 1, row + 2):
-            for x in range(column - 1, column + 2):
-                nearest[y, x] = max(nearest[y, x], near)
+        nearest[row, column] = max(nearest[row, column], F(3) / (points[a, 2] + points[b, 2] + points[c, 2]))
 
 
 NO_SHADOW = Shadow(np.zeros((2, 2), np.float32), np.eye(3, dtype=np.float32), np.full(3, 1e6, np.float32), F(1), F(0))
@@ -68,22 +63,26 @@ def cast_shadow(surface: Surface, direction: FloatArray, strength: float) -> Sha
     across = unit(cross(along, np.array([0.13, 0.99, 0.05])))
     rotation = np.stack([across, cross(along, across), along]).astype(np.float32)
     seen = moved(surface.vertices, rotation, np.zeros(3, np.float32))
-    some = seen[::11]
-    low, high = some.min(0) - F(0.03), some.max(0) + F(0.03)
+    low, high = bounds(seen[::11])
+    low, high = low - F(0.03), high + F(0.03)
     scale = F((_SIDE - 4) / max(high[0] - low[0], high[1] - low[1], 1e-3))
     origin = low - np.array([2 / scale, 2 / scale, 1], np.float32)
     _to_map(seen, origin, scale)
     nearest = np.zeros((_SIDE, _SIDE), np.float32)
     _splat(seen, surface.triangles, surface.keep, nearest)
+    # The triangles of a person are about as large as three texels: marking those around each middle leaves no holes.
+    nearest = np.asarray(cv2.dilate(nearest, np.ones((3, 3), np.uint8)), np.float32)
     return Shadow(nearest, rotation, origin.astype(np.float32), scale, F(strength))
 
 
 @numba.njit(fastmath=True, cache=True)
-def sunlit(shadow, x, y, z):  # type: ignore[no-untyped-def]
-    """Share of the sun that reaches a point of the world, from 1 - strength to 1, softened over 2x2 texels."""
-    r, o = shadow.rotation, shadow.origin
-    u = (r[0, 0] * x + r[0, 1] * y + r[0, 2] * z - o[0]) * shadow.scale
-    v = (r[1, 0] * x + r[1, 1] * y + r[1, 2] * z - o[1]) * shadow.scale
+def sunlit(nearest, r, o, scale, strength, x, y, z):  # type: ignore[no-untyped-def]
+    """Share of the sun that reaches a point of the world, from 1 - strength to 1, softened over 2x2 texels.
+
+    nearest (S,S), r (3,3), o (3,), scale and strength: the fields of a Shadow, in its order.
+    """
+    u = (r[0, 0] * x + r[0, 1] * y + r[0, 2] * z - o[0]) * scale
+    v = (r[1, 0] * x + r[1, 1] * y + r[1, 2] * z - o[1]) * scale
     depth = r[2, 0] * x + r[2, 1] * y + r[2, 2] * z - o[2]
     column, row = int(u), int(v)
     if column < 0 or row < 0 or column >= _SIDE - 1 or row >= _SIDE - 1:
@@ -91,19 +90,20 @@ def sunlit(shadow, x, y, z):  # type: ignore[no-untyped-def]
     limit = F(1) / max(F(1e-3), depth - _BIAS)
     fu, fv = u - F(column), v - F(row)
     dark = F(0)
-    if shadow.nearest[row, column] > limit:
+    if nearest[row, column] > limit:
         dark += (F(1) - fu) * (F(1) - fv)
-    if shadow.nearest[row, column + 1] > limit:
+    if nearest[row, column + 1] > limit:
         dark += fu * (F(1) - fv)
-    if shadow.nearest[row + 1, column] > limit:
+    if nearest[row + 1, column] > limit:
         dark += (F(1) - fu) * fv
-    if shadow.nearest[row + 1, column + 1] > limit:
+    if nearest[row + 1, column + 1] > limit:
         dark += fu * fv
-    return F(1) - shadow.strength * dark
+    return F(1) - strength * dark
 
 
 @numba.njit(fastmath=True, cache=True)
 def _darken(image, shadow, rotation, eye, focal, cx, cy):  # type: ignore[no-untyped-def]
+    nearest, rays, origin, scale, strength = shadow
     for y in range(image.shape[0]):
         down = (F(y) - cy) / focal
         for x in range(image.shape[1]):
@@ -116,7 +116,7 @@ def _darken(image, shadow, rotation, eye, focal, cx, cy):  # type: ignore[no-unt
                 continue
             px = eye[0] + t * (rotation[0, 0] * across + rotation[1, 0] * down + rotation[2, 0])
             py = eye[1] + t * (rotation[0, 1] * across + rotation[1, 1] * down + rotation[2, 1])
-            lit = sunlit(shadow, px, py, F(0))
+            lit = sunlit(nearest, rays, origin, scale, strength, px, py, F(0))
             if lit < 1:
                 for k in range(3):
                     image[y, x, k] *= lit

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ def _basis(axis: Vector) -> NDArray[np.float64]:
     return frame(np.asarray(axis, np.float64), across)[:, [1, 2, 0]]
 
 
+@lru_cache(maxsize=64)
 def _lattice(rows: int, columns: int, closed: bool = True) -> NDArray[np.int32]:
     """Triangles of a grid of rows by columns of vertices, the last column joined to the first when `closed`."""
     row, column = np.mgrid[: rows - 1, : columns if closed else columns - 1]

@@ -14,6 +14,8 @@ from .solids import Solid
 
 SKIN, LEFT_EYE, RIGHT_EYE, PAINTED, CLOTH, DRAPERY = range(6)
 """Kinds of triangle: skin with brows, eyeballs, plain vertex colours (hair, teeth, things), garment, skirt or coat."""
+WRINKLES = 256
+"""Side of the texture of wrinkles, texels."""
 
 
 class Surface(NamedTuple):
@@ -29,7 +31,7 @@ class Surface(NamedTuple):
     upper: FloatArray  # (V,) positive on the upper garment
     materials: FloatArray  # (4,2,3) see clothing.Outfit
     patterns: FloatArray  # (4,4)
-    wrinkles: FloatArray  # (S,S,2) slopes of folded cloth, tiling
+    wrinkles: FloatArray  # (WRINKLES,WRINKLES,2) slopes of folded cloth, tiling
     brow: FloatArray  # (5,3) canonical points of the left brow
     eyes: FloatArray  # (2,3) canonical centres of the eyeballs
     brow_colour: FloatArray  # (3,)
