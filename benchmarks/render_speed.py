@@ -1,9 +1,9 @@
-"""How many crops, person pictures and scenes the renderer draws per second on one core.
+"""How many crops, person pictures and scenes the renderer draws per second of one core's processor time.
 
-    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python benchmarks/render_speed.py [--count 400]
+    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1 python benchmarks/render_speed.py [--count 400]
 
 Prints the median over blocks of 50 after a warm-up that compiles the kernels and fills the pools, and the resident
-memory. Run it on a quiet machine: neighbours on the same physical core halve the figures.
+memory. Neighbours on the machine take caches and memory bandwidth all the same: compare only figures of one run.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ def main() -> None:
     ):
         rates = []
         for first in range(200, 200 + count, BLOCK):
-            start = time.perf_counter()
+            start = time.process_time()
             for index in range(first, first + BLOCK):
                 draw(index)
-            rates.append(BLOCK / (time.perf_counter() - start))
+            rates.append(BLOCK / (time.process_time() - start))
         print(f"{name} {size}: {statistics.median(rates):.1f}/s (best block {max(rates):.1f}/s)")
     print(f"memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
 
