@@ -12,6 +12,7 @@ from .camera import draw_camera, draw_distance
 from .degrade import degrade
 from .framing import ASPECT, BOX_PADDING, draw_view, jittered, padded
 from .layout import load_figure
+from .mesh import bounds
 from .person import Actor, Character, draw_actor, draw_characters
 from .picture import Picture, draw_picture
 from .rotations import about_z
@@ -76,8 +77,8 @@ class Renderer:
     def _one(self, index: int, size: tuple[int, int], share: float) -> Sample:
         rng = self._streams.generator("person", index)
         actor = self._draw_actor(index, rng, facing=0.75)
-        middle = (actor.outline.max(0) + actor.outline.min(0)) / 2
-        camera = draw_camera(rng, middle, draw_distance(rng))
+        low, high = bounds(actor.outline)
+        camera = draw_camera(rng, (high + low) / 2, draw_distance(rng))
         view = draw_view(rng, camera.project(actor.outline)[:, :2], camera.project(actor.keypoints)[:, :2])
         window = np.array([min(size[0], size[1] * ASPECT), min(size[1], size[0] / ASPECT)]) * share
         centre = (np.array(size) - 1) / 2
