@@ -15,6 +15,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from ...errors import BadInputError
@@ -22,7 +23,7 @@ from ...files import reported_disk_errors
 from .space import Space
 from .trials import Asked, Measure, Outcome, Tried
 
-DIRECTIONS = ("maximize", "minimize")
+DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)
 """Of AP, and of the time over fp32."""
 
 REPEATS = 5
@@ -126,13 +127,16 @@ class Study:
     def tell(self, asked: Asked, outcome: Outcome) -> None:
         """Record what came of a trial, whole or not at all."""
         attributes: dict[str, Any] = {NUMBER: asked.number, ROUND: asked.round}
-        parameters = {"params": asked.parameters, "distributions": self._distributions}
         if outcome.reason:
             attributes[REASON] = outcome.reason
-            trial = create_trial(state=TrialState.FAIL, user_attrs=attributes, **parameters)
-        else:
-            values = [outcome.ap, outcome.time]
-            trial = create_trial(values=values, constraints=dict(outcome.over), user_attrs=attributes, **parameters)
+        trial = create_trial(
+            state=TrialState.FAIL if outcome.reason else TrialState.COMPLETE,
+            values=None if outcome.reason else [outcome.ap, outcome.time],
+            constraints=None if outcome.reason else dict(outcome.over),
+            params=asked.parameters,
+            distributions=self._distributions,
+            user_attrs=attributes,
+        )
         with reported_disk_errors(self._file):
             self._study.add_trial(trial)
 
