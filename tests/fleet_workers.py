@@ -77,7 +77,7 @@ def certificates(folder: Path, name: str = "fleet") -> Certificates:
 
 
 COMMANDS = (
-    "openssl req -x509 -newkey rsa:2048 -nodes -days 365 -subj /CN=fleet -keyout ca.key -out ca.pem",
+    "openssl req -x509 -newkey rsa:2048 -nodes -days 365 -subj /CN=fleet-authority -keyout ca.key -out ca.pem",
     "openssl req -newkey rsa:2048 -nodes -subj /CN=NAME -keyout NAME.key -out NAME.csr",
     "openssl x509 -req -days 365 -in NAME.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out NAME.pem",
 )

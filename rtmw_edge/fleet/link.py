@@ -118,11 +118,17 @@ def check_installed() -> None:
         ) from error
 
 
-def reason_of(error: BaseException) -> str:
-    """The first line of what an error began with: what the system or OpenSSL says, without Dask's words around it."""
+def cause_of(error: BaseException) -> BaseException:
+    """What an error began with."""
     while before := error.__cause__ or error.__context__:
         error = before
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return error
+
+
+def reason_of(error: BaseException) -> str:
+    """The first line of what an error began with: what the system or OpenSSL says, without Dask's words around it."""
+    cause = cause_of(error)
+    return (str(cause).strip().splitlines() or [type(cause).__name__])[0]
 
 
 def _parts(address: str) -> tuple[str, str, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import ssl
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
@@ -12,7 +12,7 @@ from typing import Any
 
 from .. import __version__
 from ..errors import BadInputError
-from ..fleet.link import ANY, Link, check_installed, reason_of
+from ..fleet.link import ANY, Link, cause_of, check_installed, reason_of
 from ..fleet.parcels import chunk_of
 from ..fleet.worker import HTTP, PARCEL, QUIET
 from ..runtime.environment import PACKAGES, differences, environment
@@ -62,12 +62,13 @@ class Boards:
             )  # fmt: skip
         except (OSError, RuntimeError) as error:
             self._stack.close()
-            raise BadInputError(
-                f"Cannot listen at {self.link.address} ({reason_of(error)}); choose another --listen."
-            ) from error
+            what = "choose another --listen"
+            if isinstance(cause_of(error), ssl.SSLError):
+                what = "make the certificates again as docs/sweep.md says"
+            raise BadInputError(f"Cannot listen at {self.link.address} ({reason_of(error)}); {what}.") from error
         self._stack.enter_context(cluster)
         assert cluster.scheduler is not None
-        cluster.scheduler.handlers[PARCEL] = functools.partial(_send, self.parcels)
+        cluster.scheduler.handlers[PARCEL] = self._send
         self._client = self._stack.enter_context(Client(cluster, set_as_default=False))
         return self
 
@@ -98,6 +99,10 @@ class Boards:
                 f"rtmw-edge worker {self.link.address} --board {lacking[0]}"
             )
             time.sleep(min(POLL, seconds))
+
+    def _send(self, sha256: str, offset: int) -> bytes:
+        """The scheduler's handler of `PARCEL`."""
+        return chunk_of(self.parcels, sha256, offset)
 
     def _facts(self, name: str, workers: list[str]) -> Facts:
         found: list[Facts] = list(self._client.run(environment, workers=workers).values())
@@ -136,8 +141,3 @@ def no_worker(board: str, seconds: float) -> str:
         f"No worker announced {board} for {seconds:.0f} s; start rtmw-edge worker ADDRESS --board {board} there, and "
         "run the sweep again with --retry."
     )
-
-
-def _send(folder: Path, sha256: str, offset: int) -> bytes:
-    """The scheduler's handler of `PARCEL`."""
-    return chunk_of(folder, sha256, offset)

@@ -115,10 +115,10 @@ def test_boards_give_the_figures_of_this_machine_and_a_killed_one_gives_its_cell
         until(lambda: len(announced(client)["pi5"]) == 2)
         planned = [*cells_of("pi5", data), *cells_of("zero-2w", data)]
         killed: list[str] = []
-        killing = threading.Thread(target=kill_in_the_middle, args=(client, pair, killed))
+        killing = threading.Thread(target=kill_in_the_middle, args=(client, pair, killed), daemon=True)
         killing.start()
         events = run_all(store, planned, boards, facts)
-        killing.join()
+        killing.join(5)
         assert killed == ["and another one has its cell"] and len(announced(client)["pi5"]) == 1
         loaded = client.run(lambda: sorted(UNNEEDED & __import__("sys").modules.keys()))
         assert list(loaded.values()) == [[], []]
@@ -182,10 +182,10 @@ def test_with_tls_only_the_fleet_gets_in_and_a_cell_that_kills_its_workers_fails
         with workers(mine, stranger), Store.create(tmp_path / "store") as store:
             facts = boards.wait_for(["pi5"], SECONDS, quiet)
             planned = cells_of("pi5", data)[:1]
-            killing = threading.Thread(target=kill_its_process, args=(client,))
+            killing = threading.Thread(target=kill_its_process, args=(client,), daemon=True)
             killing.start()
             run_all(store, planned, boards, facts)
-            killing.join()
+            killing.join(5)
             found = store.records([planned[0].accuracy_id, planned[0].speed_id])
             assert found[planned[0].accuracy_id].status == OK
             assert found[planned[0].speed_id].status == FAILED
@@ -196,6 +196,13 @@ def test_with_tls_only_the_fleet_gets_in_and_a_cell_that_kills_its_workers_fails
             until(lambda: "pi5" in announced(client))  # the nanny has started another
             until(lambda: "Waiting for a sweep" in stranger.said())
             assert "certificate" in stranger.said() and "pi4" not in announced(client)
+
+
+def test_a_certificate_of_another_authority_is_told(tmp_path: Path) -> None:
+    ours, theirs = certificates(tmp_path / "ours"), certificates(tmp_path / "theirs")
+    link = Link("127.0.0.1", free_port(), replace(ours, authority=theirs.authority))
+    with pytest.raises(BadInputError, match=r"certificate verify failed.*; make the certificates again"):
+        Boards(link, tmp_path).__enter__()
 
 
 def options(files: Certificates | None) -> list[str]:
