@@ -51,7 +51,8 @@ def sensitivity(
         bool, typer.Option("--proxy-only", help="No AP of single layers: they run on --crops people only.")
     ] = False,
     target: Annotated[
-        str | None, typer.Option(help="Judge and time as in onnx, openvino, tflite, ncnn or tensorrt; costs are MACs without.")
+        str | None,
+        typer.Option(help="Judge and time as in onnx, openvino, tflite, ncnn or tensorrt; costs are MACs without."),
     ] = None,
     budget: Annotated[
         str | None,

@@ -29,6 +29,7 @@ RUNTIMES = {
     "openvino": ("openvino",),
     "tflite": ("ai-edge-litert", "tflite-runtime"),
     "ncnn": ("ncnn",),
+    "tensorrt": ("onnxruntime", "onnxruntime-gpu"),
     TORCH: ("torch",),
 }
 """The distributions that run a target's bundles."""

@@ -21,7 +21,7 @@ from typing import Any
 
 from rtmw_edge.calibration import Method
 from rtmw_edge.quantization import GRIDS
-from rtmw_edge.targets import TARGETS, Precision
+from rtmw_edge.targets import ON_CPUS, TARGETS, Precision
 from rtmw_edge.targets.peers import OURS, PEERS
 
 from ..errors import BadInputError, unknown
@@ -88,7 +88,7 @@ class SweepConfig:
     """
 
     variants: tuple[str, ...]
-    targets: tuple[str, ...] = TARGETS
+    targets: tuple[str, ...] = ON_CPUS
     precisions: tuple[str, ...] = ("fp32", "int8")
     weights: Mapping[str, Mapping[str, Path]] = field(default_factory=dict)
     grids: tuple[str, ...] = ()
