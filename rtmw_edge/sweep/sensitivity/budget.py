@@ -1,7 +1,7 @@
 """Mixed precision by budget: which convolutions stay in float so that no part loses more AP than it may, at least cost.
 
 The loss of a part is measured with everything in int8, and shared out among the units by their OKS loss alone (see
-`Distances`), which adds up where single changes of AP drown in noise. Units are then chosen greedily: most of the
+`Distances`), which ranks them where single changes of AP drown in noise. Units are then chosen greedily: most of the
 overrun repaired per cost. The choice is verified by the mixed network's own AP; while that breaks the budget, the rest
 is shared out again and more units are chosen. In the end every unit that turns out not to be needed goes back to int8.
 """
