@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -25,7 +26,7 @@ PARCELS = "parcels"
 ATTEMPTS = 3
 """So many workers may die of a cell before it is taken for the cell's fault."""
 
-QUIET_LEVEL = 50
+QUIET_LEVEL = logging.CRITICAL
 """Of Dask's own log: what the user should know, we say."""
 
 DECISIVE = ("rtmw-edge", "board", "processor", "cores", *(name for name in PACKAGES if name != TORCH))
@@ -51,6 +52,7 @@ class Boards:
         from distributed import Client, LocalCluster
 
         security = self.link.security()
+        logging.getLogger("distributed").setLevel(QUIET_LEVEL)
         try:
             self._stack.enter_context(dask.config.set(QUIET))
             cluster = LocalCluster(

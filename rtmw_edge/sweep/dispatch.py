@@ -6,6 +6,7 @@ Dask keeps each cell to workers of its board, one at a time on each, and gives t
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from ..errors import RtmwEdgeError
 from ..fleet.link import Link
 from ..fleet.worker import resource, work
 from .bench import Found
-from .boards import ATTEMPTS, Facts, announced, no_worker
+from .boards import ATTEMPTS, QUIET_LEVEL, Facts, announced, no_worker
 from .cells import EXPORT, Planned
 from .remote import Remote
 from .run import Event, OnEvent, done, step
@@ -52,6 +53,7 @@ class Fleet:
     def __init__(self, plan: Dispatcher, store: Store) -> None:
         from distributed import Client
 
+        logging.getLogger("distributed").setLevel(QUIET_LEVEL)
         self.remote = Remote(store, plan.planned, plan.threads, plan.facts)
         self.wait = plan.wait
         self.client: Client = Client(plan.link.address, security=plan.link.security())
