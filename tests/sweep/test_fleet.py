@@ -234,6 +234,12 @@ def test_a_board_that_nobody_announces_is_waited_for_and_recorded(boards: Boards
             assert record.status == (OK if job.kind == "export" else FAILED)
 
 
+def test_dask_s_page_is_for_this_machine_alone(tmp_path: Path) -> None:
+    with Boards(Link("0.0.0.0", free_port(), certificates(tmp_path)), tmp_path / "store") as boards:
+        assert boards._client.cluster.scheduler.http_server.address == "127.0.0.1"
+        assert boards.client_link.host == "127.0.0.1"
+
+
 def test_a_port_that_is_taken_is_told(boards: Boards, tmp_path: Path) -> None:
     with pytest.raises(
         BadInputError, match=r"Cannot listen at tcp://127.0.0.1:\d+ .*in use.*; choose another --listen"
