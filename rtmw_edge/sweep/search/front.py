@@ -17,13 +17,13 @@ from .trials import Tried
 
 def sentence(tried: Tried, part: str) -> str:
     """A trial in one line: what it reached, whether it keeps the budget, and what it was."""
-    outcome = tried.outcome
+    outcome, name = tried.outcome, f"trial {tried.number}, {tried.settings.words}"
     if outcome.reason:
-        return f"✗ trial {tried.number}: {tried.settings.words}: {outcome.reason}"
-    over = [f"{name.replace('_', ' ')} {points:.2f}" for name, points in outcome.over.items() if points > 0]
-    verdict = "keeps the budget" if outcome.kept else f"over the budget: {', '.join(over)}"
-    figures = f"{part.replace('_', ' ')} {outcome.ap:.2f} AP, {outcome.time:.2f} of fp32's time, {verdict}"
-    return f"{'✓' if outcome.kept else '-'} trial {tried.number}: {figures}: {tried.settings.words}"
+        return f"✗ {name}: {outcome.reason}"
+    over = [f"{limited.replace('_', ' ')} {points:.2f}" for limited, points in outcome.over.items() if points > 0]
+    verdict = "keeps the budget" if outcome.kept else f"points over the budget: {', '.join(over)}"
+    figures = f"{part.replace('_', ' ')} {outcome.ap:.2f} AP, {outcome.time:.2f} of fp32's time"
+    return f"{'✓' if outcome.kept else '-'} {name}: {figures}, {verdict}"
 
 
 def front_table(front: Sequence[Tried], rows: Mapping[int, Row], float_row: Row, problem: Problem) -> Table:
