@@ -12,14 +12,15 @@ from typing import NamedTuple
 
 MODEL_GRAPH = 7
 GRAPH_NODE, GRAPH_INITIALIZER = 1, 5
-NODE_INPUT, NODE_OPERATOR = 1, 4
+NODE_INPUT, NODE_OUTPUT, NODE_OPERATOR = 1, 2, 4
 TENSOR_DIMS, TENSOR_NAME = 1, 8
 
 
 class Graph(NamedTuple):
     """The `operators` of a network, and the weight shapes (out, in, h, w) of its convolutions in their order.
 
-    Convolutions whose weights are computed in the graph (8-bit ones, say) are left out.
+    Weights that are cast (half precision in the file) count as they are stored; convolutions whose weights are computed
+    in the graph otherwise (8-bit ones, say) are left out.
     """
 
     operators: frozenset[str]
@@ -29,7 +30,7 @@ class Graph(NamedTuple):
 def read_graph(model: bytes) -> Graph:
     """The graph in the bytes of an ONNX file. Raises ValueError for what is none."""
     shapes: dict[bytes, tuple[int, ...]] = {}
-    nodes: list[tuple[str, list[bytes]]] = []
+    nodes: list[tuple[str, list[bytes], list[bytes]]] = []
     for part in _parts(memoryview(model), MODEL_GRAPH):
         for number, value in _fields(part):
             if number == GRAPH_INITIALIZER and isinstance(value, memoryview):
@@ -37,11 +38,17 @@ def read_graph(model: bytes) -> Graph:
                 shapes[name] = shape
             elif number == GRAPH_NODE and isinstance(value, memoryview):
                 operator = b"".join(bytes(text) for text in _parts(value, NODE_OPERATOR)).decode()
-                nodes.append((operator, [bytes(text) for text in _parts(value, NODE_INPUT)]))
-    kernels = [
-        shapes[inputs[1]] for name, inputs in nodes if name == "Conv" and len(inputs) > 1 and inputs[1] in shapes
-    ]
-    return Graph(frozenset(name for name, _ in nodes), tuple(kernels))
+                inputs, outputs = (
+                    [bytes(text) for text in _parts(value, which)] for which in (NODE_INPUT, NODE_OUTPUT)
+                )
+                nodes.append((operator, inputs, outputs))
+    kernels = []
+    for name, inputs, outputs in nodes:
+        if name == "Cast" and inputs[0] in shapes:
+            shapes[outputs[0]] = shapes[inputs[0]]
+        elif name == "Conv" and len(inputs) > 1 and inputs[1] in shapes:
+            kernels.append(shapes[inputs[1]])
+    return Graph(frozenset(name for name, _, _ in nodes), tuple(kernels))
 
 
 def _tensor(data: memoryview) -> tuple[bytes, tuple[int, ...]]:
