@@ -1,0 +1,62 @@
+"""Recall, precision and AP50 of a detector, by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from rtmw_edge.errors import BadInputError
+from rtmw_edge.evaluation.detection import Labelled, balanced_score, evaluate_detector
+from rtmw_edge.runtime.detection import Detections, Detector
+
+IMAGE = np.zeros((100, 200, 3), np.uint8)
+PEOPLE = np.array([[0, 0, 50, 100], [100, 0, 150, 100]], np.float32)
+
+
+def answering(*rows: tuple[float, ...]) -> Detector:
+    array = np.array(rows, np.float32).reshape(-1, 5)
+    return lambda image: Detections(array[:, :4], array[:, 4])
+
+
+def labelled(ignored: list[bool], boxes: NDArray[np.float32] = PEOPLE) -> list[Labelled]:
+    return [Labelled(IMAGE, boxes, np.array(ignored, bool))]
+
+
+def test_by_hand() -> None:
+    """One of two found at 0.9 with IoU 0.8, one ghost at 0.5, the other found at 0.2 only."""
+    detector = answering((0, 0, 50, 80, 0.9), (160, 0, 190, 50, 0.5), (100, 0, 150, 100, 0.2))
+    found = evaluate_detector(detector, labelled([False, False]), 0.3)
+    assert (found.people, found.pictures, found.recall, found.precision) == (2, 1, 0.5, 0.5)
+    # Precision 1 up to recall 0.5, then 2/3: 51 and 50 of COCO's 101 recall points.
+    assert found.ap50 == pytest.approx((51 + 50 * 2 / 3) / 101)
+    assert str(found) == "2 people in 1 pictures: recall 0.500, precision 0.500 from score 0.3 on, AP50 0.835"
+
+
+def test_a_second_box_on_somebody_is_wrong_and_a_loose_one_too() -> None:
+    twice = answering((0, 0, 50, 100, 0.9), (0, 0, 50, 98, 0.8), (100, 0, 150, 49, 0.7))
+    found = evaluate_detector(twice, labelled([False, False]), 0.3)
+    assert (found.recall, found.precision) == (0.5, pytest.approx(1 / 3))
+
+
+def test_the_ignored_count_neither_way() -> None:
+    detector = answering((0, 0, 50, 100, 0.9), (100, 0, 150, 100, 0.8), (100, 0, 150, 98, 0.7))
+    found = evaluate_detector(detector, labelled([False, True]), 0.3)
+    assert (found.people, found.recall, found.precision, found.ap50) == (1, 1.0, 1.0, pytest.approx(1))
+
+
+def test_nobody_to_find_has_no_recall() -> None:
+    none = np.zeros((0, 4), np.float32)
+    found = evaluate_detector(answering((0, 0, 50, 100, 0.9)), labelled([], none), 0.3)
+    assert math.isnan(found.recall) and math.isnan(found.ap50) and found.precision == 0
+    assert math.isnan(evaluate_detector(answering(), labelled([False, False]), 0.3).precision)
+
+
+def test_the_score_of_the_best_f1_by_hand() -> None:
+    """F1 is 2/3 from 0.9 on (1 of 2 found), 1/2 from 0.5 on (a ghost), 4/5 from 0.2 on (both, and the ghost)."""
+    detector = answering((0, 0, 50, 80, 0.9), (160, 0, 190, 50, 0.5), (100, 0, 150, 100, 0.2))
+    assert balanced_score(detector, labelled([False, False])) == pytest.approx(0.2)
+    with pytest.raises(BadInputError, match=r"finds nobody in these pictures: train it longer\."):
+        balanced_score(answering((160, 0, 190, 50, 0.5)), labelled([False, False]))
