@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .backdrop import Backdrops
 from .camera import draw_camera, draw_distance
@@ -73,6 +74,11 @@ class Renderer:
         camera = camera.framed(box, np.array([0, 0, size[0] - 1, size[1] - 1], np.float64))
         picture = draw_picture(rng, camera, size, actors, partial(self._backdrops.draw, index), _NO_FRAME)
         return self._finish(rng, picture, actors)
+
+    def empty(self, index: int, size: tuple[int, int] = SCENE_SIZE) -> NDArray[np.uint8]:
+        """A picture of nobody, uint8 BGR of `size` (width, height): what stands behind people, and as spoiled."""
+        rng = self._streams.generator("empty", index)
+        return degrade(self._backdrops.draw(index, rng, size).astype(np.float32), rng)
 
     def _one(self, index: int, size: tuple[int, int], share: float) -> Sample:
         rng = self._streams.generator("person", index)
