@@ -60,7 +60,7 @@ class Ncnn:
         from .ncnn_pnnx import converted
 
         outputs = {axis: f"simcc_{axis}" for axis in deployable.variant.axes}
-        model = with_convolution_names(converted(deployable, on_step), deployable)
+        model = with_convolution_names(converted(deployable, deployable.variant.input_size, on_step), deployable)
         model = with_blob_names(normalizing(model), {f"out{i}": name for i, name in enumerate(outputs.values())})
         if table is not None:
             on_step("writing int8 convolutions")

@@ -13,18 +13,18 @@ from .converter_process import run_converter
 from .ncnn_model import NcnnModel
 
 if TYPE_CHECKING:
-    from .rewrites import Deployable
+    from torch import nn
 
 
-def converted(deployable: Deployable, on_step: OnStep) -> NcnnModel:
-    """The network as pnnx writes it in float32: blob `in0` (3,H,W) normalized BGR -> blobs `out0`, `out1`, ..."""
+def converted(network: nn.Module, size: tuple[int, int], on_step: OnStep) -> NcnnModel:
+    """A network for inputs of `size` (width, height) in float32: blob `in0` (3,H,W) -> blobs `out0`, `out1`, ..."""
     import pnnx
     import torch
 
-    width, height = deployable.variant.input_size
+    width, height = size
     on_step("tracing the network")
     with torch.no_grad():
-        traced = torch.jit.trace(deployable, torch.zeros(1, 3, height, width))
+        traced = torch.jit.trace(network, torch.zeros(1, 3, height, width))
     with tempfile.TemporaryDirectory(prefix="rtmw-edge-") as name:
         folder = Path(name)
         traced.save(str(folder / "network.pt"))

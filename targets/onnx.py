@@ -133,7 +133,7 @@ def float_model(deployable: Deployable, batch: int, on_step: OnStep, opset: int 
     on_step("tracing the network")
     width, height = deployable.variant.input_size
     example = torch.zeros((batch, height, width, 3), dtype=torch.uint8)
-    with _quiet(), torch.no_grad():
+    with quiet(), torch.no_grad():
         program = torch.onnx.export(
             FromUint8(deployable).eval(),
             (example,),
@@ -151,7 +151,7 @@ def float_model(deployable: Deployable, batch: int, on_step: OnStep, opset: int 
         raise VerificationError(f"The exporter did not write opset {opset}; install the versions of rtmw-edge[export].")
     model.ir_version = IR_VERSIONS[opset]
     name_quantizers(model, deployable)
-    _strip_trace(model)
+    strip_trace(model)
     _name_convolutions(model, deployable)
     return model
 
@@ -194,7 +194,7 @@ def _name_convolutions(model: onnx.ModelProto, deployable: Deployable) -> None:
         nodes[key].name = name
 
 
-def _strip_trace(model: onnx.ModelProto) -> None:
+def strip_trace(model: onnx.ModelProto) -> None:
     """Drop what the exporter writes for debugging, among it stack traces with the paths of this machine."""
     del model.metadata_props[:]
     model.doc_string = ""
@@ -209,7 +209,7 @@ def _strip_trace(model: onnx.ModelProto) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep the exporter's notes about optional packages out of the progress lines."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level

@@ -240,7 +240,7 @@ def deployable(network: RTMW) -> Deployable:
     >>> logits_x, logits_y = FromUint8(deployable(build("rtmw-n-256x192")))(crops_uint8)
     """
     result = Deployable(copy.deepcopy(network)).eval()
-    _rewrite_children(result, "")
+    rewrite(result)
     stem = next(iter(result.convolutions().values())).conv
     with torch.no_grad():
         stem.weight.copy_(stem.weight.flip(1))
@@ -280,12 +280,13 @@ def folded(unit: ConvUnit, path: str) -> ActConv:
     return ActConv(f"{path}.conv", result, "relu" if isinstance(unit.activate, nn.ReLU) else "silu")
 
 
-def _rewrite_children(parent: nn.Module, prefix: str) -> None:
+def rewrite(parent: nn.Module, prefix: str = "") -> None:
+    """Put the equal blocks of this module in place of those of any network, which is in evaluation mode."""
     for name, child in list(parent.named_children()):
         path = f"{prefix}{name}"
         replacement = _rewritten(child, path)
         if replacement is None:
-            _rewrite_children(child, f"{path}.")
+            rewrite(child, f"{path}.")
         else:
             setattr(parent, name, replacement)
 
