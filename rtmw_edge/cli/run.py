@@ -36,8 +36,13 @@ def run(
     source: Annotated[list[str] | None, typer.Option(help="A source, where BUNDLE is left out.")] = None,
     boxes: Annotated[Path | None, typer.Option(help='JSON: {"a.jpg": [[x1, y1, x2, y2], ...]}, or COCO.')] = None,
     detector: Annotated[
-        str, typer.Option(help="Who finds the people: a detector that was fetched (yolox-tiny, say), or none.")
-    ] = "none",
+        str | None,
+        typer.Option(
+            help="Who finds the people: builtin, a detector that was fetched (yolox-tiny, say), or none: the whole "
+            "image is one person.",
+            show_default="builtin",
+        ),
+    ] = None,
     detector_file: Annotated[
         Path | None, typer.Option(help="The ONNX file of a detector: RTMDet or YOLOX, as their authors export them.")
     ] = None,
@@ -45,7 +50,10 @@ def run(
         float | None, typer.Option(help="Take detections of at least this score in 0..1.", show_default="0.3")
     ] = None,
     detector_device: Annotated[
-        str | None, typer.Option(help="Device of the detector: cpu, cuda or tensorrt.", show_default="--device")
+        str | None,
+        typer.Option(
+            help="Device of the detector: cpu, cuda or tensorrt.", show_default="--device; cpu for the builtin one"
+        ),
     ] = None,
     json_file: Annotated[
         str | None, typer.Option("--json", help="Write all poses to this file; - for JSON lines on stdout.")
@@ -76,13 +84,14 @@ def run(
 ) -> None:
     """Find whole-body poses in images, videos and cameras.
 
-    Without --detector or --boxes the whole of each image is one person; in videos that person is then followed.
+    Without --detector or --boxes the builtin detector finds the people; in videos they are then followed.
     """
     from ..errors import BadInputError, unknown
     from ..runtime import load
     from ..runtime.boxes import BoxFile
     from ..runtime.detection import listed_in, looking_with
     from ..runtime.frame_runner import FrameRunner
+    from ..runtime.loading import BUILTIN
     from ..runtime.painting import VIEWS, Painter
     from ..runtime.serve import parse_address
     from ..runtime.smoothing import OneEuroOptions
@@ -93,11 +102,14 @@ def run(
         raise BadInputError(f"The threshold {threshold:g} is not a score in 0..1: pass 0.3, say.")
     if view3d not in VIEWS:
         raise unknown("3D view", view3d, VIEWS)
-    wants_detector = detector != "none" or detector_file is not None
+    if detector is None and detector_file is None and boxes is None:
+        detector = BUILTIN
+    wants_detector = detector not in (None, "none") or detector_file is not None
     if wants_detector and boxes:
         raise BadInputError("People come from --boxes or from a detector, not from both: leave one of them out.")
     if not wants_detector and (detector_score is not None or detector_device is not None):
-        raise BadInputError("There is no detector to set up: pass --detector NAME or --detector-file FILE as well.")
+        instead = "--boxes" if boxes else "--detector none"
+        raise BadInputError(f"There is no detector to set up: leave out {instead}, or the detector's options.")
     names = [*(sources or []), *(source or [])]
     picture, wanted = (PictureFormat.parse(text) if text else None for text in (raw, camera))
     opened = open_sources(names, raw=picture, camera=wanted, live=live)
@@ -110,7 +122,7 @@ def run(
     address = parse_address(serve) if serve else None
     look = listed_in(box_file) if box_file else None
     if wants_detector:
-        finder = _detector(detector, detector_file, detector_device or device, threads, detector_score)
+        finder = _detector(detector, detector_file, detector_device, device, threads, detector_score)
         typer.echo(f"detector: {finder.about}", err=json_file == "-")
         look = looking_with(finder)
     with load(bundle, device=device, threads=threads, subbin=subbin) as runner:
@@ -288,19 +300,25 @@ def _spent(result: Result) -> float:
     return result.ms["pose"] + result.ms.get("detect", 0.0)
 
 
-def _detector(name: str, file: Path | None, device: str, threads: int | None, score: float | None) -> OnnxDetector:
-    """The detector of a name that was fetched, or of a file."""
+def _detector(
+    name: str | None, file: Path | None, device: str | None, pose_device: str, threads: int | None, score: float | None
+) -> OnnxDetector:
+    """The builtin detector, that of a name that was fetched, or of a file."""
     from ..errors import BadInputError
     from ..models.detectors import cached_detector, detector_named
     from ..runtime.detectors import SCORE, open_detector
+    from ..runtime.loading import BUILTIN
 
     score = SCORE if score is None else score
-    if name == "none" and file is not None:
-        return open_detector(file, device, threads, score=score)
+    if name in (None, "none") and file is not None:
+        return open_detector(file, device or pose_device, threads, score=score)
     if file is not None:
         raise BadInputError(f"--detector {name} and --detector-file {file} are two detectors: pass one of them.")
-    known = detector_named(name)
-    return open_detector(cached_detector(known), device, threads, score=score, size=known.input_size)
+    if name == BUILTIN:
+        # So small that no device gains from it, and poses run on devices that detectors have not.
+        return open_detector(BUILTIN, device or "cpu", threads, score=score)
+    known = detector_named(str(name))
+    return open_detector(cached_detector(known), device or pose_device, threads, score=score, size=known.input_size)
 
 
 def _view(intrinsics: str | None, depth: float | None) -> View:

@@ -29,10 +29,12 @@ OPENPOSE_FROM_COCO = (0, 17, 6, 8, 10, 5, 7, 9, 12, 14, 16, 11, 13, 15, 2, 1, 4,
 class Wholebody:
     """133 keypoints of everybody in a picture, with the arguments and results of `rtmlib.Wholebody`.
 
-    `pose` is a bundle (directory or .zip) or "builtin", and `det` a detector: a callable from a picture (H,W,3) to
-    boxes and scores (`rtmw_edge.runtime.detection.Detector`); without it the whole picture is one person, as rtmlib has
-    it where nobody was found. `device` is any of `rtmw_edge.load`. Sizes are the bundle's own, and a `mode` names no
-    model here. `det_model` and `pose_model` are there for rtmlib's PoseTracker.
+    `pose` is a bundle (directory or .zip) or "builtin". `det` is an ONNX file of RTMDet or YOLOX, "builtin" for the
+    small detector in the package, or a callable from a picture (H,W,3) to boxes and scores
+    (`rtmw_edge.runtime.detection.Detector`); without it the whole picture is one person, as rtmlib has it where nobody
+    was found. `device` is any of `rtmw_edge.load`, and "builtin" detects on the CPU. Sizes are the files' own
+    (`det_input_size` is for detectors that take any), and a `mode` names no model here. `det_model` and `pose_model`
+    are there for rtmlib's PoseTracker.
 
     Scores are in 0..1, so that thresholds of 0.3 to 0.5 mean what they do with rtmlib.
 
@@ -44,7 +46,7 @@ class Wholebody:
 
     def __init__(
         self,
-        det: Detector | None = None,
+        det: Detector | str | Path | None = None,
         det_input_size: tuple[int, int] | None = None,
         pose: str | Path | None = None,
         pose_input_size: tuple[int, int] | None = None,
@@ -57,10 +59,10 @@ class Wholebody:
     ) -> None:
         if mode is not None and mode not in MODES:
             raise unknown("mode", mode, MODES)
-        if det is not None and not callable(det):
+        if not (det is None or callable(det) or isinstance(det, (str, Path))):
             raise BadInputError(
-                f"det is {det!r}, not a detector: pass a function from an image to boxes and scores, "
-                "or leave it out, and the whole image is one person."
+                f"det is {det!r}, not a detector: pass an ONNX file, 'builtin', or a function from an image to boxes "
+                "and scores, or leave it out, and the whole image is one person."
             )
         if pose is not None and str(pose).endswith(".onnx"):
             raise BadInputError(
@@ -68,11 +70,12 @@ class Wholebody:
             )
         if mode is not None and pose is None:
             log.warning("Wholebody: mode '%s' names no model here; the builtin bundle runs. Pass pose=BUNDLE.", mode)
+        finder = _opened(det, device, threads, det_input_size)
         self.runner: Runner = load(pose or BUILTIN, device=device, threads=threads)
         self._check_backend(backend)
         self._check_size(pose_input_size)
         self._to_openpose = to_openpose
-        self.det_model = PersonBoxes(det or whole_image)
+        self.det_model = PersonBoxes(finder)
 
     def __call__(self, image: UInt8) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Keypoints (N,133,2) in pixels and scores (N,133) in 0..1 of the people in `image` (H,W,3) uint8 BGR.
@@ -104,6 +107,17 @@ class Wholebody:
             wanted, there = "x".join(map(str, size)), "x".join(map(str, self.runner.input_size))
             self.runner.close()
             raise BadInputError(f"pose_input_size is {wanted}, but the bundle takes {there}: leave it out.")
+
+
+def _opened(
+    det: Detector | str | Path | None, device: str, threads: int | None, size: tuple[int, int] | None
+) -> Detector:
+    """The detector that `det` stands for."""
+    if not isinstance(det, (str, Path)):
+        return det or whole_image
+    from .detectors import open_detector
+
+    return open_detector(det, "cpu" if str(det) == BUILTIN else device, threads, size=size)
 
 
 class PersonBoxes:

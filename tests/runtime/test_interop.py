@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from detector_files import end_to_end, write_detector
 from numpy.typing import NDArray
 
 import rtmw_edge
@@ -51,6 +52,15 @@ def test_a_detector_finds_the_people(tiny_bundle: Path) -> None:
     assert alone.shape == (1, 133, 2), "where nobody is found the whole image is one, as with rtmlib"
 
 
+def test_a_detector_s_file_finds_the_people_too(tiny_bundle: Path, tmp_path: Path) -> None:
+    rows = [[0, 0, 40, 60, 0.9], [45, 5, 90, 60, 0.8]]
+    file = write_detector(tmp_path / "d.onnx", "yolox", end_to_end(rows, [0, 0]), ("w", "h"))
+    wholebody = rtmw_edge.Wholebody(str(file), det_input_size=(96, 128), pose=tiny_bundle)
+    boxes = wholebody.det_model(picture())  # 300 x 400 pixels become 96 x 128
+    assert boxes == pytest.approx(np.array(rows)[:, :4] * 400 / 128, abs=0.01)
+    assert wholebody(picture())[0].shape == (2, 133, 2)
+
+
 def test_the_models_of_rtmlib_s_tracker(tiny_bundle: Path) -> None:
     """PoseTracker (rtmlib 0.0.16) calls det_model(image) and pose_model(image, bboxes=boxes), and reads det_mode."""
     wholebody = rtmw_edge.Wholebody(two_people, pose=tiny_bundle)
@@ -85,7 +95,8 @@ def test_a_mode_that_names_no_model_is_said(caplog: pytest.LogCaptureFixture) ->
     ("arguments", "text"),
     [
         ({"mode": "fast"}, "Unknown mode 'fast'"),
-        ({"det": "yolox_m.onnx"}, "det is 'yolox_m.onnx', not a detector: pass a function from an image to boxes"),
+        ({"det": "yolox_m.onnx"}, "There is no detector 'yolox_m.onnx': pass an ONNX file of RTMDet or YOLOX"),
+        ({"det": 640}, "det is 640, not a detector: pass an ONNX file, 'builtin', or a function from an image"),
         ({"pose": "rtmw.onnx"}, "pose is the bare network rtmw.onnx: pass a bundle, made with rtmw-edge export"),
         ({"backend": "opencv"}, "backend is 'opencv', but the bundle runs on ONNX Runtime: leave backend out"),
         ({"backend": "openvino"}, "backend is 'openvino', but the bundle runs on ONNX Runtime"),

@@ -1,7 +1,7 @@
-"""Person detectors that other people trained: RTMDet and YOLOX in the ONNX files that their authors export."""
+"""Person detectors: the one in the package, and RTMDet and YOLOX in the ONNX files that their authors export."""
 
 from __future__ import annotations
 
-from .detector import SCORE, OnnxDetector, open_detector
+from .detector import BUILTIN_FILE, SCORE, OnnxDetector, open_detector
 
-__all__ = ["SCORE", "OnnxDetector", "open_detector"]
+__all__ = ["BUILTIN_FILE", "SCORE", "OnnxDetector", "open_detector"]

@@ -15,6 +15,7 @@ from ...errors import BadInputError, NotAvailableError, RtmwEdgeError, Verificat
 from ..detection import Detections
 from ..devices import check_device, check_threads
 from ..frames import UInt8
+from ..loading import BUILTIN
 from .graph import Graph, read_graph
 from .heads import STRIDES, UNDERSTOOD, Arrays, Head, head_of
 from .letterbox import PAD, letterbox, suppress, to_picture
@@ -27,6 +28,12 @@ SMALLEST = 1.0
 """Boxes that are narrower or lower than this many pixels of the picture are nobody."""
 FREE_SIZE = (640, 640)
 """(width, height) for networks that take any size, unless another is asked for."""
+BUILTIN_FILE = Path(__file__).parents[2] / "builtin" / "person-detector.onnx"
+"""The detector that comes with the package; what it can do is in the card beside it."""
+NAME_KEY = "rtmw_edge.name"
+"""Of a file's metadata: what the network is called, where its form is another family's."""
+SCORES_KEY = "rtmw_edge.scores"
+"""Likewise: what it was measured to find, JSON."""
 
 
 class OnnxDetector:
@@ -38,7 +45,9 @@ class OnnxDetector:
 
     def __init__(self, session: Any, head: Head, size: tuple[int, int], device: str, score: float) -> None:
         self.size, self.device = size, device
-        self.about = f"{head.family.name} ({head.form}), {size[0]}x{size[1]}, ONNX Runtime, {device}"
+        self.metadata: dict[str, str] = dict(session.get_modelmeta().custom_metadata_map)
+        name = self.metadata.get(NAME_KEY, f"{head.family.name} ({head.form})")
+        self.about = f"{name}, {size[0]}x{size[1]}, ONNX Runtime, {device}"
         self._session, self._head, self._score = session, head, score
         self._canvas = np.empty((size[1], size[0], 3), np.uint8)
         self._input = np.empty((1, 3, size[1], size[0]), np.float32)
@@ -72,7 +81,7 @@ class OnnxDetector:
 
 
 def open_detector(
-    file: Path,
+    file: str | Path = BUILTIN,
     device: str = "cpu",
     threads: int | None = None,
     *,
@@ -80,6 +89,8 @@ def open_detector(
     size: tuple[int, int] | None = None,
 ) -> OnnxDetector:
     """Open the ONNX file of a detector, run it once, and tell from its graph and its answer what it is.
+
+    "builtin" is the one in the package: small, and trained on rendered people alone.
 
     `score` in 0..1 is the threshold; `size` (width, height) is for networks that take any, and 640x640 when left out.
 
@@ -90,7 +101,7 @@ def open_detector(
     check_threads(threads)
     if not 0 < score < 1:
         raise BadInputError(f"The detector's score {score:g} is not between 0 and 1: pass 0.3, say.")
-    file = Path(file)
+    file = BUILTIN_FILE if str(file) == BUILTIN else Path(file)
     if not file.is_file():
         raise BadInputError(f"There is no detector '{file}': pass an ONNX file of RTMDet or YOLOX.")
     session, model = _session(file, device, threads)
