@@ -30,22 +30,16 @@ def front_table(front: Sequence[Tried], rows: Mapping[int, Row], float_row: Row,
     """The front, fastest first, below the float network: AP, what each part of the budget loses, and the time."""
     part, limits = problem.search.part, problem.search.limits().limits
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
-    table.title = f"within {problem.search.budget}, and beaten in AP and time by nothing that is"
-    table.add_column("trial", justify="right")
-    table.add_column(f"{part.replace('_', ' ')} AP", justify="right")
-    for name, limit in limits.items():
-        table.add_column(f"{name.replace('_', ' ')} lost, of {limit:g}", justify="right")
-    table.add_column("ms", justify="right")
-    table.add_column("time against fp32", justify="right")
-    table.add_column("settings", overflow="fold")
+    table.title = f"{part.replace('_', ' ')} AP, points lost by part, and time: within {problem.search.budget}"
+    for head in ("trial", "AP", *(name.replace("_", " ") for name in limits), "ms", "time against fp32"):
+        table.add_column(head, justify="right", no_wrap=True)
     ap = float_row.ap(part)
-    blank = ["" for _ in limits]
-    table.add_row("fp32", f"{ap.value:.2f}" if ap else "", *blank, f"{float_row.speed['ms_p50']:.1f}", "", "")
+    milliseconds = f"{float_row.speed['ms_p50']:.1f}"
+    table.add_row("fp32", f"{ap.value:.2f}" if ap else "-", *("" for _ in limits), milliseconds, "")
     for each in front:
         row = rows[each.number]
-        lost = [f"{row.drop[name].value + 0.0:.2f}" for name in limits]
-        figures = (f"{each.outcome.ap:.2f}", *lost, f"{row.speed['ms_p50']:.1f}", ratio(row))
-        table.add_row(str(each.number), *figures, each.settings.words)
+        lost = [f"{round(row.drop[name].value, 2) + 0.0:.2f}" for name in limits]
+        table.add_row(str(each.number), f"{each.outcome.ap:.2f}", *lost, f"{row.speed['ms_p50']:.1f}", ratio(row))
     return table
 
 

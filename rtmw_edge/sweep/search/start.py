@@ -107,7 +107,7 @@ def _tell(problem: Problem, tried: Sequence[Tried], front: Sequence[Tried], tria
         console.print(verdict.sentence())
     for each in front:
         line = export_line(problem, each, trials.rows[each.number], trials.table(each))
-        console.print(f"trial {each.number}: {line}")
+        console.print(f"trial {each.number}, {each.settings.words}:\n  {line}")
 
 
 @contextmanager
