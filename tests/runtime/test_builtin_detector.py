@@ -94,3 +94,10 @@ def test_wholebody_takes_it_by_name_and_by_file(tiny_bundle: Path, renderer: Ren
     for det in ("builtin", BUILTIN_FILE):
         keypoints, _ = rtmw_edge.Wholebody(det, pose=tiny_bundle)(scene.image)
         assert keypoints.shape == (2, 133, 2)
+
+
+def test_boxes_take_its_place(cli: Callable[..., Any], tiny_bundle: Path, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "empty.png"), EMPTY)
+    (tmp_path / "b.json").write_text('{"empty.png": [[10, 10, 60, 100]]}')
+    done = cli("run", tiny_bundle, tmp_path / "empty.png", "--boxes", tmp_path / "b.json")
+    assert done.code == 0 and "empty.png  1 person" in done.out and "detector" not in done.out

@@ -43,10 +43,10 @@ def read_graph(model: bytes) -> Graph:
                 )
                 nodes.append((operator, inputs, outputs))
     kernels = []
-    for name, inputs, outputs in nodes:
-        if name == "Cast" and inputs[0] in shapes:
+    for operator, inputs, outputs in nodes:
+        if operator == "Cast" and inputs[0] in shapes:
             shapes[outputs[0]] = shapes[inputs[0]]
-        elif name == "Conv" and len(inputs) > 1 and inputs[1] in shapes:
+        elif operator == "Conv" and len(inputs) > 1 and inputs[1] in shapes:
             kernels.append(shapes[inputs[1]])
     return Graph(frozenset(name for name, _, _ in nodes), tuple(kernels))
 

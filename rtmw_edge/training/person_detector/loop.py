@@ -79,18 +79,18 @@ def train(out: Path, pool: Pool, options: Options) -> PersonDetector:
     if not len(pool):
         raise BadInputError("There are no scenes to learn from: draw some first, with --scenes 1000.")
     torch.manual_seed(options.seed)
-    network = fresh(pool, options).to(memory_format=torch.channels_last)
-    freeze(network)
+    network = fresh(pool, options)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    freeze(network.train())
     ema = Ema(network, options.ema_decay, ramp=200)
     optimizer = Optimizer(network, "muon", options.lr, options.weight_decay)
     step = _resume(out, network, ema, optimizer)
     validation = list(scenes(60, mixed=True))
-    network.train()
-    freeze(network)
     signals = StopSignals()
     with signals:
-        meters, seen, since = np.zeros(2), 0, time.process_time()
+        meters, seen, spent_s = np.zeros(2), 0, 0.0
         while step < options.steps and not signals.asked:
+            start = time.process_time()
             pool.refresh()
             images, truth = batch_of(pool, options, step)
             optimizer.set_lr(options.learning_rate(step))
@@ -103,17 +103,16 @@ def train(out: Path, pool: Pool, options: Options) -> PersonDetector:
             step += 1
             meters += [loss.score.item(), loss.box.item()]
             seen += 1
+            spent_s += time.process_time() - start
             if step % options.log_every == 0:
-                rate = seen * options.batch / (time.process_time() - since)
                 score, box = meters / seen
                 log.info("step %d/%d: score %.3f, box %.3f, %.1f images a processor second, %d scenes",
-                         step, options.steps, score, box, rate, len(pool))  # fmt: skip
-                meters, seen, since = np.zeros(2), 0, time.process_time()
+                         step, options.steps, score, box, seen * options.batch / spent_s, len(pool))  # fmt: skip
+                meters, seen, spent_s = np.zeros(2), 0, 0.0
             if step % options.save_every == 0 or step == options.steps:
                 _save(out, step, network, ema, optimizer)
             if step % options.validate_every == 0 or step == options.steps:
                 log.info("step %d: %s", step, scores_of(ema.network, validation))  # type: ignore[arg-type]
-                since = time.process_time() if not seen else since
         _save(out, step, network, ema, optimizer)
     average = ema.network
     assert isinstance(average, PersonDetector)
