@@ -28,7 +28,8 @@ TEXT = (ROOT / "docs" / "sweep.md").read_text(encoding="utf-8")
 
 def commands() -> list[list[str]]:
     blocks = re.findall(r"^```sh\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
-    return [shlex.split(line, comments=True)[1:] for block in blocks for line in block.splitlines()]
+    lines = [line for block in blocks for line in block.splitlines() if line.startswith("rtmw-edge ")]
+    return [shlex.split(line, comments=True)[1:] for line in lines]
 
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)

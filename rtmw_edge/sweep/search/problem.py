@@ -77,7 +77,7 @@ class Problem:
             calibration=settings.calibration,
             count=settings.count,
             bias_correction=settings.bias_correction,
-            table=" ".join(word for word in words if word),
+            table=", ".join(word for word in words if word),
         )
         base = self.float_cell.cell
         inputs = Inputs(self.weights_of(settings), self.float_cell.inputs.weights, table, base, base)
