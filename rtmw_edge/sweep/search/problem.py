@@ -64,11 +64,8 @@ class Problem:
     def planned(self, number: int, settings: Settings, table: Path) -> Planned:
         """The cell of a trial, whose table is in the file `table`."""
         floats = bool(Table.load(table).floats)
-        words = [
-            f"{settings.scales}," if settings.scales in self.given else "",
-            f"trial {number}",
-            settings.float_words,
-        ]
+        scales = settings.scales if settings.scales in self.given else ""
+        words = (scales, f"trial {number}", settings.float_words)
         cell = replace(
             self.float_cell.cell,
             precision=str(Precision.INT8_MIXED if floats else Precision.INT8),
