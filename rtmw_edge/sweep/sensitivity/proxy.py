@@ -28,7 +28,7 @@ class Distances:
 
     px: 50th, 90th and 99th percentile of the distance in crop pixels. flips: share in 0..1 whose bin differs on any
     axis. oks_loss: 1 minus the mean object keypoint similarity to the float keypoints (sigmas and person areas as in
-    AP), 0 when equal. It ranks layers and does not add up: on rtmw-n all layers together lose a fifth of the sum of each
+    AP), 0 when equal. It ranks layers and does not add up: on rtmw-n all of them lose a fifth of the sum of each
     alone, because a keypoint that has left its bin is lost only once.
     """
 
