@@ -51,7 +51,7 @@ def table(weights: Path) -> Table:
         (("rtmw-q-256x192", "onnx", "int8"), "Unknown variant 'rtmw-q-256x192'; did you mean 'rtmw-"),
         (
             (NAME, "onxn", "int8"),
-            "Unknown target 'onxn'; did you mean 'onnx'? Choose one of: onnx, openvino, tflite, ncnn.",
+            "Unknown target 'onxn'; did you mean 'onnx'? Choose one of: onnx, openvino, tflite, ncnn,",
         ),
         ((NAME, "onnx", "int4"), "Unknown precision 'int4'; did you mean 'int8'? Choose one of: fp32, fp16, w8,"),
     ],

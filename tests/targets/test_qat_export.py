@@ -78,7 +78,7 @@ def trained(grid: str) -> tuple[SmallDeployable, Table]:
 def opened(name: str, converted: Converted) -> Run:
     """The file in its runtime, one thread, arithmetic in float32 outside of int8."""
     files, outputs = converted.files, list(converted.outputs.values())
-    if name == "onnx":
+    if name in ("onnx", "tensorrt"):
         import onnxruntime
 
         from rtmw_edge.runtime.onnx_engine import session_options
