@@ -45,7 +45,7 @@ class Onnx:
     """The `onnx` target."""
 
     name = "onnx"
-    grids = ("common", "affine", "w8", "w8a16")
+    grids: tuple[str, ...] = ("common", "affine", "w8", "w8a16")
     carried = ("input", "weight", "output")
 
     def requirements(self) -> list[str]:
