@@ -25,9 +25,9 @@ results: $(STAMP) sweeps/before-qat.safetensors
 	$(BIN)/rtmw-edge results report sweeps/shipped --out docs/results/report.html
 	$(BIN)/rtmw-edge results export sweeps/shipped --markdown --out docs/results/tables.md
 	$(BIN)/rtmw-edge results export sweeps/shipped --csv --out docs/results/results.csv
-	$(BIN)/rtmw-edge results export sweeps/shipped --svg --out docs/results/whole.svg
-	$(BIN)/rtmw-edge results export sweeps/shipped --svg --part face --out docs/results/face.svg
-	$(BIN)/rtmw-edge results export sweeps/shipped --svg --part left_hand --out docs/results/left-hand.svg
+	$(BIN)/rtmw-edge results export sweeps/shipped --svg --most 100 --out docs/results/whole.svg
+	$(BIN)/rtmw-edge results export sweeps/shipped --svg --most 100 --part face --out docs/results/face.svg
+	$(BIN)/rtmw-edge results export sweeps/shipped --svg --most 100 --part left_hand --out docs/results/left-hand.svg
 
 # The shipped weights as they were before they were fine-tuned with quantization.
 sweeps/before-qat.safetensors:

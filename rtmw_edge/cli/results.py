@@ -84,6 +84,9 @@ def export(
     svg: Annotated[bool, typer.Option("--svg", help="The picture of accuracy against cost, for papers.")] = False,
     part: Annotated[str, typer.Option(help="For --svg: body, foot, face, left_hand, right_hand or whole.")] = "whole",
     cost: Annotated[str, typer.Option(help="For --svg: ms, pace (ONNX in fp32 = 1), mb or memory.")] = "ms",
+    most: Annotated[
+        float | None, typer.Option(help="For --svg: leave out what costs more, and would squeeze all others.", min=0)
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Write here instead of printing.")] = None,
 ) -> None:
     """Write the results of a run as Markdown, CSV, JSON or SVG."""
@@ -100,7 +103,10 @@ def export(
             raise unknown(what, name, names)
     chosen, rows = _rows(store, run)
     if svg:
-        text = scatter(points(rows, part, cost), part, cost, alone=True) + "\n"
+        shown = [point for point in points(rows, part, cost) if most is None or point.cost <= most]
+        if not shown:
+            raise BadInputError(f"No cell costs {most:g} ({cost}) or less; raise --most, or leave it out.")
+        text = scatter(shown, part, cost, alone=True) + "\n"
     else:
         text = to_csv(rows) if csv else to_json(rows, chosen.document) if json_ else to_markdown(rows, chosen.document)
     if out is None:
