@@ -221,7 +221,10 @@ class _Job:
         drawn = None if isinstance(result, Failure) else Drawn(result, self._paint)
         for sink in list(sinks):
             try:
-                sink.write(drawn) if drawn else sink.fail(result)  # type: ignore[arg-type]
+                if isinstance(result, Failure):
+                    sink.fail(result)
+                elif drawn:
+                    sink.write(drawn)
             except BaseException:
                 sinks.remove(sink)
                 sink.discard()

@@ -42,6 +42,9 @@ EXACT_ON_OLD_X86 = "session.x64quantprecision"
 is a fifth slower and right. Elsewhere it changes nothing."""
 
 
+QUANTIZED = ("w8a16", "int8", "int8-mixed")
+"""Precisions whose files have quantizers of activations."""
+
 INT8_FOR_TENSORRT = {"trt_int8_enable": "1"}
 """TensorRT refuses explicit integers unless int8 is switched on; it then takes the scales of the file."""
 
@@ -55,7 +58,7 @@ class OnnxEngine(BundleEngine):
     devices = tuple(PROVIDERS)
 
     def load(self, bundle: Bundle) -> None:
-        if self.device == "tensorrt" and bundle.manifest.target == "onnx" and bundle.manifest.convolutions.int8:
+        if self.device == "tensorrt" and bundle.manifest.target == "onnx" and self.model.precision in QUANTIZED:
             raise NotAvailableError(
                 f"{bundle.path('model').parent} is an onnx bundle in {bundle.manifest.precision}, spelled for ONNX "
                 "Runtime's own kernels, which TensorRT does not take: export it for tensorrt."
@@ -90,8 +93,7 @@ class OnnxEngine(BundleEngine):
         return options
 
     def _open_session(self, options: Any) -> Any:
-        has_integers = self._bundle.manifest.convolutions.int8 > 0
-        runtime, chosen = _runtime(), providers_of(self.device, has_integers=has_integers)
+        runtime, chosen = _runtime(), providers_of(self.device, has_integers=self.model.precision in QUANTIZED)
         with refusals_of(self.runtime, self._bundle, self.device):
             # From bytes: a file could point at external data elsewhere on the disk.
             model = self._bundle.path("model").read_bytes()

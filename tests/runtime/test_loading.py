@@ -100,10 +100,11 @@ def test_tensorrt_is_told_of_integers_and_keeps_its_engine(
     assert options["trt_engine_cache_path"] == str(tmp_path / "cache" / "tensorrt")
 
 
-def test_int8_of_the_onnx_target_is_not_for_tensorrt(tmp_path: Path) -> None:
-    fields = {"precision": "int8", "convolutions": {"total": 1, "int8": 1}}
+@pytest.mark.parametrize("precision", ["int8", "int8-mixed", "w8a16"])
+def test_integers_of_the_onnx_target_are_not_for_tensorrt(tmp_path: Path, precision: str) -> None:
+    fields = {"precision": precision}
     written = tiny_models.write_bundle(tmp_path / "bundle", tiny_formats.onnx(tmp_path, int8=True), **fields)
-    text = r"is an onnx bundle in int8, spelled for ONNX Runtime's own kernels, .*: export it for tensorrt\."
+    text = rf"is an onnx bundle in {precision}, spelled for ONNX Runtime's own kernels, .*: export it for tensorrt\."
     with pytest.raises(NotAvailableError, match=text):
         load(written, device="tensorrt")
 
