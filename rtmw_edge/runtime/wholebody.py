@@ -19,6 +19,9 @@ from .runner import Runner
 log = logging.getLogger(__name__)
 
 MODES = ("performance", "balanced", "lightweight")
+NO_DETECTOR = "none"
+"""The `det` with which nobody is looked for, as `rtmw-edge run --detector none`."""
+
 BACKENDS = {"onnxruntime": "onnx", "openvino": "openvino"}
 """rtmlib's backends that are a target here; its third, opencv, is not."""
 
@@ -29,12 +32,12 @@ OPENPOSE_FROM_COCO = (0, 17, 6, 8, 10, 5, 7, 9, 12, 14, 16, 11, 13, 15, 2, 1, 4,
 class Wholebody:
     """133 keypoints of everybody in a picture, with the arguments and results of `rtmlib.Wholebody`.
 
-    `pose` is a bundle (directory or .zip) or "builtin". `det` is an ONNX file of RTMDet or YOLOX, "builtin" for the
-    small detector in the package, or a callable from a picture (H,W,3) to boxes and scores
-    (`rtmw_edge.runtime.detection.Detector`); without it the whole picture is one person, as rtmlib has it where nobody
-    was found. `device` is any of `rtmw_edge.load`, and "builtin" detects on the CPU. Sizes are the files' own
-    (`det_input_size` is for detectors that take any), and a `mode` names no model here. `det_model` and `pose_model`
-    are there for rtmlib's PoseTracker.
+    `pose` is a bundle (directory or .zip) or "builtin". Without `det` the small detector in the package finds the people;
+    another is an ONNX file of RTMDet or YOLOX, or a callable from a picture (H,W,3) to boxes and scores
+    (`rtmw_edge.runtime.detection.Detector`), and with "none" the whole picture is one person. So it is where nobody was
+    found, as rtmlib has it. `device` is any of `rtmw_edge.load`; the package's detector runs on the CPU. As with rtmlib
+    a size means nothing without its file; files have sizes of their own (`det_input_size` is for detectors that take
+    any), and a `mode` names no model here. `det_model` and `pose_model` are there for rtmlib's PoseTracker.
 
     Scores are in 0..1, so that thresholds of 0.3 to 0.5 mean what they do with rtmlib.
 
@@ -61,8 +64,8 @@ class Wholebody:
             raise unknown("mode", mode, MODES)
         if not (det is None or callable(det) or isinstance(det, (str, Path))):
             raise BadInputError(
-                f"det is {det!r}, not a detector: pass an ONNX file, 'builtin', or a function from an image to boxes "
-                "and scores, or leave it out, and the whole image is one person."
+                f"det is {det!r}, not a detector: pass an ONNX file, 'builtin', a function from an image to boxes and "
+                "scores, or 'none', and the whole image is one person."
             )
         if pose is not None and str(pose).endswith(".onnx"):
             raise BadInputError(
@@ -70,10 +73,12 @@ class Wholebody:
             )
         if mode is not None and pose is None:
             log.warning("Wholebody: mode '%s' names no model here; the builtin bundle runs. Pass pose=BUNDLE.", mode)
-        finder = _opened(det, device, threads, det_input_size)
+        # rtmlib has the first GPU under this name too.
+        device = device.removesuffix(":0")
+        finder = _opened(BUILTIN if det is None else det, device, threads, det_input_size)
         self.runner: Runner = load(pose or BUILTIN, device=device, threads=threads)
         self._check_backend(backend)
-        self._check_size(pose_input_size)
+        self._check_size(None if pose is None else pose_input_size)
         self._to_openpose = to_openpose
         self.det_model = PersonBoxes(finder)
 
@@ -109,12 +114,12 @@ class Wholebody:
             raise BadInputError(f"pose_input_size is {wanted}, but the bundle takes {there}: leave it out.")
 
 
-def _opened(
-    det: Detector | str | Path | None, device: str, threads: int | None, size: tuple[int, int] | None
-) -> Detector:
+def _opened(det: Detector | str | Path, device: str, threads: int | None, size: tuple[int, int] | None) -> Detector:
     """The detector that `det` stands for."""
     if not isinstance(det, (str, Path)):
-        return det or whole_image
+        return det
+    if str(det) == NO_DETECTOR:
+        return whole_image
     from .detectors import open_detector
 
     return open_detector(det, "cpu" if str(det) == BUILTIN else device, threads, size=size)

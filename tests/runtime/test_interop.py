@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from rtmw_edge.errors import BadInputError
 from rtmw_edge.keypoints import LIMBS
 from rtmw_edge.poses import Poses
 from rtmw_edge.runtime import load
-from rtmw_edge.runtime.detection import Detections
+from rtmw_edge.runtime.detection import Detections, Detector
 from rtmw_edge.runtime.wholebody import openpose
 
 
@@ -35,14 +36,51 @@ def nobody(image: NDArray[np.uint8]) -> Detections:
 
 
 def test_rtmlib_s_call_and_result(tiny_bundle: Path) -> None:
-    """What rtmlib's readme writes, with the one import changed."""
+    """What rtmlib's readme writes, with the one import changed; in this picture there is nobody to be found."""
     wholebody = rtmw_edge.Wholebody(pose=tiny_bundle, to_openpose=False, backend="onnxruntime", device="cpu")
     keypoints, scores = wholebody(picture())
+    assert wholebody.det_model(picture()).shape == (0, 4)
     assert keypoints.shape == (1, 133, 2) and scores.shape == (1, 133)
     assert (scores > 0).all() and (scores <= 1).all()
     with load(tiny_bundle) as runner:
         poses = runner(picture())
         assert np.array_equal(keypoints, poses.keypoints) and np.array_equal(scores, runner.confidence(poses))
+
+
+def test_the_arguments_of_rtmlib_in_its_order() -> None:
+    """rtmlib 0.0.16: det, det_input_size, pose, pose_input_size, mode, to_openpose, backend, device."""
+    theirs = ["det", "det_input_size", "pose", "pose_input_size", "mode", "to_openpose", "backend", "device"]
+    assert list(inspect.signature(rtmw_edge.Wholebody).parameters)[: len(theirs)] == theirs
+    sizes_without_files = rtmw_edge.Wholebody(None, (640, 640), None, (288, 384), None, False, "onnxruntime", "cpu")
+    assert sizes_without_files.runner.input_size == (192, 256)
+    sizes_without_files.runner.close()
+
+
+def test_without_det_the_package_s_detector_looks(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[object, ...]] = []
+
+    def opened(file: object, device: str, threads: int | None, *, size: object) -> Detector:
+        asked.append((file, device, threads))
+        return two_people
+
+    monkeypatch.setattr("rtmw_edge.runtime.detectors.open_detector", opened)
+    keypoints, _ = rtmw_edge.Wholebody(pose=tiny_bundle, threads=1)(picture())
+    assert asked == [("builtin", "cpu", 1)] and keypoints.shape == (2, 133, 2)
+
+
+def test_nobody_is_looked_for_when_det_is_none_by_name(tiny_bundle: Path) -> None:
+    wholebody = rtmw_edge.Wholebody("none", pose=tiny_bundle)
+    assert wholebody.det_model(picture()).tolist() == [[0, 0, 300, 400]]
+    assert wholebody(picture())[0].shape == (1, 133, 2)
+
+
+def test_rtmlib_s_name_of_the_first_gpu(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    devices: list[str] = []
+    monkeypatch.setattr(
+        "rtmw_edge.runtime.wholebody.load", lambda bundle, device, threads: devices.append(device) or load(bundle)
+    )
+    rtmw_edge.Wholebody("none", pose=tiny_bundle, device="cuda:0")
+    assert devices == ["cuda"]
 
 
 def test_a_detector_finds_the_people(tiny_bundle: Path) -> None:
@@ -96,11 +134,12 @@ def test_a_mode_that_names_no_model_is_said(caplog: pytest.LogCaptureFixture) ->
     [
         ({"mode": "fast"}, "Unknown mode 'fast'"),
         ({"det": "yolox_m.onnx"}, "There is no detector 'yolox_m.onnx': pass an ONNX file of RTMDet or YOLOX"),
-        ({"det": 640}, "det is 640, not a detector: pass an ONNX file, 'builtin', or a function from an image"),
+        ({"det": 640}, "det is 640, not a detector: pass an ONNX file, 'builtin', a function from an image"),
         ({"pose": "rtmw.onnx"}, "pose is the bare network rtmw.onnx: pass a bundle, made with rtmw-edge export"),
         ({"backend": "opencv"}, "backend is 'opencv', but the bundle runs on ONNX Runtime: leave backend out"),
         ({"backend": "openvino"}, "backend is 'openvino', but the bundle runs on ONNX Runtime"),
         ({"pose_input_size": (288, 384)}, "pose_input_size is 288x384, but the bundle takes 48x64: leave it out"),
+        ({"device": "cuda:1"}, "Unknown device 'cuda:1'"),
         ({"device": "mps"}, "Unknown device 'mps'"),
     ],
 )
