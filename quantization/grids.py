@@ -90,8 +90,13 @@ class Grid:
         return np.maximum(scale, floor.astype(np.float32)).astype(np.float32)
 
     def quantize_weight(self, weight: np.ndarray, scale: np.ndarray) -> np.ndarray:
-        """Integers (int8) of a weight (C, ...) with scales (C,): round half to even, then clip to [-127, 127]."""
-        rounded = np.rint(weight.astype(np.float32) / scale.reshape((-1,) + (1,) * (weight.ndim - 1)))
+        """Integers (int8) of a weight (C, ...) with scales (C,): round half to even, then clip to [-127, 127].
+
+        What is rounded is weight * (1 / scale) in float32, as torch's fake quantization has it. With float16 weights
+        halves are common, and a quotient sends some to the other integer: few, and every later layer feels them.
+        """
+        inverse = np.float32(1) / scale.astype(np.float32)
+        rounded = np.rint(weight.astype(np.float32) * inverse.reshape((-1,) + (1,) * (weight.ndim - 1)))
         return np.clip(rounded, -WEIGHT_HIGH, WEIGHT_HIGH).astype(np.int8)
 
 

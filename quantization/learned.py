@@ -155,7 +155,7 @@ class AbsmaxChannels(nn.Module):
             exact = weight.float()
             scale = exact.abs().amax(tuple(range(1, exact.ndim)), keepdim=True).div_(WEIGHT_HIGH)
             scale.clamp_(min=float(SMALLEST_SCALE))
-            change = exact.div(scale).round_().mul_(scale).sub_(exact)
+            change = exact.mul(scale.reciprocal()).round_().mul_(scale).sub_(exact)
         return weight + change
 
 

@@ -12,10 +12,11 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
+from rtmw_edge.quantization import COMMON
 
 from rtmw_edge.errors import BadInputError
 
-from .ncnn_integer import multiplier, quantize_weight
+from .ncnn_integer import multiplier
 from .ncnn_model import Layer, NcnnModel, Tensor
 
 CONVOLUTIONS = {"Convolution": "2", "ConvolutionDepthWise": "1"}
@@ -56,7 +57,7 @@ def _quantized(layer: Layer, scales: Scales) -> Layer:
     scale_in = _usable(point_in, scales.get(point_in), 1)
     scale_weight = _usable(point_weight, scales[point_weight], channels)
     weight, *bias = layer.tensors
-    integers = quantize_weight(weight.data.astype(np.float32).reshape(channels, -1), scale_weight).reshape(-1)
+    integers = COMMON.quantize_weight(weight.data.reshape(channels, -1), scale_weight).reshape(-1)
     tensors = (
         Tensor(integers, tagged=True),
         *bias,

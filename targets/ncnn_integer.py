@@ -1,8 +1,9 @@
 """The arithmetic of ncnn's int8 layers in numpy: what a written file must compute, to the last integer.
 
-An ncnn scale is a *multiplier*: q = clamp(round(x * multiplier), -127, 127), rounded half away from zero. A convolution
-adds up int8 products in int32 and hands out float32: sum / (input multiplier * weight multiplier) + bias, then the
-activation; nothing is quantized at the output. Source: ncnn's `quantize.cpp` and `convolution.cpp` (`forward_int8`).
+An ncnn scale is a *multiplier*: q = clamp(round(x * multiplier), -127, 127), rounded half away from zero. Weights are
+integers in the file, rounded as the table's grid has it. A convolution adds up int8 products in int32 and hands out
+float32: sum / (input multiplier * weight multiplier) + bias, then the activation; nothing is quantized at the output.
+Source: ncnn's `quantize.cpp` and `convolution.cpp` (`forward_int8`).
 ncnn's depthwise kernel for x86 divides by an approximate reciprocal: the integer sums are these, but each channel's
 output is off by a constant factor of up to 1 +- 4e-4, a hundredth of a quantization step.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from rtmw_edge.quantization import COMMON
 
 Array = NDArray[np.float32]
 
@@ -27,11 +29,6 @@ def quantize(values: Array, factor: Array | np.float32) -> NDArray[np.int8]:
     return np.clip(np.trunc(scaled + np.copysign(np.float32(0.5), scaled)), -127, 127).astype(np.int8)
 
 
-def quantize_weight(weight: Array, scale: Array) -> NDArray[np.int8]:
-    """Convolution weights (O,I,kh,kw) with one scale an output channel."""
-    return quantize(weight, multiplier(scale).reshape((-1,) + (1,) * (weight.ndim - 1)))
-
-
 def convolution(
     x: Array,
     weight: Array,
@@ -45,7 +42,9 @@ def convolution(
 ) -> Array:
     """An int8 convolution before its activation: x (C,H,W) float32, weight (O,C/groups,kh,kw) -> (O,H',W') float32."""
     factor_x, factor_w = multiplier(input_scale), multiplier(weight_scale)
-    sums = _integer_convolution(quantize(x, factor_x), quantize_weight(weight, weight_scale), stride, padding, groups)
+    sums = _integer_convolution(
+        quantize(x, factor_x), COMMON.quantize_weight(weight, weight_scale), stride, padding, groups
+    )
     dequantize = np.float32(1) / (factor_x * factor_w)
     return sums.astype(np.float32) * dequantize[:, None, None] + bias[:, None, None]
 
