@@ -125,7 +125,8 @@ def run(
         finder = _detector(detector, detector_file, detector_device, device, threads, detector_score)
         typer.echo(f"detector: {finder.about}", err=json_file == "-")
         look = looking_with(finder)
-    with load(bundle, device=device, threads=threads, subbin=subbin) as runner:
+    # Reading and output want the cores too.
+    with load(bundle, device=device, threads=threads, subbin=subbin, spin=False) as runner:
         process = FrameRunner(
             runner,
             look,

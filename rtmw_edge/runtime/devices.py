@@ -27,8 +27,8 @@ def engine_class(target: str) -> type[BundleEngine]:
     return engine
 
 
-def open_engine(bundle: Bundle, device: str = "cpu", threads: int | None = None) -> BundleEngine:
-    """Open `bundle` on `device`.
+def open_engine(bundle: Bundle, device: str = "cpu", threads: int | None = None, *, spin: bool = True) -> BundleEngine:
+    """Open `bundle` on `device`; `spin` as in `BundleEngine.open`.
 
     Raises BadInputError for a device or a number of threads that does not exist, NotAvailableError when the runtime or
     device is missing: there is never another one in its place.
@@ -43,7 +43,7 @@ def open_engine(bundle: Bundle, device: str = "cpu", threads: int | None = None)
             f"{engine.runtime} has no device '{device}': a {target} bundle runs on {', '.join(engine.devices)}. "
             f"For '{device}', export for {' or '.join(others)}."
         )
-    return engine.open(bundle, device, threads)
+    return engine.open(bundle, device, threads, spin=spin)
 
 
 def check_device(device: str) -> None:

@@ -198,20 +198,22 @@ class Engine(ABC):
 class BundleEngine(Engine):
     """An engine for exported bundles. A runtime's file overrides `load`, `run` and `describe`."""
 
-    def __init__(self, bundle: Bundle, device: str, threads: int | None) -> None:
+    def __init__(self, bundle: Bundle, device: str, threads: int | None, *, spin: bool = True) -> None:
         super().__init__(Model.of(bundle.manifest), device, threads, batch=bundle.manifest.input.batch, fixed=True)
         self._input = bundle.manifest.input.name
         self._outputs = [output.name for output in bundle.manifest.outputs.values()]
+        self._spin = spin
         self.load(bundle)
 
     @classmethod
-    def open(cls, bundle: Bundle, device: str, threads: int | None) -> BundleEngine:
+    def open(cls, bundle: Bundle, device: str, threads: int | None, *, spin: bool = True) -> BundleEngine:
         """Load the bundle's model on `device` with `threads` threads (None: as many as the runtime likes).
 
+        Without `spin` those that wait give their core to others; runtimes that have no such setting do as they do.
         Raises NotAvailableError when the runtime or the device is not there (never another device instead), and
         BadInputError when the runtime refuses the file.
         """
-        return cls(bundle, device, threads)
+        return cls(bundle, device, threads, spin=spin)
 
     @abstractmethod
     def load(self, bundle: Bundle) -> None:

@@ -23,11 +23,13 @@ def load(
     *,
     verify: bool = True,
     subbin: bool = False,
+    spin: bool = True,
 ) -> Runner:
     """Open `bundle` (a directory, a .zip or "builtin", the one in the package) as a Runner.
 
     `device`: "cpu", "cuda", "tensorrt", "gpu" or "npu". `threads`: None for the runtime's own choice. With `verify` one
-    golden crop is run and compared. `subbin` refines coordinates between the half-pixel bins.
+    golden crop is run and compared. `subbin` refines coordinates between the half-pixel bins. Pass `spin=False` where
+    other threads work beside it, as a `Pipeline`'s do: those of the runtime that wait then give their core to them.
 
     Raises BundleError for a bundle that is damaged or not one, NotAvailableError when its runtime or the device is
     missing, VerificationError when the runtime computes it wrong.
@@ -38,7 +40,7 @@ def load(
     check_threads(threads)
     opened = open_bundle(bundle)
     try:
-        engine = open_engine(opened, device, threads)
+        engine = open_engine(opened, device, threads, spin=spin)
         if verify:
             verification.check(engine, opened, verification.verify(engine, opened, crops=1))
     except BaseException:

@@ -41,6 +41,9 @@ EXACT_ON_OLD_X86 = "session.x64quantprecision"
 """uint8 x int8 products overflow 16 bits on x86 without VNNI; this has ONNX Runtime multiply uint8 x uint8 there, which
 is a fifth slower and right. Elsewhere it changes nothing."""
 
+SPINNING = "session.intra_op.allow_spinning"
+"""Threads that wait for one another run in circles for a while. On idle cores that is a quarter faster than to sleep;
+where others want the cores, as those that draw and encode do, it takes twice as long (rtmw-n int8, two threads)."""
 
 QUANTIZED = ("w8a16", "int8", "int8-mixed")
 """Precisions whose files have quantizers of activations."""
@@ -87,7 +90,7 @@ class OnnxEngine(BundleEngine):
         return Description.of(self.runtime, _runtime().__version__, self.device, self._threads, ran, note)
 
     def _options(self) -> Any:
-        options = session_options(self._threads)
+        options = session_options(self._threads, spin=self._spin)
         if self.model.precision == "w8":
             options.add_session_config_entry(FOLD_WEIGHTS, "1")
         return options
@@ -150,11 +153,16 @@ def _missing(device: str, providers: list[str]) -> Exception:
     return missing_device(device, OnnxEngine.runtime, there, INSTALL[device])
 
 
-def session_options(threads: int | None = None) -> Any:
-    """Options of a session for the latency of one run; None lets ONNX Runtime take all physical cores."""
+def session_options(threads: int | None = None, *, spin: bool = True) -> Any:
+    """Options of a session for the latency of one run; None lets ONNX Runtime take all physical cores.
+
+    Without `spin` threads that wait give their core to others.
+    """
     options = _runtime().SessionOptions()
     options.intra_op_num_threads = threads or 0
     options.inter_op_num_threads = 1
     options.log_severity_level = ERRORS_ONLY
     options.add_session_config_entry(EXACT_ON_OLD_X86, "1")
+    if not spin:
+        options.add_session_config_entry(SPINNING, "0")
     return options

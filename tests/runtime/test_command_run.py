@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from rtmw_edge.keypoints import NAMES
 from rtmw_edge.poses import Poses
+from rtmw_edge.runtime.onnx_engine import session_options
 
 WHOLE = ("--detector", "none")
 """The tiny network finds crosses, which the builtin detector does not take for people."""
@@ -274,3 +275,17 @@ def test_bad_usage_is_one_sentence(
 def test_no_bundle(cli: Callable[..., Any], photos: Path, tmp_path: Path) -> None:
     done = cli("run", tmp_path / "nothing", photos)
     assert done.code == 2 and "There is no bundle at" in done.err and "or use 'builtin'" in done.err
+
+
+def test_threads_of_the_runtime_that_wait_leave_the_cores_to_drawing(
+    cli: Callable[..., Any], tiny_bundle: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[bool] = []
+
+    def options(threads: int | None = None, *, spin: bool = True) -> Any:
+        told.append(spin)
+        return session_options(threads, spin=spin)
+
+    monkeypatch.setattr("rtmw_edge.runtime.onnx_engine.session_options", options)
+    assert cli("run", tiny_bundle, *WHOLE, photos).code == 0
+    assert told == [False]

@@ -17,6 +17,7 @@ from rtmw_edge import bundle
 from rtmw_edge.errors import BadInputError, VerificationError
 from rtmw_edge.runtime import Engine, open_engine
 from rtmw_edge.runtime.machine import int8_sums_overflow
+from rtmw_edge.runtime.onnx_engine import SPINNING, session_options
 
 MODULES = {"onnx": "onnx", "openvino": "openvino", "tflite": "ai_edge_litert", "ncnn": "ncnn"}
 
@@ -68,6 +69,23 @@ def test_logits_are_the_networks(engine: Engine, case: Case, count: int) -> None
     for answer, right in zip(engine.infer(images), tiny_models.logits(images), strict=True):
         assert answer.dtype == np.float32 and answer.shape == right.shape
         assert np.linalg.norm(answer - right) / np.linalg.norm(right) < (0.03 if case.int8 else 1e-5)
+
+
+def test_without_spinning_the_answers_are_the_same(case: Case, engine: Engine, tmp_path: Path) -> None:
+    images = tiny_models.crops(3)
+    with bundle.read(tmp_path / "bundle") as opened, open_engine(opened, "cpu", threads=2, spin=False) as calm:
+        answers = calm.infer(images)
+    assert all(np.allclose(one, other, atol=1e-4) for one, other in zip(answers, engine.infer(images), strict=True))
+
+
+@pytest.mark.parametrize(("spin", "told"), [(True, False), (False, True)])
+def test_onnx_runtime_is_told_not_to_spin(spin: bool, told: bool) -> None:
+    options = session_options(2, spin=spin)
+    try:
+        entry = options.get_session_config_entry(SPINNING)
+    except RuntimeError:  # it has no such entry
+        entry = ""
+    assert (entry == "0") == told
 
 
 def test_no_crops_give_no_logits(engine: Engine) -> None:
