@@ -97,6 +97,7 @@ STROKES: tuple[Stroke, ...] = (
     *(Stroke(*pair, "face", FACE) for contour in FACE_CONTOURS for pair in pairwise(contour)),
     *(_limb(*limb) for limb in LIMBS if max(limb) >= PARTS["face"].start),
 )
+ENDS = np.array([(stroke.start, stroke.end) for stroke in STROKES])
 
 
 def draw(
@@ -174,11 +175,12 @@ def _draw_person(canvas: NDArray[np.uint8], points: NDArray[np.float64], opacity
     view = canvas[y1:y2, x1:x2]
     if view.size == 0:
         return
-    local = _fixed(points - (x1, y1))
+    local: list[list[int]] = _fixed(points - (x1, y1)).tolist()
     steps = np.ceil(opacity * LEVELS).astype(int)
+    stroke_steps = steps[ENDS].min(axis=1)
     for level in range(1, LEVELS + 1):
-        strokes = [stroke for stroke in STROKES if min(steps[stroke.start], steps[stroke.end]) == level]
-        dots = [int(keypoint) for keypoint in np.flatnonzero(steps == level)]
+        strokes = [STROKES[index] for index in np.flatnonzero(stroke_steps == level)]
+        dots: list[int] = np.flatnonzero(steps == level).tolist()
         if strokes or dots:
             layer = view.copy()
             _draw_layer(layer, strokes, dots, local, pens)
@@ -206,7 +208,7 @@ def _draw_layer(
     layer: NDArray[np.uint8],
     strokes: list[Stroke],
     dots: list[int],
-    points: NDArray[np.int32],
+    points: list[list[int]],
     pens: dict[str, Pen],
 ) -> None:
     """Body, face, then hands, each on top of its outlines."""
@@ -219,14 +221,12 @@ def _draw_layer(
         for keypoint in dots:
             radius = round(pens[_group(keypoint)].dot * (1 << FRACTION_BITS)) if _group(keypoint) in groups else 0
             if radius:
-                centre = points[keypoint].tolist()
-                cv2.circle(layer, centre, radius, _colour(keypoint), -1, cv2.LINE_AA, FRACTION_BITS)
+                cv2.circle(layer, points[keypoint], radius, _colour(keypoint), -1, cv2.LINE_AA, FRACTION_BITS)
 
 
-def _line(layer: NDArray[np.uint8], points: NDArray[np.int32], stroke: Stroke, colour: Colour, width: int) -> None:
+def _line(layer: NDArray[np.uint8], points: list[list[int]], stroke: Stroke, colour: Colour, width: int) -> None:
     if width:
-        start, end = points[stroke.start].tolist(), points[stroke.end].tolist()
-        cv2.line(layer, start, end, colour, width, cv2.LINE_AA, FRACTION_BITS)
+        cv2.line(layer, points[stroke.start], points[stroke.end], colour, width, cv2.LINE_AA, FRACTION_BITS)
 
 
 def _fixed(points: NDArray[np.float64]) -> NDArray[np.int32]:
