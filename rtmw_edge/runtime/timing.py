@@ -118,17 +118,17 @@ def _block(run: Callable[[], object]) -> NDArray[np.float64]:
 
 def busy_share(seconds: float = 0.5) -> float:
     """The share in 0..1 of the machine's processor time that is taken while this process sleeps; 0 where unknown."""
-    before = _ticks()
+    before = ticks()
     time.sleep(seconds)
-    after = _ticks()
+    after = ticks()
     if before is None or after is None:
         return 0.0
     total = after[0] - before[0]
     return max(0.0, 1 - (after[1] - before[1]) / total) if total > 0 else 0.0
 
 
-def _ticks() -> tuple[int, int] | None:
-    """All and idle processor time of the machine so far, from /proc/stat."""
+def ticks() -> tuple[int, int] | None:
+    """All and idle processor time of the machine so far, in hundredths of a second, from /proc/stat; None elsewhere."""
     try:
         with open("/proc/stat", encoding="ascii") as file:
             numbers = [int(word) for word in file.readline().split()[1:9]]

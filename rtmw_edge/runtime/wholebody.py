@@ -32,11 +32,11 @@ OPENPOSE_FROM_COCO = (0, 17, 6, 8, 10, 5, 7, 9, 12, 14, 16, 11, 13, 15, 2, 1, 4,
 class Wholebody:
     """133 keypoints of everybody in a picture, with the arguments and results of `rtmlib.Wholebody`.
 
-    `pose` is a bundle (directory or .zip) or "builtin". Without `det` the small detector in the package finds the people;
-    another is an ONNX file of RTMDet or YOLOX, or a callable from a picture (H,W,3) to boxes and scores
+    `pose` is a bundle (directory or .zip) or "builtin". Without `det` the builtin detector finds the people; another is
+    an ONNX file of RTMDet or YOLOX, or a callable from a picture (H,W,3) to boxes and scores
     (`rtmw_edge.runtime.detection.Detector`), and with "none" the whole picture is one person. So it is where nobody was
-    found, as rtmlib has it. `device` is any of `rtmw_edge.load`; the package's detector runs on the CPU. As with rtmlib
-    a size means nothing without its file; files have sizes of their own (`det_input_size` is for detectors that take
+    found, as rtmlib has it. `device` is any of `rtmw_edge.load`; the builtin detector runs on the CPU. As with rtmlib a
+    size means nothing without its file; files have sizes of their own (`det_input_size` is for detectors that take
     any), and a `mode` names no model here. `det_model` and `pose_model` are there for rtmlib's PoseTracker.
 
     Scores are in 0..1, so that thresholds of 0.3 to 0.5 mean what they do with rtmlib.
