@@ -18,6 +18,10 @@ MARKER = ".rtmw-edge"
 
 CACHE_VARIABLE = "RTMW_EDGE_CACHE"
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+UNUSABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
+"""What the system says of a full disk, and of a place that cannot be read or written as it is."""
+
 
 def cache_dir() -> Path:
     """The folder of fetched files, and of what a runtime builds for itself: $RTMW_EDGE_CACHE, or ~/.cache/rtmw-edge."""
@@ -31,11 +35,11 @@ def reported_disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in FULL:
             raise BadInputError(
                 f"The disk is full while writing {path}; nothing was kept. Free some space or choose another place."
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
+        if error.errno in UNUSABLE:
             raise BadInputError(f"Cannot write {path}: {error.strerror}. Choose another place.") from error
         raise
 
@@ -58,6 +62,24 @@ def atomic_write(path: Path) -> Iterator[Path]:
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: Path, head: bytes = b"") -> None:
+    """Raise BadInputError where no file could be written, before the work that it is for.
+
+    With `head`, which all that a command writes begins with, also where something else lies.
+    """
+    if path.is_dir():
+        raise BadInputError(f"Cannot write '{path}': it is a folder. Name a file.")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise BadInputError(f"Cannot write '{path}': {above} is a file, not a folder. Choose another place.")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise BadInputError(f"Cannot write '{path}': nothing may be written to {above}. Choose another place.")
+    if head and path.exists():
+        with reported_disk_errors(path), path.open("rb") as file:
+            if file.read(len(head)) != head:
+                raise BadInputError(f"Refusing to overwrite '{path}': this command did not write it; name another.")
 
 
 @contextmanager
@@ -84,6 +106,16 @@ def staged_directory(out: Path, marker: str = MARKER) -> Iterator[Path]:
                 os.replace(stage, out)
         finally:
             shutil.rmtree(stage, ignore_errors=True)
+
+
+def claim_directory(out: Path, written_by: str) -> None:
+    """Make `out` a folder of this tool, to be filled bit by bit: a new one, an empty one, or one that it is already.
+
+    Raises BadInputError for any other, and for a place where none can be made.
+    """
+    check_replaceable(out)
+    with atomic_write(out / MARKER) as marker:
+        marker.write_text(f"{written_by}\n", encoding="utf-8")
 
 
 def check_replaceable(out: Path, marker: str = MARKER) -> None:

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from ..runtime import Runner
 
 
+HEAD = b'{\n "model": '
+"""How every file of --json begins: what tells it from somebody else's."""
+
+
 def evaluate(
     model: Annotated[str, typer.Argument(help="A bundle, 'builtin', or a variant (run by PyTorch, the reference).")],
     data: Annotated[
@@ -46,12 +50,13 @@ def evaluate(
     from ..errors import BadInputError
     from ..evaluation import Flip, open_dataset, read_detections
     from ..evaluation import evaluate as run_evaluation
-    from ..files import atomic_write
+    from ..files import atomic_write, check_writable
 
     if flip and flip_aligned:
         raise BadInputError("--flip and --flip-aligned are two ways to do one thing: leave out one of them.")
     flipped = Flip.OFFICIAL if flip else Flip.ALIGNED if flip_aligned else None
-
+    if json_file:
+        check_writable(json_file, HEAD)
     dataset = open_dataset(data, limit)
     boxes = read_detections(detections) if detections else None
     console = Console(stderr=True)
@@ -70,6 +75,11 @@ def evaluate(
             on_progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
         runs = asdict(runner.describe())
+    if boxes is not None and not result.people:
+        raise BadInputError(
+            f"None of the detections in {detections} is on one of the {result.images} images of {data}: give those of "
+            "this data set, which have its image_id."
+        )
     _print_tables(model, result)
     if json_file:
         with atomic_write(json_file) as temporary:
@@ -78,7 +88,7 @@ def evaluate(
 
 
 def _open(model: str, weights: Path | None, device: str, threads: int | None) -> Runner:
-    from ..errors import BadInputError
+    from ..errors import BadInputError, unknown
     from ..runtime import load, torch_runner
 
     if model == "builtin" or Path(model).exists():
@@ -89,9 +99,11 @@ def _open(model: str, weights: Path | None, device: str, threads: int | None) ->
         return load(model, device=device, threads=threads)
     if "/" in model or model.endswith(".zip"):
         raise BadInputError(f"There is no bundle at {model}: check the path.")
-    from ..models.variants import variant_named
+    from ..models.variants import VARIANTS
 
-    return torch_runner(variant_named(model).name, weights=weights, device=device, threads=threads)
+    if model not in VARIANTS:
+        raise unknown("bundle or variant", model, VARIANTS)
+    return torch_runner(model, weights=weights, device=device, threads=threads)
 
 
 def _print_tables(model: str, result: Evaluation) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .train import computing_device, follow
+from .train import computing_device, follow, make_ready
 
 if TYPE_CHECKING:
     from ..quantization import Table
@@ -82,9 +82,11 @@ def qat(
         return calibrate(network, calibration or CALIBRATION, grid=arithmetic)
 
     out = out or Path("runs") / f"{name}-qat"
+    where = computing_device(device, threads)
+    make_ready(out, backgrounds)
     trainer = QatTrainer(
-        chosen, out, weights=weights, start_table=start_table, data=data,
-        device=computing_device(device, threads), workers=workers, backgrounds=backgrounds,
+        chosen, out, weights=weights, start_table=start_table, data=data, device=where, workers=workers,
+        backgrounds=backgrounds,
     )  # fmt: skip
     follow(trainer)
     if trainer.is_first:

@@ -53,9 +53,11 @@ def train(
 
     chosen = read_recipe(recipe, set_ or ())
     out = out or Path("runs") / Path(recipe).stem
+    where = computing_device(device, threads)
+    make_ready(out, backgrounds)
     trainer = Trainer(
-        chosen, out, data=data, device=computing_device(device, threads), workers=workers, start=weights,
-        backbone=backbone, teacher=teacher, backgrounds=backgrounds,
+        chosen, out, data=data, device=where, workers=workers, start=weights, backbone=backbone, teacher=teacher,
+        backgrounds=backgrounds,
     )  # fmt: skip
     follow(trainer)
     if trainer.is_first:
@@ -80,6 +82,22 @@ def computing_device(device: str, threads: int) -> str:
         torch.set_num_threads(threads)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # greets at every start
     return device
+
+
+def make_ready(out: Path, backgrounds: Path | None) -> None:
+    """Claim the folder of a run, which is new, empty or a run; BadInputError for another, and without photographs.
+
+    The latter would otherwise be found by the processes that make samples, which can only die of it.
+    """
+    from .. import __version__
+    from ..data.synthetic.background import Photographs
+    from ..files import MARKER, claim_directory
+    from ..training import checkpoint
+
+    if backgrounds is not None:
+        Photographs(backgrounds)
+    if (out / MARKER).exists() or not (out / checkpoint.NAME).exists():  # runs of before there were markers go on
+        claim_directory(out, f"a run of rtmw-edge {__version__}")
 
 
 def follow(trainer: Trainer) -> None:

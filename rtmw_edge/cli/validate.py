@@ -55,14 +55,14 @@ def validate(
     from ..evaluation.gates import read_gate
     from ..evaluation.validate import Contender
     from ..evaluation.validate import validate as compare
-    from ..evaluation.validation_report import check_writable, write_json, write_report
+    from ..evaluation.validation_report import check_ours, write_json, write_report
     from ..runtime import load
     from ..runtime.environment import environment
     from .references import open_reference
 
+    check_ours(report, json_file)
     limits, dataset = read_gate(gate), open_dataset(data, limit)
     boxes = read_detections(detections) if detections else None
-    check_writable(report, json_file)
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     begun = time.monotonic()

@@ -247,6 +247,8 @@ def read_detections(path: Path) -> Detections:
     document = _read_json(path, "detections")
     rows: dict[int, list[list[float]]] = {}
     try:
+        if not isinstance(document, list):
+            raise TypeError(f"a {type(document).__name__} is no list")
         for entry in document:
             x, y, width, height = (float(value) for value in entry["bbox"])
             row = [x, y, x + width, y + height, float(entry["score"])]

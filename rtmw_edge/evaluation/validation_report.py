@@ -10,8 +10,7 @@ from pathlib import Path
 
 from ..bundle import GateCheck
 from ..bundle.gate_report import MEASURES
-from ..errors import BadInputError
-from ..files import atomic_write
+from ..files import atomic_write, check_writable
 from .intervals import Estimate
 from .validation import Side, Validation, WorstCrop
 from .validation_pictures import jpeg, side_by_side
@@ -81,17 +80,11 @@ def write_json(path: Path, validation: Validation, notes: Sequence[str], environ
         temporary.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def check_writable(report: Path | None, figures: Path | None) -> None:
-    """Raise BadInputError when a file that is not of this command lies where one of the two would be written."""
-    heads = {report: HEAD.encode(), figures: f'{{\n "format": "{FORMAT}"'.encode()}
-    for path, head in heads.items():
-        if path is None or not path.exists():
-            continue
-        if path.is_dir():
-            raise BadInputError(f"Cannot write '{path}': it is a folder. Name a file.")
-        with path.open("rb") as file:
-            if file.read(len(head)) != head:
-                raise BadInputError(f"Refusing to overwrite '{path}': validate did not write it. Name another file.")
+def check_ours(report: Path | None, figures: Path | None) -> None:
+    """Raise BadInputError when one of the two could not be written, or would be over a file of something else."""
+    for path, head in ((report, HEAD), (figures, f'{{\n "format": "{FORMAT}"')):
+        if path is not None:
+            check_writable(path, head.encode())
 
 
 def interval(figure: Estimate, digits: int = 1) -> str:

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from .. import __version__
 from ..errors import BadInputError
-from ..files import MARKER, atomic_write, check_replaceable
+from ..files import claim_directory
 
 FILE = "results.sqlite"
 APPLICATION = 0x52545745  # "RTWE", in the file's header
@@ -112,9 +112,7 @@ class Store:
     def create(cls, folder: Path) -> Store:
         """Open the store in `folder`, which is new, empty or one of ours; BadInputError for anything else."""
         if not (folder / FILE).exists():
-            check_replaceable(folder)
-            with atomic_write(folder / MARKER) as marker:
-                marker.write_text(f"a sweep of rtmw-edge {__version__}\n", encoding="utf-8")
+            claim_directory(folder, f"a sweep of rtmw-edge {__version__}")
         store = cls(folder)
         with store._transaction() as database:
             if not database.execute("SELECT 1 FROM sqlite_master").fetchone():

@@ -77,7 +77,7 @@ def test_detections(data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["rtmw-q-256x192"], "Unknown variant 'rtmw-q-256x192'; did you mean"),
+        (["rtmw-q-256x192"], "Unknown bundle or variant 'rtmw-q-256x192'; did you mean"),
         (["./nowhere"], "There is no bundle at ./nowhere: check the path."),
         (["builtin", "--weights", "w.pth"], "--weights goes with a variant, and builtin is a bundle"),
         (["builtin", "--data", "synthetic:test"], "Unknown split of rendered people 'test'"),
@@ -87,6 +87,59 @@ def test_detections(data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str
 def test_refusals(data: str, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert _run(*arguments) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{}", "boxes.json holds no detections (TypeError: a dict is no list)"),
+        ("[]", "None of the detections in boxes.json is on one of the 4 images of coco:"),
+        (
+            '[{"image_id": 77, "category_id": 1, "bbox": [0, 0, 9, 9], "score": 0.9}]',
+            "is on one of the 4 images of coco:",
+        ),
+    ],
+)
+def test_detections_of_something_else(
+    data: str,
+    content: str,
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("boxes.json").write_text(content)
+    assert _run("builtin", "--data", data, "--detections", "boxes.json") == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        (".", "Cannot write '.': it is a folder. Name a file."),
+        ("thesis.json", "Refusing to overwrite 'thesis.json': this command did not write it; name another."),
+        ("thesis.json/x.json", "thesis.json is a file, not a folder. Choose another place."),
+    ],
+)
+def test_where_figures_cannot_go_is_said_first(
+    data: str,
+    place: str,
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("thesis.json").write_text("[1]")
+    assert _run("builtin", "--data", data, "--json", place) == 2
+    said = capsys.readouterr()
+    assert message in said.err and said.out == "" and Path("thesis.json").read_text() == "[1]"
+    assert (
+        _run("builtin", "--data", data, "--json", "new.json")
+        == _run("builtin", "--data", data, "--json", "new.json")
+        == 0
+    )
 
 
 def test_intervals_hold_the_figures(data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,7 @@ from rtmw_edge.evaluation.gates import read_gate
 from rtmw_edge.evaluation.validate import validate
 from rtmw_edge.evaluation.validation import Validation, WorstCrop
 from rtmw_edge.evaluation.validation_pictures import MOVED_COLOUR, side_by_side
-from rtmw_edge.evaluation.validation_report import check_writable, write_json, write_report
+from rtmw_edge.evaluation.validation_report import check_ours, write_json, write_report
 
 VOID = {"meta", "img", "circle", "path", "br"}
 
@@ -76,14 +76,14 @@ def test_page(result: Validation, tmp_path: Path) -> None:
 def test_a_page_and_its_figures_are_replaced_and_nothing_else_is(result: Validation, tmp_path: Path) -> None:
     page, figures = tmp_path / "page.html", tmp_path / "figures.json"
     for _ in range(2):
-        check_writable(page, figures)
+        check_ours(page, figures)
         write_report(page, result, [], {})
         write_json(figures, result, [], {})
     page.write_text("<!doctype html><p>My thesis.")
-    with pytest.raises(BadInputError, match=r"Refusing to overwrite '.*page.html': validate did not write it"):
-        check_writable(page, figures)
+    with pytest.raises(BadInputError, match=r"Refusing to overwrite '.*page.html': this command did not write it"):
+        check_ours(page, figures)
     with pytest.raises(BadInputError, match=r"it is a folder\. Name a file"):
-        check_writable(None, tmp_path)
+        check_ours(None, tmp_path)
     assert "My thesis" in page.read_text()
 
 

@@ -1,0 +1,46 @@
+"""Where files and folders may be written, said before the work that they are for."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from rtmw_edge.errors import BadInputError
+from rtmw_edge.files import MARKER, check_writable, claim_directory
+
+
+def test_a_new_file_may_be_written_also_in_folders_to_come(tmp_path: Path) -> None:
+    check_writable(tmp_path / "a" / "b" / "c.json", b"{")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_what_begins_as_ours_is_written_over(tmp_path: Path) -> None:
+    (tmp_path / "ours").write_bytes(b"{ours}")
+    check_writable(tmp_path / "ours", b"{ours")
+    check_writable(tmp_path / "ours")
+    with pytest.raises(BadInputError, match=r"Refusing to overwrite '.*ours': this command did not write it; name an"):
+        check_writable(tmp_path / "ours", b"<html>")
+
+
+def test_places_where_nothing_can_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadInputError, match=r"it is a folder\. Name a file\."):
+        check_writable(tmp_path)
+    with pytest.raises(BadInputError, match=r"file is a file, not a folder\. Choose another place\."):
+        check_writable(tmp_path / "file" / "x" / "y.json")
+    (tmp_path / "locked").mkdir(mode=0o500)
+    if os.geteuid():
+        with pytest.raises(BadInputError, match=r"nothing may be written to .*locked\. Choose another place\."):
+            check_writable(tmp_path / "locked" / "y.json")
+
+
+def test_a_claimed_folder_is_ours_from_then_on(tmp_path: Path) -> None:
+    for _ in range(2):
+        claim_directory(tmp_path / "out", "a run of 1.0")
+        (tmp_path / "out" / "figures.csv").write_text("")
+    assert (tmp_path / "out" / MARKER).read_text() == "a run of 1.0\n"
+    (tmp_path / "out" / MARKER).unlink()
+    with pytest.raises(BadInputError, match="it is not empty and does not hold a"):
+        claim_directory(tmp_path / "out", "a run of 1.0")
