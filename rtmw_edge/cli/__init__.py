@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from ..errors import RtmwEdgeError
 from .benchmark import benchmark
@@ -32,8 +32,22 @@ from .validate import validate
 from .verify import verify
 from .worker import worker
 
+
+class _Interrupted(Exception):
+    """Ctrl-C, under a name that Typer does not end the process for in silence."""
+
+
+class _Commands(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise _Interrupted from error
+
+
 app = typer.Typer(
     name="rtmw-edge",
+    cls=_Commands,
     help="Whole-body pose (RTMW, 133 keypoints) on small devices: export, run, verify and compare INT8 models.",
     no_args_is_help=True,
     add_completion=False,
@@ -74,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except RtmwEdgeError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
-    except KeyboardInterrupt:
+    except (_Interrupted, KeyboardInterrupt):
         print("interrupted; nothing half-written was left", file=sys.stderr)
         raise SystemExit(130) from None
     except BrokenPipeError:
@@ -82,7 +96,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdout = open("/dev/null", "w")  # noqa: SIM115
         raise SystemExit(0) from None
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        from ..files import FULL, UNUSABLE
+
+        if error.errno in FULL:
+            print("error: The disk is full; free some space and run the command again.", file=sys.stderr)
+        elif error.errno in UNUSABLE and error.filename is not None:
+            print(f"error: Cannot use '{error.filename}': {error.strerror}. Choose another place.", file=sys.stderr)
+        else:
             raise
-        print("error: The disk is full; free some space and run the command again.", file=sys.stderr)
         raise SystemExit(2) from None

@@ -1,0 +1,57 @@
+"""What every command has: Ctrl-C and a place that cannot be used are one sentence, with the exit code for it."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from rtmw_edge.cli import main
+
+
+def run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    return int(left.value.code or 0)
+
+
+def fail_with(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr("rtmw_edge.targets.boards.board_names", fail)
+
+
+def test_ctrl_c_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    fail_with(KeyboardInterrupt(), monkeypatch)
+    assert run("boards") == 130
+    assert capsys.readouterr().err == "interrupted; nothing half-written was left\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (FileExistsError(errno.EEXIST, "File exists", "a"), "Cannot use 'a': File exists. Choose another place."),
+        (PermissionError(errno.EACCES, "Permission denied", "b"), "Cannot use 'b': Permission denied. Choose another"),
+        (OSError(errno.ENOSPC, "No space left on device"), "The disk is full; free some space and run the command"),
+    ],
+)
+def test_a_place_that_cannot_be_used_is_one_sentence(
+    error: OSError, text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fail_with(error, monkeypatch)
+    assert run("boards") == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {text}") and said.count("\n") == 1
+
+
+def test_what_we_know_nothing_of_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    fail_with(OSError(errno.EIO, "Input/output error", "a"), monkeypatch)
+    with pytest.raises(OSError, match="Input/output error"):
+        main(["boards"])
+
+
+def test_a_wrong_option_is_bad_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("boards", "--jsn") == 2
+    assert "No such option: --jsn" in capsys.readouterr().err
