@@ -40,6 +40,9 @@ CALIBRATION = "synthetic:200"
 NEEDED = ("torch", "safetensors", "numba")
 """Distributions that every export imports: the network, its weights, and the renderer of the golden crops."""
 
+METHOD = "percentile"
+"""How ranges are chosen when nobody says how."""
+
 MAX_BATCH = 64
 
 
@@ -54,7 +57,7 @@ def export(
     calibrator: str = OURS,
     calibration: str | Source | None = None,
     boxes: Path | None = None,
-    method: str = "percentile",
+    method: str | None = None,
     table: Path | Table | None = None,
     floats: Sequence[str] = (),
     save_table: Path | None = None,
@@ -65,8 +68,9 @@ def export(
 
     `weights` is a .pth or .safetensors file; without it the embedded or fetched ones are used. The quantized precisions
     are on `grid`, by default the target's first for the precision. They take their scales from `table`, or calibrate on
-    `calibration` ("synthetic:N" or a folder, with `boxes` as in `rtmw-edge run`), and write what they used to
-    `save_table`; with neither, the embedded weights take the table that ships with them, and others `CALIBRATION`.
+    `calibration` ("synthetic:N" or a folder, with `boxes` as in `rtmw-edge run`) by `method`, and write what they used
+    to `save_table`; with none of these, the embedded weights take the table that ships with them. Left out alone,
+    `calibration` is `CALIBRATION` and `method` is `METHOD`.
     `calibrator` names a tool that quantizes by itself on the same crops instead, without a table (see `peers`).
     `floats` are convolutions to leave in float, which the precision "int8-mixed" is for. The graph takes `batch` crops
     at once. `on_step` hears one short line before each step.
@@ -79,16 +83,20 @@ def export(
     peer = None if calibrator == OURS else peer_named(calibrator, target, kind)
     tools = installed([*NEEDED, *writer.requirements()])
     bundle.check_replaceable(Path(out))
-    if arithmetic is None and (calibration or table or save_table or floats):
+    calibrated = calibration is not None or boxes is not None or method is not None
+    if arithmetic is None and (calibrated or table or save_table or floats):
         raise BadInputError(f"{kind} needs no calibration and no table; leave them out, or export int8.")
-    if peer is not None and (grid or table or save_table):
-        raise BadInputError(f"{peer.name} has its own grid and makes no table; leave out --grid and tables.")
+    if peer is not None and (grid or table or save_table or floats or method):
+        raise BadInputError(
+            f"{peer.name} has its own grid and method and makes no table; leave out --grid, --method, --keep-float and "
+            "tables."
+        )
     path = find(model, weights)
     on_step(f"loading {path.name}")
     network = load_deployable(model, path)
     scales = None
     if arithmetic is not None and peer is None:
-        if table is None and calibration is None and path == embedded(model):
+        if table is None and not calibrated and path == embedded(model):
             table = shipped_table(model, arithmetic.name)
         scales = _table(network, arithmetic, calibration, boxes, method, table, on_step).leaving_in_float(floats)
         _check_mixed(scales, kind)
@@ -144,7 +152,7 @@ def calibrate(
     *,
     grid: Grid = COMMON,
     boxes: Path | None = None,
-    method: str = "percentile",
+    method: str = METHOD,
     percentile: float | None = None,
     bias_correction: bool = False,
     on_step: OnStep = lambda _: None,
@@ -222,21 +230,24 @@ def _table(
     grid: Grid,
     calibration: str | Source | None,
     boxes: Path | None,
-    method: str,
+    method: str | None,
     table: Path | Table | None,
     on_step: OnStep,
 ) -> Table:
+    calibrated = calibration is not None or boxes is not None or method is not None
     if table is None and not grid.calibrated:
         from rtmw_edge.quantization.fake import weights_table
 
-        if calibration is not None:
+        if calibrated:
             raise BadInputError(
-                f"{grid.precision} quantizes weights alone, which needs no images; leave out --calibration."
+                f"{grid.precision} quantizes weights alone, which needs no images; leave out --calibration, --boxes "
+                "and --method."
             )
         return weights_table(network, network.variant.name, grid)
     if table is None:
-        return calibrate(network, calibration or CALIBRATION, grid=grid, boxes=boxes, method=method, on_step=on_step)
-    if calibration is not None:
+        images = calibration or CALIBRATION
+        return calibrate(network, images, grid=grid, boxes=boxes, method=method or METHOD, on_step=on_step)
+    if calibrated:
         raise BadInputError("Scales come from a table or from calibration, not from both; leave out one of them.")
     loaded = table if isinstance(table, Table) else Table.load(table)
     if loaded.variant != network.variant.name:

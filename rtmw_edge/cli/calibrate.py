@@ -46,8 +46,12 @@ def calibrate(
         bool, typer.Option("--stability", help="Compare the tables of two halves of the images: ranges, AP per part.")
     ] = False,
     data: Annotated[
-        str, typer.Option(help="What --stability measures AP on: synthetic:val[:N] or coco:ANNOTATIONS:IMAGES.")
-    ] = "synthetic:val:100",
+        str | None,
+        typer.Option(
+            help="What --stability measures AP on: synthetic:val[:N] or coco:ANNOTATIONS:IMAGES.",
+            show_default="synthetic:val:100",
+        ),
+    ] = None,
     evaluation: Annotated[
         str | None,
         typer.Option(help="Refuse images that accuracy is measured on: a folder, or coco:ANNOTATIONS:IMAGES."),
@@ -66,6 +70,7 @@ def calibrate(
     from ..calibration.stability import stability as compared
     from ..errors import BadInputError
     from ..evaluation import open_dataset
+    from ..files import check_writable
     from ..models.variants import variant_named
     from ..models.weights import find
     from ..targets.export import load_deployable
@@ -74,11 +79,16 @@ def calibrate(
     chosen = Method.named(method)
     if percentile is not None and chosen not in (Method.PERCENTILE, Method.BEST):
         raise BadInputError(f"--percentile {percentile:g} goes with the method percentile or best, not with {method}.")
-    if json_file and not stability:
-        raise BadInputError(f"--json {json_file} is for what --stability finds: pass both, or leave it out.")
+    for option, value in (("--json", json_file), ("--data", data)):
+        if value is not None and not stability:
+            raise BadInputError(f"{option} {value} is for what --stability finds: pass both, or leave it out.")
+    check_writable(out)
+    if json_file is not None:
+        check_writable(json_file)
     settings = Settings(chosen, _grid(grid), percentile, bias_correction)
-    judged_on = open_dataset(data) if stability else None
-    held_out = [*([evaluation] if evaluation else []), *([data] if stability else [])]
+    people = data or "synthetic:val:100"
+    judged_on = open_dataset(people) if stability else None
+    held_out = [*([evaluation] if evaluation else []), *([people] if stability else [])]
     source = open_source(images, boxes=boxes, count=count, seed=seed, evaluation=held_out)
     network = load_deployable(model, find(model, weights))
     halves = Halves(network, settings.grid) if stability else None

@@ -43,7 +43,9 @@ def export(
         str | None, typer.Option(help="For int8: images as for 'calibrate'.", show_default="synthetic:200")
     ] = None,
     boxes: Annotated[Path | None, typer.Option(help="Person boxes for a calibration folder, as for 'run'.")] = None,
-    method: Annotated[str, typer.Option(help="How ranges are chosen, as for 'calibrate'.")] = "percentile",
+    method: Annotated[
+        str | None, typer.Option(help="How ranges are chosen, as for 'calibrate'.", show_default="percentile")
+    ] = None,
     table: Annotated[Path | None, typer.Option(help="For int8: take the scales from this table instead.")] = None,
     keep_float: Annotated[
         list[str] | None, typer.Option(help="For int8-mixed: a convolution to leave in float; may be repeated.")
@@ -55,9 +57,10 @@ def export(
     gate: Annotated[
         str | None, typer.Option(help="Compare with the float network and apply this gate: a TOML file, or 'default'.")
     ] = None,
-    gate_data: Annotated[str, typer.Option(help="What the gate is applied on, as --data of 'validate'.")] = (
-        "synthetic:val"
-    ),
+    gate_data: Annotated[
+        str | None,
+        typer.Option(help="What the gate is applied on, as --data of 'validate'.", show_default="synthetic:val"),
+    ] = None,
 ) -> None:
     """Convert a network to a runtime's format, with the golden outputs that prove it.
 
@@ -75,7 +78,9 @@ def export(
         target, precision, grid = picked(console, board, target, precision, grid)
     if target is None:
         raise BadInputError("Name what to export for: --target onnx, openvino, tflite, ncnn, tensorrt, or --board pi5.")
-    limits = None if gate is None else (read_gate(gate), open_dataset(gate_data))
+    if gate is None and gate_data is not None:
+        raise BadInputError(f"--gate-data {gate_data} is for --gate: pass both, or leave it out.")
+    limits = None if gate is None else (read_gate(gate), open_dataset(gate_data or "synthetic:val"))
     with console.status("starting") as status:
 
         def on_step(step: str) -> None:

@@ -24,9 +24,12 @@ def fetch(
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+    from ..errors import BadInputError
     from ..models import download
     from ..models.detectors import detector_named, fetch_detector
 
+    if url is not None and file is not None:
+        raise BadInputError(f"--url {url} and --file {file} are two places to take it from: leave out one of them.")
     is_detector = name.startswith(("rtmdet", "yolo"))
     fetch_one = partial(fetch_detector, detector_named(name)) if is_detector else partial(download.fetch, name)
     columns = (
@@ -36,7 +39,8 @@ def fetch(
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(name, total=None)
         fetched = fetch_one(
             url=url,

@@ -42,7 +42,7 @@ def open_reference(
 
     kind, _, device = name.partition(":")
     if name not in REFERENCES:
-        if kind in ("torch", "onnx") and not Path(name).exists():
+        if device and not Path(name).exists():
             raise unknown("reference", name, REFERENCES)
         if weights is not None:
             raise BadInputError(f"--weights goes with {', '.join(REFERENCES)}; the bundle {name} has its own.")

@@ -82,8 +82,13 @@ def export(
     csv: Annotated[bool, typer.Option("--csv", help="One line a cell, every figure.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Every figure, the gate and the environment.")] = False,
     svg: Annotated[bool, typer.Option("--svg", help="The picture of accuracy against cost, for papers.")] = False,
-    part: Annotated[str, typer.Option(help="For --svg: body, foot, face, left_hand, right_hand or whole.")] = "whole",
-    cost: Annotated[str, typer.Option(help="For --svg: ms, pace (ONNX in fp32 = 1), mb or memory.")] = "ms",
+    part: Annotated[
+        str | None,
+        typer.Option(help="For --svg: body, foot, face, left_hand, right_hand or whole.", show_default="whole"),
+    ] = None,
+    cost: Annotated[
+        str | None, typer.Option(help="For --svg: ms, pace (ONNX in fp32 = 1), mb or memory.", show_default="ms")
+    ] = None,
     most: Annotated[
         float | None, typer.Option(help="For --svg: leave out what costs more, and would squeeze all others.", min=0)
     ] = None,
@@ -98,6 +103,9 @@ def export(
 
     if markdown + csv + json_ + svg > 1:
         raise BadInputError("Choose one of --markdown, --csv, --json and --svg.")
+    if not svg and (part is not None or cost is not None or most is not None):
+        raise BadInputError("--part, --cost and --most are of the picture: add --svg, or leave them out.")
+    part, cost = part or "whole", cost or "ms"
     for what, name, names in (("part", part, PART_ORDER), ("cost", cost, tuple(COSTS))):
         if name not in names:
             raise unknown(what, name, names)
@@ -105,7 +113,8 @@ def export(
     if svg:
         shown = [point for point in points(rows, part, cost) if most is None or point.cost <= most]
         if not shown:
-            raise BadInputError(f"No cell costs {most:g} ({cost}) or less; raise --most, or leave it out.")
+            limit = "has a figure" if most is None else f"costs {most:g} or less; raise --most, or leave it out"
+            raise BadInputError(f"There is nothing to draw of {part} against {cost}: no cell {limit}.")
         text = scatter(shown, part, cost, alone=True) + "\n"
     else:
         text = to_csv(rows) if csv else to_json(rows, chosen.document) if json_ else to_markdown(rows, chosen.document)

@@ -41,7 +41,9 @@ def sensitivity(
         typer.Option(help="Make the table from a folder of images, or synthetic:N.", show_default="synthetic:200"),
     ] = None,
     boxes: Annotated[Path | None, typer.Option(help="Person boxes for a calibration folder, as for 'run'.")] = None,
-    method: Annotated[str, typer.Option(help="How ranges are chosen when calibrating.")] = "percentile",
+    method: Annotated[
+        str | None, typer.Option(help="How ranges are chosen when calibrating.", show_default="percentile")
+    ] = None,
     data: Annotated[
         str, typer.Option(help="People to judge by: synthetic:val[:N] or coco:ANNOTATIONS:IMAGES.")
     ] = "synthetic:val:200",

@@ -97,7 +97,10 @@ def _install(file: Path, path: Path, expected: str | None, on_progress: Progress
     """Check a local file, then copy it whole into the cache."""
     if not file.is_file():
         raise BadInputError(f"There is no file '{file}' to install. Pass --file the downloaded checkpoint.")
-    fetched = _checked(file, path, expected)
+    try:
+        fetched = _checked(file, path, expected)
+    except VerificationError as error:
+        raise VerificationError(f"{error} Download it again, or leave out --file to fetch it.") from error
     total = file.stat().st_size
     with atomic_write(path) as temporary, file.open("rb") as source, temporary.open("wb") as target:
         shutil.copyfileobj(source, target, CHUNK)
@@ -107,11 +110,11 @@ def _install(file: Path, path: Path, expected: str | None, on_progress: Progress
 
 def _checked(file: Path, path: Path, expected: str | None) -> Fetched:
     """`Fetched(path)` for the bytes in `file`. Raises VerificationError when they are not what is expected."""
-    digest = sha256_of(file)
+    digest, name = sha256_of(file), file.name.removesuffix(".part")
     if expected is not None and not digest.startswith(expected):
-        raise VerificationError(f"The SHA-256 of {path.name} is {digest}, but should begin with {expected}.")
+        raise VerificationError(f"The SHA-256 of {name} is {digest}, but should begin with {expected}.")
     if not _is_whole_checkpoint(file):
-        raise VerificationError(f"{path.name} (SHA-256 {digest}) is not a whole PyTorch checkpoint.")
+        raise VerificationError(f"{name} (SHA-256 {digest}) is not a whole PyTorch checkpoint.")
     return Fetched(path, digest, expected)
 
 

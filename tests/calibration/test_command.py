@@ -96,6 +96,8 @@ def test_stability_is_printed_and_written(here: Path, capsys: pytest.CaptureFixt
         (["--images", "photos", "--percentile", "30"], "Percentile 30 is not above 50 and at most 100; try "),
         (["--images", "photos", "--method", "mse", "--percentile", "99"], "--percentile 99 goes with the method"),
         (["--images", "photos", "--json", "x.json"], "--json x.json is for what --stability finds: pass both"),
+        (["--images", "photos", "--data", "synthetic:val"], "--data synthetic:val is for what --stability finds"),
+        (["--images", "photos", "--stability", "--json", "photos"], "Cannot write 'photos': it is a folder"),
         (["--images", "photos", "--stability", "--data", "synthetic:train"], "Unknown split of rendered people"),
         (["--images", "synthetic:val:9"], "'synthetic:val:9' holds the people that accuracy is measured on"),
         (["--images", "photos", "--evaluation", "photos"], "'photos/0.png' is the evaluation image '0.png' of photos"),

@@ -70,6 +70,8 @@ def test_a_network_of_another_size_is_refused(tiny: Path, data: str, capsys: pyt
     ("arguments", "code", "message"),
     [
         (["builtin", "--reference", "torch:gpu"], 2, "error: Unknown reference 'torch:gpu'; did you mean 'torch:cpu'?"),
+        (["builtin", "--reference", "torhc:cpu"], 2, "error: Unknown reference 'torhc:cpu'; did you mean 'torch:cpu'?"),
+        (["builtin", "--json", "/dev/null/x.json"], 2, "error: Cannot write '/dev/null/x.json': /dev/null is a file,"),
         (["builtin", "--reference", "./nowhere"], 2, "error: There is no bundle at nowhere: check the path"),
         (["./nowhere"], 2, "error: There is no bundle at nowhere: check the path"),
         (["builtin", "--gate", "none.toml"], 2, "error: There is no gate at none.toml: check the path, or take"),

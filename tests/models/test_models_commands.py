@@ -79,6 +79,11 @@ def test_fetch_says_what_was_checked(run: Any, monkeypatch: pytest.MonkeyPatch, 
     )
 
 
+def test_fetch_takes_it_from_one_place(run: Any) -> None:
+    with pytest.raises(BadInputError, match=r"--url http://m/m.pth and --file m.pth are two places to take it from"):
+        run("fetch", "rtmw-m-256x192", "--url", "http://m/m.pth", "--file", "m.pth")
+
+
 def test_fetch_refuses_unknown_names(run: Any) -> None:
     with pytest.raises(BadInputError, match="Unknown variant 'rtmw-m'"):
         run("fetch", "rtmw-m")

@@ -203,7 +203,11 @@ def test_wrong_names_are_refused(tmp_path: Path) -> None:
         (["export", folder, "--csv", "--json"], "Choose one of --markdown"),
         (["export", folder, "--svg", "--part", "hand"], "Unknown part 'hand'; did you mean"),
         (["export", folder, "--svg", "--cost", "watts"], "Unknown cost 'watts'"),
-        (["export", folder, "--svg", "--most", "0"], r"No cell costs 0 \(ms\) or less; raise --most, or"),
+        (
+            ["export", folder, "--svg", "--most", "0"],
+            "of whole against ms: no cell costs 0 or less; raise --most",
+        ),
+        (["export", folder, "--part", "face"], "--part, --cost and --most are of the picture: add --svg, or leave"),
     ):
         done = CliRunner().invoke(app, ["results", *arguments])
         assert isinstance(done.exception, BadInputError)

@@ -95,7 +95,9 @@ def test_a_peer_takes_no_table(options: dict[str, object], tmp_path: Path) -> No
     pytest.importorskip("onnxscript")
     with pytest.raises(BadInputError) as caught:
         export("rtmw-n-256x192", "onnx", "int8", tmp_path / "out", calibrator="ort", **options)  # type: ignore[arg-type]
-    assert str(caught.value) == "ort has its own grid and makes no table; leave out --grid and tables."
+    assert str(caught.value) == (
+        "ort has its own grid and method and makes no table; leave out --grid, --method, --keep-float and tables."
+    )
 
 
 def test_a_peer_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:

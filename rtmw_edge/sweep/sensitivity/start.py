@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ... import __version__
+from ...calibration import Method
 from ...errors import BadInputError, unknown
 from ...evaluation.datasets import open_dataset
-from ...files import MARKER, atomic_write, check_replaceable
+from ...files import check_replaceable, claim_directory
 from ...models.variants import variant_named
 from ...models.weights import embedded, find, shipped_table
 from ...quantization import GRIDS, Table
@@ -20,7 +21,7 @@ from ...quantization.fake import weights_sha256, weights_table
 from ...quantization.table import KINDS
 from ...targets import target_named
 from ...targets.base import Precision, grid_of
-from ...targets.export import CALIBRATION, calibrate, load_deployable
+from ...targets.export import CALIBRATION, METHOD, calibrate, load_deployable
 from .crop_set import CropSet
 from .study import PROXY_CROPS, Study, Subject
 
@@ -34,7 +35,7 @@ FINDINGS = "findings.jsonl"
 
 @dataclass(frozen=True)
 class Options:
-    """What is studied, in the words of the command line; `table` or `calibration`, or neither, not both."""
+    """What is studied, in the words of the command line: with a `table`, none of `calibration`, `boxes`, `method`."""
 
     variant: str
     out: Path
@@ -43,11 +44,16 @@ class Options:
     table: Path | None = None
     calibration: str | None = None
     boxes: Path | None = None
-    method: str = "percentile"
+    method: str | None = None
     data: str = "synthetic:val:200"
     proxy_crops: int = PROXY_CROPS
     proxy_only: bool = False
     target: str | None = None
+
+    @property
+    def calibrates(self) -> bool:
+        """Whether scales are to be chosen anew, whatever table ships."""
+        return any(value is not None for value in (self.calibration, self.boxes, self.method))
 
 
 def start(options: Options, on_step: OnStep = lambda _: None) -> Study:
@@ -59,6 +65,7 @@ def start(options: Options, on_step: OnStep = lambda _: None) -> Study:
     """
     variant = variant_named(options.variant)
     target = None if options.target is None else target_named(options.target)
+    Method.named(options.method or METHOD)
     dataset = open_dataset(options.data)
     check_replaceable(options.out)
     path = find(variant, options.weights)
@@ -68,9 +75,7 @@ def start(options: Options, on_step: OnStep = lambda _: None) -> Study:
     if target is not None:
         grid = GRIDS[options.grid if table is None else table.grid]
         grid_of(target, Precision(grid.precision), grid.name)
-    options.out.mkdir(parents=True, exist_ok=True)
-    with atomic_write(options.out / MARKER) as marker:
-        marker.write_text(f"written by rtmw-edge {__version__}\n", encoding="utf-8")
+    claim_directory(options.out, f"written by rtmw-edge {__version__}")
     table = table or _calibrated(options, network, on_step)
     crops = CropSet.of(
         dataset, variant.input_size, lambda done, total: on_step(f"cutting out the people, image {done} of {total}")
@@ -87,12 +92,12 @@ def start(options: Options, on_step: OnStep = lambda _: None) -> Study:
 def _given_table(options: Options, is_embedded: bool) -> Table | None:
     """The table that the user names, or that ships with the weights."""
     if options.table is not None:
-        if options.calibration is not None:
+        if options.calibrates:
             raise BadInputError("Scales come from a table or from calibration, not from both; leave out one of them.")
         return Table.load(options.table)
     if options.grid not in GRIDS:
         raise unknown("grid", options.grid, GRIDS)
-    if options.calibration is None and is_embedded:
+    if is_embedded and not options.calibrates:
         shipped = shipped_table(options.variant, options.grid)
         return None if shipped is None else Table.load(shipped)
     return None
@@ -101,14 +106,14 @@ def _given_table(options: Options, is_embedded: bool) -> Table | None:
 def _calibrated(options: Options, network: Deployable, on_step: OnStep) -> Table:
     """The table of an earlier run of the same network and calibration, or a new one, kept in the folder."""
     grid = GRIDS[options.grid]
-    source = options.calibration or CALIBRATION
-    made_of = [weights_sha256(network), grid.name, source, str(options.boxes), options.method, __version__]
+    source, method = options.calibration or CALIBRATION, options.method or METHOD
+    made_of = [weights_sha256(network), grid.name, source, str(options.boxes), method, __version__]
     path = options.out / f"table-{hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:12]}.json"
     if path.exists() and source.startswith("synthetic:"):  # what lies in a folder may have changed
         return Table.load(path)
     if not grid.calibrated:
         table = weights_table(network, network.variant.name, grid)
     else:
-        table = calibrate(network, source, grid=grid, boxes=options.boxes, method=options.method, on_step=on_step)
+        table = calibrate(network, source, grid=grid, boxes=options.boxes, method=method, on_step=on_step)
     table.save(path)
     return table

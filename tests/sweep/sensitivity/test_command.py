@@ -76,6 +76,8 @@ def test_a_budget_that_int8_keeps_leaves_nothing_in_float(
         ([TINY.name, "--data", "synthetic:train"], "Unknown split of rendered people 'train'"),
         ([TINY.name, "--budget", "hands"], "Cannot read 'hands' in the budget"),
         (["rtmw-n-256x192", "--grid", "octal"], "Unknown grid 'octal'"),
+        (["rtmw-n-256x192", "--method", "kl"], "Unknown calibration method 'kl'"),
+        (["rtmw-n-256x192", "--table", "a.json", "--method", "mse"], "not from both; leave out one of them"),
         (["rtmw-n-256x192", "--table", "none.json"], "Cannot read the quantization table none.json"),
         (
             ["rtmw-n-256x192", "--table", "a.json", "--calibration", "synthetic:9"],
