@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from ..sweep.config import SweepConfig
     from ..sweep.plan import Plan
+    from ..sweep.start import Options
 
 
 def sweep(
@@ -30,7 +31,9 @@ def sweep(
     listen: Annotated[
         str | None, typer.Option(help="Where the boards that the sweep names join: tls://0.0.0.0:8786.")
     ] = None,
-    wait: Annotated[float, typer.Option(help="Seconds to wait for a board, at the start or when it left.")] = 600.0,
+    wait: Annotated[
+        float, typer.Option(help="Seconds to wait for a board, at the start or when it left.", min=0)
+    ] = 600.0,
     tls_ca: Annotated[Path | None, typer.Option(help="The fleet's authority (PEM).")] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="This machine's certificate (PEM).")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="The certificate's key (PEM).")] = None,
@@ -51,18 +54,22 @@ def sweep(
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
     chosen = read_config(config)
-    if search and chosen.away:
-        raise BadInputError(f"A search runs on this machine, not on {', '.join(chosen.away)}; leave boards out of it.")
+    if listen is None and (tls_ca or tls_cert or tls_key):
+        raise BadInputError("Certificates are for the boards that join: add --listen tls://0.0.0.0:8786.")
+    if search and (chosen.away or listen):
+        boards = ", ".join(chosen.away) or "boards"
+        raise BadInputError(f"A search runs on this machine, not on {boards}; leave them out of it, and --listen.")
+    from ..sweep.start import Options, start, start_with_boards
+
+    options = Options(out or Path("sweeps") / config.stem, processes, retry)
     if search:
-        _search(console, chosen, out or Path("sweeps") / config.stem, plan=plan, processes=processes, retry=retry)
+        _search(console, chosen, options, plan=plan)
         return
     planned = make_plan(chosen)
-    folder = out or Path("sweeps") / config.stem
     if plan:
-        _print_plan(console, planned, folder, processes)
+        _print_plan(console, planned, options)
         return
     from ..fleet.link import link_to
-    from ..sweep.start import start, start_with_boards
 
     link = None if listen is None else link_to(listen, tls_ca, tls_cert, tls_key)
     if link is None and chosen.away:
@@ -72,28 +79,28 @@ def sweep(
     if link is not None and not chosen.away:
         raise BadInputError('The sweep names no board that could join; write boards = ["local", "pi5"] in it.')
     if link is None:
-        failed = start(chosen, planned, folder, console, processes=processes, retry=retry)
+        failed = start(chosen, planned, options, console)
     else:
-        failed = start_with_boards(chosen, link, folder, console, wait=wait, processes=processes, retry=retry)
+        failed = start_with_boards(chosen, link, wait, options, console)
     if failed:
         raise VerificationError(
-            f"{failed} of {len(planned.cells)} cells failed; rtmw-edge results show {folder} says why."
+            f"{failed} of {len(planned.cells)} cells failed; rtmw-edge results show {options.folder} says why."
         )
 
 
-def _search(console: Console, config: SweepConfig, folder: Path, *, plan: bool, processes: int, retry: bool) -> None:
+def _search(console: Console, config: SweepConfig, options: Options, *, plan: bool) -> None:
     from ..sweep.search.start import describe, start
 
     if plan:
         describe(config, console)
     else:
-        start(config, folder, console, processes=processes, retry=retry)
+        start(config, options, console)
 
 
-def _print_plan(console: Console, plan: Plan, folder: Path, processes: int) -> None:
+def _print_plan(console: Console, plan: Plan, options: Options) -> None:
     from ..sweep.estimate import estimate
 
-    expected = estimate(plan, folder, processes)
+    expected = estimate(plan, options.folder, options.processes)
     for planned in plan.cells:
         left = expected.of(planned)
         words = "done" if not left else f"about {left:.0f} s" + (" here, and the board's" if planned.cell.board else "")

@@ -18,7 +18,7 @@ from ..files import atomic_write, check_replaceable
 from .config import TORCH, SweepConfig, TablePair
 from .report import write_report
 from .rows import PART_ORDER, Row
-from .start import REPORT, work_off
+from .start import REPORT, Options, carry_out
 from .store import FILE, OK
 from .verdicts import fastest, verdicts
 
@@ -62,7 +62,7 @@ class Quickstart:
         from .plan import plan
 
         config = self._config(targets)
-        run, rows = work_off(config, plan(config), self.out, self.console)
+        run, rows = carry_out(config, plan(config), Options(self.out), self.console)
         pictures = [path for row in rows if row.status == OK and row.cell.target != TORCH for path in self._drawn(row)]
         write_report(self.out / REPORT, rows, run.document, pictures=pictures, notes=self._notes())
         self._show(rows)

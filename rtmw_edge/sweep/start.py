@@ -38,40 +38,41 @@ class Ready:
         return Bench(store, self.planned, self.threads)
 
 
-def start(
-    config: SweepConfig,
-    plan: Plan,
-    folder: Path,
-    console: Console,
-    *,
-    processes: int = 1,
-    retry: bool = False,
-    fleet: Dispatcher | None = None,
-) -> int:
-    """Work a plan off in the store at `folder`, write its report, say what it advises; how many cells failed."""
-    run, rows = work_off(config, plan, folder, console, processes=processes, retry=retry, fleet=fleet)
-    write_report(folder / REPORT, rows, run.document)
+@dataclass(frozen=True)
+class Options:
+    """How to work a plan off: in the store at `folder`, `processes` side by side; `retry`: what failed, once more."""
+
+    folder: Path
+    processes: int = 1
+    retry: bool = False
+
+    @property
+    def threads(self) -> int:
+        """Each process's share of the cores."""
+        return max(1, cores() // self.processes)
+
+    def retry_until(self, store: Store) -> int:
+        """The last record that does not count if it is of a failure; 0 for none."""
+        return store.last_record() if self.retry else 0
+
+
+def start(config: SweepConfig, plan: Plan, options: Options, console: Console, fleet: Dispatcher | None = None) -> int:
+    """Work a plan off, write its report, say what it advises; how many cells failed."""
+    run, rows = carry_out(config, plan, options, console, fleet)
+    report = options.folder / REPORT
+    write_report(report, rows, run.document)
     for verdict in verdicts(rows):
         console.print(verdict.sentence())
     for line in fastest(rows):
         console.print(line)
     failed = sum(row.status == FAILED for row in rows)
-    console.print(f"{len(rows)} cells, {failed} failed. Report: {folder / REPORT}")
+    console.print(f"{len(rows)} cells, {failed} failed. Report: {report}")
     return failed
 
 
-def start_with_boards(
-    config: SweepConfig,
-    link: Link,
-    folder: Path,
-    console: Console,
-    *,
-    wait: float,
-    processes: int = 1,
-    retry: bool = False,
-) -> int:
+def start_with_boards(config: SweepConfig, link: Link, wait: float, options: Options, console: Console) -> int:
     """The same where boards take part, which are waited for at `link` for so many seconds."""
-    with Boards(link, folder) as boards:
+    with Boards(link, options.folder) as boards:
         console.print(f"listening at {link.address} for {', '.join(config.away)}; on each board: rtmw-edge worker")
         with console.status("starting", refresh_per_second=2) as status:
             facts = boards.wait_for(config.away, wait, status.update)
@@ -83,26 +84,19 @@ def start_with_boards(
                 console.print(no_worker(name, wait))
         planned = plan_of(config, facts)
         fleet = Dispatcher(planned.cells, cores(), boards.client_link, facts, wait)
-        return start(config, planned, folder, console, processes=processes, retry=retry, fleet=fleet)
+        return start(config, planned, options, console, fleet)
 
 
-def work_off(
-    config: SweepConfig,
-    plan: Plan,
-    folder: Path,
-    console: Console,
-    *,
-    processes: int = 1,
-    retry: bool = False,
-    fleet: Dispatcher | None = None,
+def carry_out(
+    config: SweepConfig, plan: Plan, options: Options, console: Console, fleet: Dispatcher | None = None
 ) -> tuple[Run, list[Row]]:
-    """Work a plan off in the store at `folder`, with a line on `console` for every job; the run and its rows.
+    """Work a plan off, with a line on `console` for every job; the run and its rows.
 
     `fleet` gives cells of boards to those; a plan without such cells needs none.
     """
     gate = read_gate(config.gate or DEFAULT)
-    with Store.create(folder) as store:
-        retry_until = store.last_record() if retry else 0
+    with Store.create(options.folder) as store:
+        retry_until = options.retry_until(store)
         number = store.begin(document(plan, gate_document(gate), fleet.facts if fleet else {}))
     labels = _labels(plan.cells)
     with console.status("starting", refresh_per_second=2) as status:
@@ -115,13 +109,13 @@ def work_off(
             else:
                 status.update(line)
 
-        ready = Ready(plan.cells, max(1, cores() // processes))
+        ready = Ready(plan.cells, options.threads)
         crew = Crew(tuple(board_jobs_of(plan.cells)), fleet, dispatch) if fleet else None
         sweep(
-            folder, number, jobs_of(plan.cells), ready, on_event,
-            processes=processes, retry_until=retry_until, boards=crew,
+            options.folder, number, jobs_of(plan.cells), ready, on_event,
+            processes=options.processes, retry_until=retry_until, boards=crew,
         )  # fmt: skip
-    with Store.open(folder) as store:
+    with Store.open(options.folder) as store:
         run = run_of(store, number)
         return run, rows_of(store, run)
 

@@ -41,6 +41,7 @@ from rtmw_edge.sweep.search import start as start_module
 from rtmw_edge.sweep.search.problem import problem_of
 from rtmw_edge.sweep.search.start import LOCK, start
 from rtmw_edge.sweep.search.tables import Tables
+from rtmw_edge.sweep.start import Options
 from rtmw_edge.sweep.store import Store
 
 VARIANT = "rtmw-n-256x192"
@@ -103,7 +104,7 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def searched(config: SweepConfig, store: Path) -> str:
     out = io.StringIO()
-    start(config, store, Console(file=out, width=200, highlight=False, markup=False, soft_wrap=True))
+    start(config, Options(store), Console(file=out, width=200, highlight=False, markup=False, soft_wrap=True))
     return out.getvalue()
 
 

@@ -12,7 +12,6 @@ from rich.console import Console
 
 from ...errors import BadInputError, NotAvailableError, RtmwEdgeError, VerificationError
 from ...files import reported_disk_errors
-from ..bench import cores
 from ..cells import Planned
 from ..config import SweepConfig
 from ..estimate import estimate
@@ -20,7 +19,7 @@ from ..plan import Plan
 from ..report import write_report
 from ..rows import Row, rows_of, run_of
 from ..run import Event, document, jobs_of, sweep
-from ..start import REPORT, Ready
+from ..start import REPORT, Options, Ready
 from ..store import OK, Store
 from ..verdicts import verdicts
 from .front import export_line, front_table, nearest, sentence
@@ -39,8 +38,8 @@ WIDE = 140
 """Columns where there is no terminal."""
 
 
-def start(config: SweepConfig, folder: Path, console: Console, *, processes: int = 1, retry: bool = False) -> None:
-    """Search in the store at `folder`, going on where an earlier search of the same space was, and say what is best.
+def start(config: SweepConfig, options: Options, console: Console) -> None:
+    """Search in the store, going on where an earlier search of the same space was, and say what is best.
 
     Raises NotAvailableError without Optuna, BadInputError for a file that is no search and where another process
     searches in this store, VerificationError when nothing tried keeps the budget.
@@ -53,23 +52,22 @@ def start(config: SweepConfig, folder: Path, console: Console, *, processes: int
         ) from error
     problem = problem_of(config)
     search = problem.search
-    with Store.create(folder) as store:
-        retry_until = store.last_record() if retry else 0
-    with _alone(folder):
-        study = Study(folder / JOURNAL, problem.name, problem.space, search.seed)
-        trials = Trials(problem, folder, console, processes, retry_until)
+    with Store.create(options.folder) as store:
+        retry_until = options.retry_until(store)
+    with _alone(options.folder):
+        study = Study(options.folder / JOURNAL, problem.name, problem.space, search.seed)
+        trials = Trials(problem, options, console, retry_until)
         before = study.tried()
         trials.remember(before)
         trials.measure_float()
         if before:
             console.print(f"{len(before)} of {search.trials} trials are done already")
-        together = TOGETHER * processes
         run(
-            study, search.trials, together, trials.measure,
-            lambda tried: console.print(sentence(tried, search.part)), retry=retry,
+            study, search.trials, TOGETHER * options.processes, trials.measure,
+            lambda tried: console.print(sentence(tried, search.part)), retry=options.retry,
         )  # fmt: skip
         _tell(problem, study.tried(), study.front(), trials, console)
-    console.print(f"Report: {folder / REPORT}")
+    console.print(f"Report: {options.folder / REPORT}")
 
 
 def describe(config: SweepConfig, console: Console) -> None:
@@ -125,16 +123,16 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 class Trials:
-    """Measures trials as cells of the store in `folder`, and keeps its report up to date.
+    """Measures trials as cells of the store, and keeps its report up to date.
 
     Attributes:
         rows: by the number of a trial, its cell as the newest run has it. float_row: what all are compared with.
     """
 
-    def __init__(self, problem: Problem, folder: Path, console: Console, processes: int, retry_until: int = 0) -> None:
-        self._problem, self._folder, self._console = problem, folder, console
-        self._processes, self._retry_until = processes, retry_until
-        self._tables = Tables.of(problem, folder / "tables")
+    def __init__(self, problem: Problem, options: Options, console: Console, retry_until: int = 0) -> None:
+        self._problem, self._options, self._console = problem, options, console
+        self._folder, self._retry_until = options.folder, retry_until
+        self._tables = Tables.of(problem, self._folder / "tables")
         self._limits = problem.search.limits().limits
         self._planned: dict[int, Planned] = {}
         self.rows: dict[int, Row] = {}
@@ -196,10 +194,10 @@ class Trials:
             number = store.begin(document(Plan(cells, ()), gate))
         if these:
             labels = {job: each.cell.label for each in these for job in (each.accuracy_id, each.speed_id)}
-            ready = Ready((self._problem.float_cell, *these), max(1, cores() // self._processes))
+            ready = Ready((self._problem.float_cell, *these), self._options.threads)
             sweep(
                 self._folder, number, jobs_of(these), ready, partial(_show, on_step, labels),
-                processes=self._processes, retry_until=self._retry_until,
+                processes=self._options.processes, retry_until=self._retry_until,
             )  # fmt: skip
         with Store.open(self._folder) as store:
             run = run_of(store, number)
