@@ -31,6 +31,7 @@ from .objective import LabelLoss, Lesson, Student, load_backbone, prepare
 from .optimizer import Optimizer
 from .recipe import Recipe, passes
 from .schedule import Schedule
+from .spectral import spectral_convolutions
 from .stop_signals import StopSignals
 from .stream import Annotated, Batch, Crops, Positions, Rendered, Source, loader
 from .sync_batch_norm import synchronized
@@ -139,8 +140,12 @@ class Trainer:
         if self.fabric.world_size > 1:
             for part in SYNCHRONIZED_PARTS[recipe.synchronized]:
                 setattr(self.network, part, synchronized(getattr(self.network, part), device))
+        for module in self.network.modules():
+            if isinstance(module, nn.SiLU):
+                module.inplace = False  # in place, autograd would copy the input for the gradient
         if device.type == "cpu" and not recipe.compile:
             float32_weight_gradients(self.network)
+            spectral_convolutions(self.network)
         if device.type == "cuda":
             torch.backends.cudnn.benchmark = True
         student = torch.compile(self.student) if recipe.compile else self.student
