@@ -7,19 +7,18 @@ finished job is never done again, and cells that differ only in threads share on
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from .. import __version__
 from ..runtime.environment import environment
 from ..runtime.machine import installed
+from .code import PEERS, SCALES, code_sha256, writers
 from .config import TORCH
 
 EXPORT, ACCURACY, SPEED = "export", "accuracy", "speed"
@@ -33,9 +32,6 @@ RUNTIMES = {
     TORCH: ("torch",),
 }
 """The distributions that run a target's bundles."""
-
-NOT_IN_BUNDLES = ("boards.py",)
-"""Modules of the converters' packages that no bundle depends on."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +142,7 @@ def identified(
         "grid": cell.grid,
         "method": cell.method,
         "calibration": [calibration_sha256(cell.calibration), cell.count, cell.bias_correction, cell.calibrator],
-        "code": code_sha256(_packages(cell), bool(cell.calibrator)),
+        "code": _code(cell, SCALES),
         "tools": installed("torch", "numpy"),
     }
     exported = {
@@ -154,6 +150,7 @@ def identified(
         "table": file_sha256(inputs.table) if inputs.table else "",
         "target": cell.target,
         "precision": cell.precision,
+        "code": _code(cell, writers(cell.target)),
         "tools": installed(*requirements),
     }
     bundle_key = digest(exported)
@@ -213,40 +210,14 @@ def labels_sha256(data: str) -> str:
     return file_sha256(path) if kind in ("coco", "h3wb") and path.is_file() else ""
 
 
-def _packages(cell: Cell) -> tuple[str, ...]:
-    """Those of our packages whose code decides what is in the cell's bundle."""
-    found = ["targets"]
-    found += ["quantization"] if cell.grid or cell.calibrator else []
-    found += ["calibration"] if cell.calibration else []
-    return tuple(found)
-
-
-@lru_cache(maxsize=8)
-def code_sha256(packages: tuple[str, ...], peers: bool = False) -> str:
-    """The code of the converters, so that a changed working copy does not take a stale bundle for its own.
-
-    Comments, docstrings and layout do not count; nor does `peers.py` but for what peers quantize.
-    """
-    found = []
-    for name in packages:
-        folder = Path(str(import_module(f"rtmw_edge.{name}").__file__)).parent
-        for path in sorted(folder.glob("*.py")):
-            if path.name not in NOT_IN_BUNDLES and (peers or path.name != "peers.py"):
-                found.append((f"{name}/{path.name}", meaning_sha256(path.read_text(encoding="utf-8"))))
-    return digest(found)
-
-
-def meaning_sha256(source: str) -> str:
-    """Hash of what a Python module does, whatever its comments, docstrings and layout."""
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-            node.body = [line for line in node.body if not _is_text(line)]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
-
-
-def _is_text(line: ast.stmt) -> bool:
-    return isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant) and isinstance(line.value.value, str)
+def _code(cell: Cell, roots: tuple[str, ...]) -> str:
+    """The code that decides what is in the cell's table or bundle; that of PyTorch's own cells writes neither."""
+    if cell.target == TORCH:
+        return ""
+    quantized = ("quantization",) if cell.grid or cell.calibrator else ()
+    calibrated = ("calibration",) if cell.calibration else ()
+    peers = (PEERS,) if cell.calibrator else ()
+    return code_sha256((*roots, *peers), ("targets", *quantized, *calibrated), () if peers else (PEERS,))
 
 
 @lru_cache(maxsize=1)

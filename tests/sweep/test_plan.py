@@ -204,21 +204,28 @@ def test_the_id_is_of_all_that_goes_in(tmp_path: Path, table: Path, monkeypatch:
     weights.write_bytes(b"others")
     assert not set(ids()) & set(second)
     third = ids()
-    monkeypatch.setattr(cells_module, "code_sha256", lambda packages, peers: "changed converters")
+    monkeypatch.setattr(cells_module, "code_sha256", lambda *_: "changed converters")
     assert not set(ids()) & set(third)
     fourth = ids()
     monkeypatch.setattr(cells_module, "installed", lambda *names: dict.fromkeys(names, "99"))
     assert not set(ids()) & set(fourth)
 
 
-def test_only_what_code_does_counts() -> None:
-    plain = "def f(x: int) -> int:\n    return x + 1\n"
-    head, tail = '"""A module."""\n\n\ndef f(x: int) -> int:  # why\n', '\n\n\n"""Text."""\n'
-    dressed = f'{head}    """Adds one."""\n\n    return (x + 1){tail}'
-    assert cells_module.meaning_sha256(plain) == cells_module.meaning_sha256(dressed)
-    assert cells_module.meaning_sha256(plain) != cells_module.meaning_sha256(plain.replace("+ 1", "+ 2"))
-    of_floats, of_all = (cells_module.code_sha256(names) for names in (("targets",), ("targets", "calibration")))
-    assert len({of_floats, of_all, cells_module.code_sha256(("targets",), True)}) == 3
+def test_a_change_of_one_target_s_code_is_of_its_cells_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def keys() -> dict[str, tuple[str, str]]:
+        cells = planned(targets=["torch", "onnx", "ncnn"], precisions=["fp32", "int8"], grids=["common"]).cells
+        return {item.cell.label: (item.bundle_key, item.table_key) for item in cells}
+
+    before, real = keys(), cells_module.code_sha256
+    monkeypatch.setattr(
+        cells_module, "code_sha256", lambda roots, *rest: real(roots, *rest) + "changed" * ("targets.ncnn" in roots)
+    )
+    after = keys()
+    changed = {label for label in before if before[label] != after[label]}
+    assert changed == {"ncnn fp32", "ncnn int8 PTQ common percentile synthetic:200"}
+    assert all(before[label][1] == after[label][1] for label in before), "targets share the tables"
+    monkeypatch.setattr(cells_module, "code_sha256", lambda *_: "changed")
+    assert {label for label in before if before[label] == keys()[label]} == {"torch fp32"}
 
 
 def test_a_calibration_folder_is_its_images(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from rtmw_edge.targets.peers import OURS
 
 from ...errors import BadInputError
 from ...models.weights import embedded, find
-from ..cells import Cell, Inputs, Planned, code_sha256, digest, file_sha256, identified
+from ..cells import Cell, Inputs, Planned, digest, file_sha256, identified
+from ..code import code_sha256, writers
 from ..config import SHIPPED, TORCH, SweepConfig, TablePair
 from ..plan import plan, trained
 from ..sensitivity.partial_run import blocks_of
@@ -49,7 +50,7 @@ class Problem:
     @property
     def name(self) -> str:
         """Of the study: the hash of all that decides what a trial measures."""
-        code = code_sha256(("targets", "quantization", "calibration"))
+        code = code_sha256(writers(self.float_cell.cell.target))
         files = [file_sha256(given.file) for given in self.given.values()]
         ids = [self.float_cell.accuracy_id, self.float_cell.speed_id, code, files]
         asked = [self.search.budget, self.search.part, self.search.seed]

@@ -13,7 +13,8 @@ from rtmw_edge.calibration.collect import table_of
 from rtmw_edge.calibration.observing import Observed, observe
 from rtmw_edge.quantization import GRIDS, Table
 
-from ..cells import calibration_sha256, code_sha256, digest, file_sha256
+from ..cells import calibration_sha256, digest, file_sha256
+from ..code import SCALES, code_sha256
 from .problem import Problem
 from .space import CALIBRATED, Settings, Space
 
@@ -59,7 +60,7 @@ class Tables:
         else:
             source = file_sha256(self._given[settings.scales])
         floats = self._space.convolutions(settings)
-        code = code_sha256(("quantization", "calibration"))
+        code = code_sha256(SCALES)
         scales = asdict(replace(settings, groups=(), most=0))
         return self._folder / f"{digest([file_sha256(self._weights), scales, floats, source, code])[:16]}.json"
 
