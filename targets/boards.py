@@ -6,7 +6,6 @@ toolkit on that board, "others" with another network or tool, "nobody" for what 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,14 +14,10 @@ from typing import Any
 
 from rtmw_edge.errors import BadInputError, unknown
 from rtmw_edge.runtime.devices import DEVICES
+from rtmw_edge.toml_files import tomllib
 
 from . import TARGETS, target_named
 from .base import Precision, grid_of
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 FOLDER = Path(__file__).with_name("devices")
 MEASURED = ("us", "others", "nobody")

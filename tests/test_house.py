@@ -15,7 +15,7 @@ PACKAGE = ROOT / "rtmw_edge"
 TOP_LEVEL = ("quantization", "calibration", "targets")
 """Folders at the top level that are installed as rtmw_edge.NAME."""
 
-LEAVES = {"errors", "files"}
+LEAVES = {"errors", "files", "toml_files"}
 CORE = {"keypoints", "simcc", "crops", "camera", "poses"}
 BOARD = LEAVES | CORE | {"bundle", "runtime"}
 MODELS = BOARD | {"models"}
@@ -24,6 +24,7 @@ DATA = MODELS | {"data"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "files": {"errors"},
+    "toml_files": {"errors"},
     **{name: LEAVES | CORE for name in CORE},
     "bundle": LEAVES | CORE,
     "runtime": LEAVES | CORE | {"bundle"},

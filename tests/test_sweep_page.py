@@ -16,11 +16,12 @@ from rtmw_edge.cli import app
 from rtmw_edge.models.variants import VARIANTS
 from rtmw_edge.runtime import timing
 from rtmw_edge.sweep import compare, verdicts
-from rtmw_edge.sweep.config import SweepConfig, parse_config, read_config, tomllib
+from rtmw_edge.sweep.config import SweepConfig, parse_config, read_config
 from rtmw_edge.sweep.plan import plan
 from rtmw_edge.sweep.search.config import SearchConfig
 from rtmw_edge.sweep.search.problem import problem_of
 from rtmw_edge.sweep.search.start import TOGETHER
+from rtmw_edge.toml_files import tomllib
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "sweep.md").read_text(encoding="utf-8")

@@ -13,7 +13,6 @@ One table a part (body, foot, face, left_hand, right_hand, whole), and in it any
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +21,8 @@ from typing import Any
 from ..bundle import GateCheck
 from ..bundle.gate_report import GATED_PARTS, LARGEST, MEASURES, judged
 from ..errors import BadInputError, unknown
+from ..toml_files import read_toml
 from .intervals import Estimate
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 DEFAULT = "default"
 DEFAULT_FILE = Path(__file__).with_name("default_gate.toml")
@@ -67,15 +62,7 @@ def read_gate(path: Path | str = DEFAULT) -> Gate:
     """
     default = str(path) == DEFAULT
     path = DEFAULT_FILE if default else Path(path)
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BadInputError(f"There is no gate at {path}: check the path, or take 'default'.") from None
-    except OSError as error:
-        raise BadInputError(f"Cannot read the gate {path}: {error.strerror}.") from None
-    except ValueError as error:
-        raise BadInputError(f"The gate {path} is not TOML: {error}.") from None
-    return parse_gate(document, DEFAULT if default else path.stem)
+    return parse_gate(read_toml(path, "gate", ", or take 'default'"), DEFAULT if default else path.stem)
 
 
 def parse_gate(document: Mapping[str, Any], name: str) -> Gate:

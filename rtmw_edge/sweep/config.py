@@ -13,7 +13,6 @@ precision = "int8"
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -28,12 +27,8 @@ from ..errors import BadInputError, unknown
 from ..fleet.link import check_name
 from ..models.variants import variant_named
 from ..runtime.devices import check_device, check_threads
+from ..toml_files import read_toml
 from .search.config import SearchConfig, parse_search
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 TORCH = "torch"
 """A target of sweeps alone: the PyTorch network itself, which exists in fp32 and is never exported."""
@@ -155,15 +150,7 @@ class SweepConfig:
 
 def read_config(path: Path) -> SweepConfig:
     """The sweep in a TOML file; BadInputError for a broken file, an unknown key or name, or a wrong value."""
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BadInputError(f"There is no sweep at {path}: check the path.") from None
-    except OSError as error:
-        raise BadInputError(f"Cannot read the sweep {path}: {error.strerror}.") from error
-    except ValueError as error:
-        raise BadInputError(f"The sweep {path} is not TOML: {error}.") from error
-    return parse_config(document, path.parent)
+    return parse_config(read_toml(path, "sweep"), path.parent)
 
 
 def parse_config(document: Mapping[str, Any], folder: Path) -> SweepConfig:

@@ -11,22 +11,17 @@ root = "WFLW"
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Mapping as Dictionary
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ...errors import BadInputError, unknown
+from ...toml_files import read_toml
 from .cache import cached
 from .kinds import kind_named
 from .mapping import mapping_of
 from .table import AnnotatedSet, Collector
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 
 @dataclass(frozen=True)
@@ -73,15 +68,7 @@ class DataConfig:
 
 def read_config(path: Path) -> DataConfig:
     """The configuration in a TOML file; BadInputError for a broken file, an unknown key or a wrong value."""
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BadInputError(f"There is no data configuration {path}: check the path.") from None
-    except OSError as error:
-        raise BadInputError(f"Cannot read the data configuration {path}: {error.strerror}.") from None
-    except ValueError as error:
-        raise BadInputError(f"The data configuration {path} is not TOML: {error}.") from None
-    return parse_config(document, path.parent)
+    return parse_config(read_toml(path, "data configuration"), path.parent)
 
 
 def parse_config(document: Dictionary[str, Any], folder: Path) -> DataConfig:
