@@ -225,10 +225,11 @@ def _source(text: str, folder: Path) -> str:
 
 
 def _data(text: str, folder: Path) -> str:
+    """coco:ANNOTATIONS:IMAGES and h3wb:FILE[:ROOT[:SUBJECTS]] have files; rendered people have none."""
     kind, *places = text.split(":")
-    if kind == "coco" and len(places) == 2:
-        return ":".join([kind, *(str(folder / place) for place in places)])
-    return text
+    if kind not in ("coco", "h3wb"):
+        return text
+    return ":".join([kind, *(str(folder / place) if place else "" for place in places[:2]), *places[2:]])
 
 
 def _weights(value: Any, folder: Path) -> dict[str, dict[str, Path]]:

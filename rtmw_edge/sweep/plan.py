@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
+from rtmw_edge.calibration import open_source
 from rtmw_edge.quantization import GRIDS, Table
 from rtmw_edge.targets import Precision, target_named
 from rtmw_edge.targets.base import Target, grid_of, precisions
@@ -15,6 +16,8 @@ from rtmw_edge.targets.export import NEEDED
 from rtmw_edge.targets.peers import OURS, PEERS, peer_named
 
 from ..errors import BadInputError, RtmwEdgeError
+from ..evaluation.datasets import open_dataset
+from ..evaluation.gates import DEFAULT, read_gate
 from ..models.variants import variant_named
 from ..models.weights import find, shipped_table
 from ..runtime.devices import engine_class
@@ -41,8 +44,8 @@ class Plan:
 def plan(config: SweepConfig, boards: Mapping[str, Mapping[str, str]] | None = None) -> Plan:
     """The cells of a sweep; `boards` are the environments of those that have joined, by name.
 
-    Raises BadInputError when weights or a table are not there or do not fit, when nothing is left, and when fp32, which
-    everything is compared with, is not among the precisions.
+    Raises BadInputError when weights, a table, the data set, a calibration or the gate are not there or do not fit,
+    when nothing is left, and when fp32, which everything is compared with, is not among the precisions.
     """
     if Precision.FP32.value not in config.precisions:
         raise BadInputError('The sweep has no fp32, which every figure is compared with; add "fp32" to precisions.')
@@ -60,6 +63,7 @@ def plan(config: SweepConfig, boards: Mapping[str, Mapping[str, str]] | None = N
         reason = f" ({next(iter(refused.values()))})" if refused else ""
         raise BadInputError(f"No cell of the sweep is left{reason}; change its targets, precisions or rules.")
     cells = [cell for cell, _ in found]
+    _check_files(config, cells)
     planned = []
     for cell, inputs in found:
         needed = () if cell.target == TORCH else (*NEEDED, *target_named(cell.target).requirements())
@@ -67,6 +71,14 @@ def plan(config: SweepConfig, boards: Mapping[str, Mapping[str, str]] | None = N
         inputs = replace(inputs, base=base_of(cell, cells), paced_by=pace_of(cell, cells))
         planned.append(identified(cell, inputs, needed, (boards or {}).get(cell.board)))
     return Plan(tuple(planned), tuple(NotPossible(what, reason) for what, reason in refused.items()))
+
+
+def _check_files(config: SweepConfig, cells: list[Cell]) -> None:
+    """Refuse now what every cell would be refused for after its export."""
+    open_dataset(config.data, config.images or None)
+    for source, count in dict.fromkeys((cell.calibration, cell.count) for cell in cells if cell.calibration):
+        open_source(source, count=count or None)
+    read_gate(config.gate or DEFAULT)
 
 
 def base_of(cell: Cell, cells: list[Cell]) -> Cell | None:

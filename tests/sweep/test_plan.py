@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from rtmw_edge.quantization import Entry, Table
@@ -138,11 +139,24 @@ def test_other_tools_stand_beside_ours() -> None:
 
 def test_people_of_a_folder_are_counted(tmp_path: Path) -> None:
     axes = {"variants": VARIANT, "targets": "onnx", "precisions": ["fp32", "int8"], "grids": "common"}
+    (tmp_path / "photos").mkdir()
+    cv2.imwrite(str(tmp_path / "photos" / "a.png"), np.zeros((8, 8, 3), np.uint8))
     found = plan(parse_config({**axes, "calibration": "photos", "counts": [50, 100]}, tmp_path))
     assert [(item.cell.calibration, item.cell.count) for item in found.cells[1:]] == [
         (str(tmp_path / "photos"), 50),
         (str(tmp_path / "photos"), 100),
     ]
+
+
+def test_paths_count_from_the_file_s_folder() -> None:
+    def data(text: str) -> str:
+        return parse_config({"variants": VARIANT, "data": text}, Path("/sweeps")).data
+
+    assert data("coco:a.json:images") == "coco:/sweeps/a.json:/sweeps/images"
+    assert data("h3wb:a.npz") == "h3wb:/sweeps/a.npz"
+    assert data("h3wb:a.npz:../h36m:S7,S9") == "h3wb:/sweeps/a.npz:/sweeps/../h36m:S7,S9"
+    assert data("h3wb:/a.npz::S9") == "h3wb:/a.npz::S9"
+    assert data("synthetic:val:9") == "synthetic:val:9"
 
 
 def test_a_table_of_another_variant_or_that_is_none_is_refused(tmp_path: Path, table: Path) -> None:
@@ -249,6 +263,12 @@ def test_cells_that_differ_in_threads_alone_share_accuracy() -> None:
     [
         ('precison = ["int8"]', "Unknown key of a sweep 'precison'; did you mean 'precisions'?"),
         ('variants = ["rtmw-n"]', "Unknown variant 'rtmw-n'; did you mean 'rtmw-n-256x192'?"),
+        ('data = "synthetic:test"', "Unknown split of rendered people 'test'"),
+        ('data = "coco:none.json:images"', "There are no annotations at "),
+        ('data = "h3wb:none.npz"', "/none.npz: check the path"),
+        ('calibration = "synthetic:x"', "Calibration source 'synthetic:x' is not synthetic:N"),
+        ('calibration = "photos"', "photos' to calibrate on; give one with images"),
+        ('gate = "none.toml"', "none.toml: check the path, or take 'default'"),
         ('targets = ["onxn"]', "Unknown target 'onxn'; did you mean 'onnx'?"),
         ('precisions = ["int4"]', "Unknown precision 'int4'; did you mean 'int8'?"),
         ('grids = ["afine"]', "Unknown grid of int8 'afine'; did you mean 'affine'?"),
