@@ -165,3 +165,9 @@ def test_every_package_is_installed() -> None:
     folders += [path.parent.relative_to(ROOT) for top in TOP_LEVEL for path in (ROOT / top).rglob("__init__.py")]
     names = {".".join(p.parts if p.parts[0] == "rtmw_edge" else ("rtmw_edge", *p.parts)) for p in folders}
     assert sorted(name for name in names if f'"{name}",' not in text) == []
+
+
+def test_every_benchmark_and_tool_is_told_of() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    files = [path.name for folder in ("benchmarks", "tools") for path in (ROOT / folder).iterdir() if path.is_file()]
+    assert sorted(name for name in files if name not in text) == []
