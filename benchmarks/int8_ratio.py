@@ -4,7 +4,8 @@
 
 Times the engine's inference of one crop. Prints medians, the ratio of float32 to int8 (above 1: int8 is faster) with
 its 95 % interval and the spread of the rounds, and how many convolutions really ran in int8. Without trained weights
-some are filled from their names: the same work, though nothing is found.
+some are filled from their names: the same work, though nothing is found. --processor-time is for machines that are not
+quiet.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ from rtmw_edge.runtime.timing import in_turns
 TARGETS = ("onnx", "openvino", "tflite", "ncnn")
 
 
-def ratio(single: Runner, integer: Runner) -> str:
+def ratio(single: Runner, integer: Runner, processor_time: bool) -> str:
     """One line on two runners of one target."""
     crop = np.random.default_rng(0).integers(0, 256, (1, *single.input_size[::-1], 3), np.uint8)
-    pace = in_turns(lambda: single.engine.run(crop), lambda: integer.engine.run(crop))
+    pace = in_turns(lambda: single.engine.run(crop), lambda: integer.engine.run(crop), processor_time=processor_time)
     ran = integer.describe()
     noise = f"; noisy: {', '.join(pace.noisy)}" if pace.noisy else ""
     return (
@@ -45,6 +46,7 @@ def main() -> None:
     parser.add_argument("--targets", nargs="+", default=list(TARGETS), choices=TARGETS)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--calibration", default="synthetic:16", help="times hardly depend on it")
+    parser.add_argument("--processor-time", action="store_true", help="count this process's time, not the clock's")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -68,7 +70,7 @@ def main() -> None:
                     load(bundles[0], threads=options.threads, verify=trained) as single,
                     load(bundles[1], threads=options.threads, verify=trained) as integer,
                 ):
-                    print(ratio(single, integer), flush=True)
+                    print(ratio(single, integer, options.processor_time), flush=True)
             except NotAvailableError as error:
                 print(f"{target}: {error}")
 

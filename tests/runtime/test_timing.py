@@ -61,6 +61,22 @@ def test_calls_are_timed_in_turns_on_a_machine_that_gets_slower(monkeypatch: pyt
     assert turns == ["b", "a"] * timing.ROUNDS
 
 
+def test_processor_time_does_not_count_what_others_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = processor = 0.0
+    waits = iter(np.random.default_rng(1).uniform(0.0, 0.05, 100_000))
+
+    def call(seconds: float) -> None:
+        nonlocal clock, processor
+        processor += seconds
+        clock += seconds + next(waits)
+
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock)
+    monkeypatch.setattr(timing.time, "process_time", lambda: processor)
+    monkeypatch.setattr(timing, "busy_share", lambda: 0.0)
+    pace = in_turns(lambda: call(0.004), lambda: call(0.008), processor_time=True)
+    assert pace.ratio == pytest.approx(0.5) and pace.ms_p90 == pytest.approx(4.0) and pace.noisy == ()
+
+
 def test_others_at_work_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = iter([(1000, 900), (1100, 925)])
     monkeypatch.setattr(timing, "ticks", lambda: next(ticks))

@@ -1,0 +1,83 @@
+"""What a graph that takes several people at once gains over one that takes one, runtime by runtime, in turns.
+
+    python benchmarks/batch.py [--variant rtmw-n-256x192] [--precision fp32] [--batch 4] [--targets onnx] [--threads 1]
+
+Both run `runner(image, boxes)`, on a full batch and on one person, whom a larger graph costs as much as a full batch.
+Prints medians and the ratio of the larger graph's time to the other's (below 1: it gains) with its 95 % interval.
+ncnn's files take one crop. --processor-time is for machines that are not quiet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from networks import weights_for
+from rtmw_edge.targets.export import calibrate, export, load_deployable
+
+from rtmw_edge.errors import NotAvailableError
+from rtmw_edge.runtime import Runner, load
+from rtmw_edge.runtime.benchmark import scene
+from rtmw_edge.runtime.timing import in_turns
+
+TARGETS = ("onnx", "openvino", "tflite")
+
+
+def gain(larger: Runner, single: Runner, people: int, processor_time: bool) -> str:
+    """One line on two runners of one target that get so many people."""
+    image, boxes = scene(people)
+    pace = in_turns(lambda: larger(image, boxes), lambda: single(image, boxes), processor_time=processor_time)
+    noise = f"; noisy: {', '.join(pace.noisy)}" if pace.noisy else ""
+    whom = "1 person" if people == 1 else f"{people} people"
+    return (
+        f"  {whom}: {pace.ms_p50:.1f} ms against {pace.reference_ms_p50:.1f} ms one by one, "
+        f"ratio {pace.ratio:.3f} ({pace.ratio_low:.3f} to {pace.ratio_high:.3f}){noise}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--variant", default="rtmw-n-256x192")
+    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "int8"))
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--targets", nargs="+", default=list(TARGETS), choices=TARGETS)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--calibration", default="synthetic:16", help="of int8; times hardly depend on it")
+    parser.add_argument("--processor-time", action="store_true", help="count this process's time, not the clock's")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        weights, trained = weights_for(options.variant, options.weights, folder)
+        table = None
+        if options.precision == "int8":
+            table = calibrate(load_deployable(options.variant, weights), options.calibration)
+        print(f"{options.variant} {options.precision}, batch {options.batch}, {options.threads} thread(s)")
+        for target in options.targets:
+            try:
+                bundles = [
+                    export(
+                        options.variant,
+                        target,
+                        options.precision,
+                        folder / f"{target}-{batch}",
+                        weights=weights,
+                        table=table,
+                        batch=batch,
+                    )
+                    for batch in (options.batch, 1)
+                ]
+                opened = {"device": options.device, "threads": options.threads, "verify": trained}
+                with load(bundles[0], **opened) as larger, load(bundles[1], **opened) as single:
+                    ran = single.describe()
+                    print(f"{ran.runtime} {ran.version}, {ran.device}")
+                    for people in (options.batch, 1):
+                        print(gain(larger, single, people, options.processor_time), flush=True)
+            except NotAvailableError as error:
+                print(f"{target}: {error}")
+
+
+if __name__ == "__main__":
+    main()
