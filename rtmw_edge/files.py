@@ -64,6 +64,15 @@ def atomic_write(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def check_place(path: Path) -> None:
+    """Raise BadInputError where nothing could be made, as below a file or where we may not write."""
+    above = next((folder for folder in path.absolute().parents if folder.exists()), path)
+    if not above.is_dir():
+        raise BadInputError(f"Cannot write '{path}': {above} is a file, not a folder. Choose another place.")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise BadInputError(f"Cannot write '{path}': nothing may be written to {above}. Choose another place.")
+
+
 def check_writable(path: Path, head: bytes = b"") -> None:
     """Raise BadInputError where no file could be written, before the work that it is for.
 
@@ -71,11 +80,7 @@ def check_writable(path: Path, head: bytes = b"") -> None:
     """
     if path.is_dir():
         raise BadInputError(f"Cannot write '{path}': it is a folder. Name a file.")
-    above = next(folder for folder in path.absolute().parents if folder.exists())
-    if not above.is_dir():
-        raise BadInputError(f"Cannot write '{path}': {above} is a file, not a folder. Choose another place.")
-    if not os.access(above, os.W_OK | os.X_OK):
-        raise BadInputError(f"Cannot write '{path}': nothing may be written to {above}. Choose another place.")
+    check_place(path)
     if head and path.exists():
         with reported_disk_errors(path), path.open("rb") as file:
             if file.read(len(head)) != head:
@@ -119,7 +124,8 @@ def claim_directory(out: Path, written_by: str) -> None:
 
 
 def check_replaceable(out: Path, marker: str = MARKER) -> None:
-    """Raise BadInputError when `out` exists and holds something that this tool did not write."""
+    """Raise BadInputError when `out` holds something that this tool did not write, or cannot be made."""
+    check_place(out)
     if out.is_dir():
         if any(out.iterdir()) and not (out / marker).exists():
             raise BadInputError(

@@ -135,9 +135,11 @@ def draw(
 
 def _check_picture_name(out: Path) -> None:
     from ..errors import BadInputError
+    from ..files import check_writable
 
     if out.suffix.lower() not in (".jpg", ".jpeg", ".png"):
         raise BadInputError(f"Cannot write a picture to '{out}'; give --out a name that ends with .jpg or .png.")
+    check_writable(out)
 
 
 def _write_picture(out: Path, picture: NDArray[np.uint8]) -> None:

@@ -71,6 +71,7 @@ def export(
 
     from ..evaluation import open_dataset
     from ..evaluation.gates import read_gate
+    from ..files import check_writable
     from ..targets.export import export as run_export
 
     console = Console(stderr=True)
@@ -80,6 +81,8 @@ def export(
         raise BadInputError("Name what to export for: --target onnx, openvino, tflite, ncnn, tensorrt, or --board pi5.")
     if gate is None and gate_data is not None:
         raise BadInputError(f"--gate-data {gate_data} is for --gate: pass both, or leave it out.")
+    if save_table is not None:
+        check_writable(save_table)
     limits = None if gate is None else (read_gate(gate), open_dataset(gate_data or "synthetic:val"))
     with console.status("starting") as status:
 

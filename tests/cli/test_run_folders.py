@@ -30,7 +30,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     [
         (["--out", "thesis"], "Refusing to overwrite 'thesis': it is not empty and does not hold a .rtmw-edge."),
         (["--out", "thesis/chapter.txt"], "Refusing to overwrite 'thesis/chapter.txt': it is a file"),
-        (["--out", "thesis/chapter.txt/run"], "Cannot write thesis/chapter.txt/run"),
+        (["--out", "thesis/chapter.txt/run"], "Cannot write 'thesis/chapter.txt/run': "),
         (["--out", "run", "--backgrounds", "thesis"], "No photographs in 'thesis'; give --backgrounds a folder"),
     ],
 )

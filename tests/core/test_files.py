@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rtmw_edge.errors import BadInputError
-from rtmw_edge.files import MARKER, check_writable, claim_directory
+from rtmw_edge.files import MARKER, check_replaceable, check_writable, claim_directory
 
 
 def test_a_new_file_may_be_written_also_in_folders_to_come(tmp_path: Path) -> None:
@@ -30,6 +30,8 @@ def test_places_where_nothing_can_be_written(tmp_path: Path) -> None:
         check_writable(tmp_path)
     with pytest.raises(BadInputError, match=r"file is a file, not a folder\. Choose another place\."):
         check_writable(tmp_path / "file" / "x" / "y.json")
+    with pytest.raises(BadInputError, match=r"file is a file, not a folder\. Choose another place\."):
+        check_replaceable(tmp_path / "file" / "out")
     (tmp_path / "locked").mkdir(mode=0o500)
     if os.geteuid():
         with pytest.raises(BadInputError, match=r"nothing may be written to .*locked\. Choose another place\."):

@@ -28,6 +28,7 @@ def run(*arguments: str) -> int:
         ((NAME, "--target", "tensorflow"), "error: Unknown target 'tensorflow'"),
         ((NAME, "--target", "onnx", "--precision", "fp8"), "error: Unknown precision 'fp8'; did you mean 'fp"),
         ((NAME, "--target", "onnx", "--batch", "0"), "error: Batch 0 is not between 1 and 64"),
+        ((NAME, "--target", "onnx", "--save-table", "/dev/null/t.json"), "error: Cannot write '/dev/null/t.json'"),
         ((NAME, "--target", "onnx", "--method", "mse"), "error: fp32 needs no calibration and no table"),
         ((NAME, "--target", "onnx", "--boxes", "boxes.json"), "error: fp32 needs no calibration and no table"),
         ((NAME, "--target", "onnx", "--gate-data", "synthetic:val"), "error: --gate-data synthetic:val is for --gate"),
