@@ -23,11 +23,14 @@ def worker(
     It needs the runtimes of what is swept, not PyTorch. Whoever has a certificate of the same authority can run code
     here: keep the keys.
     """
+    from ..errors import BadInputError
     from ..files import cache_dir
-    from ..fleet.link import check_installed, check_name, link_to
+    from ..fleet.link import LOCAL, check_installed, check_name, link_to
     from ..fleet.worker import serve
 
     check_name(board)
+    if board == LOCAL:
+        raise BadInputError(f"In sweeps {LOCAL} is the machine that they run on: call this board something else.")
     link = link_to(address, tls_ca, tls_cert, tls_key)
     check_installed()
     link.security()

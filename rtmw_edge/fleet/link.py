@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 TCP, TLS = "tcp", "tls"
 NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
+
+LOCAL = "local"
+"""What sweeps call the machine that they run on, where that stands among boards."""
 ANY = ("0.0.0.0", "::")
 """Hosts that mean every interface of the machine."""
 

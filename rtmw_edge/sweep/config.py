@@ -24,7 +24,7 @@ from rtmw_edge.targets import ON_CPUS, TARGETS, Precision
 from rtmw_edge.targets.peers import OURS, PEERS
 
 from ..errors import BadInputError, unknown
-from ..fleet.link import check_name
+from ..fleet.link import LOCAL, check_name
 from ..models.variants import variant_named
 from ..runtime.devices import check_device, check_threads
 from ..toml_files import read_toml
@@ -32,9 +32,6 @@ from .search.config import SearchConfig, parse_search
 
 TORCH = "torch"
 """A target of sweeps alone: the PyTorch network itself, which exists in fp32 and is never exported."""
-
-LOCAL = "local"
-"""As a board: this machine."""
 
 SHIPPED = "shipped"
 """As a table: those that come with the package's own weights."""

@@ -18,11 +18,12 @@ from rtmw_edge.targets.peers import OURS, PEERS, peer_named
 from ..errors import BadInputError, RtmwEdgeError
 from ..evaluation.datasets import open_dataset
 from ..evaluation.gates import DEFAULT, read_gate
+from ..fleet.link import LOCAL
 from ..models.variants import variant_named
 from ..models.weights import find, shipped_table
 from ..runtime.devices import engine_class
 from .cells import Cell, Inputs, Planned, identified
-from .config import LOCAL, TORCH, SweepConfig, TablePair, matches
+from .config import TORCH, SweepConfig, TablePair, matches
 
 
 @dataclass(frozen=True)

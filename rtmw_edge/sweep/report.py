@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ..files import atomic_write
+from ..fleet.link import LOCAL
 from .charts import COSTS, OTHER, SHAPES, cost_of, points, scatter
-from .config import LOCAL
 from .rows import PART_ORDER, Row
 from .tables import number, ratio
 from .verdicts import Advice, about_processor, fastest, verdicts

@@ -73,6 +73,7 @@ def test_the_page_makes_certificates_as_the_tests_do() -> None:
     [
         (["worker", "tcp://desktop:8786", "--board", "pi5"], "tcp would let anybody in"),
         (["worker", "tls://desktop:8786", "--board", "Pi 5"], "A board cannot be called 'Pi 5'"),
+        (["worker", "tcp://127.0.0.1:1", "--board", "local"], "In sweeps local is the machine that they run on: call"),
         (["sweep", "away.toml"], "The sweep runs on pi5; say where workers join: --listen tls://0.0.0.0:8786."),
         (["sweep", "away.toml", "--tls-ca", "ca.pem"], "Certificates are for the boards that join: add --listen"),
         (
