@@ -11,10 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-RELU6_SCALE = np.float32(np.float32(6.0) / np.float32(127.0))
-"""Scale of every ReLU6 output on a symmetric 8-bit grid: its range is known, and a converter that folds the clamp in
-must cover all of [0, 6]."""
-
 SMALLEST_SCALE = np.float32(2.0**-40)
 """Scale of a tensor that is zero on all images; any positive number represents zero exactly."""
 

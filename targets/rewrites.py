@@ -175,15 +175,6 @@ class RankThreeAttention(nn.Module):
         return self.res_scale(x) + self.o(u * torch.matmul(attention * attention, v))
 
 
-class DepthToSpace(nn.Module):
-    """(N, 4C, H, W) -> (N, C, 2H, 2W) in DCR order: channel (2 dy + dx) C + c goes to channel c, cell (dy, dx)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        n, channels, height, width = x.shape
-        cells = x.reshape(n, 2, 2, channels // 4, height, width).permute(0, 3, 4, 1, 5, 2)
-        return cells.reshape(n, channels // 4, 2 * height, 2 * width)
-
-
 class Deployable(nn.Module):
     """An RTMW in deployment form: normalized BGR crops (N, 3, H, W) -> logits (N, 133, bins) per axis."""
 
@@ -245,27 +236,6 @@ def deployable(network: RTMW) -> Deployable:
     with torch.no_grad():
         stem.weight.copy_(stem.weight.flip(1))
     return result.eval()
-
-
-def with_dcr_shuffle(network: Deployable) -> Deployable:
-    """A copy that upsamples its head in DCR order, for formats that have no other (TFLite's DEPTH_TO_SPACE).
-
-    The channels that enter the shuffle are reordered where they are made and where else they are read, so the function
-    is the same. Do this before calibrating: the per-channel weight scales of `neck.bottom_up_blocks.1.final_conv.conv`
-    follow the new order.
-    """
-    result = copy.deepcopy(network)
-    convolutions = result.convolutions()
-    source = convolutions["neck.bottom_up_blocks.1.final_conv.conv"].conv
-    reader = convolutions["head.final_layer.conv"].conv
-    assert source.bias is not None
-    order = torch.arange(source.out_channels).reshape(-1, 4).T.reshape(-1)
-    with torch.no_grad():
-        source.weight.copy_(source.weight[order])
-        source.bias.copy_(source.bias[order])
-        reader.weight.copy_(reader.weight[:, order])
-    result.head.ps = DepthToSpace()
-    return result
 
 
 def folded(unit: ConvUnit, path: str) -> ActConv:

@@ -76,10 +76,6 @@ class Variant:
         pixels = {"x": width, "y": height, "z": width}
         return {axis: pixels[axis] * self.split for axis in self.axes}
 
-    @property
-    def is_3d(self) -> bool:
-        return "z" in self.axes
-
 
 _SMALL, _LARGE = (192, 256), (288, 384)
 _XYZ = ("x", "y", "z")

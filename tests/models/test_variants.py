@@ -15,7 +15,7 @@ def test_names_say_height_by_width() -> None:
     for name, variant in VARIANTS.items():
         width, height = variant.input_size
         assert name.endswith(f"-{height}x{width}")
-        assert variant.is_3d == name.startswith("rtmw3d") == (variant.z_range is not None)
+        assert ("z" in variant.axes) == name.startswith("rtmw3d") == (variant.z_range is not None)
 
 
 def test_bins_are_two_per_pixel_and_depth_is_as_long_as_x() -> None:

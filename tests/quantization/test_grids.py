@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from rtmw_edge.quantization import AFFINE, COMMON, GRIDS, W8, W8A16
-from rtmw_edge.quantization.grids import BIAS_LIMIT, RELU6_SCALE, SMALLEST_SCALE
+from rtmw_edge.quantization.grids import BIAS_LIMIT, SMALLEST_SCALE
 
 
 def test_scale_is_absmax_over_127_in_float32() -> None:
@@ -50,11 +50,6 @@ def test_a_dead_channel_with_a_bias_keeps_its_bias_in_int32() -> None:
     scale = COMMON.weight_scale(weight, bias, 0.05)
     assert abs(bias[0] / (np.float64(0.05) * scale[0])) <= BIAS_LIMIT * (1 + 1e-6)
     assert scale[1] == SMALLEST_SCALE
-
-
-def test_relu6_scale_covers_six() -> None:
-    assert np.float32(127) * RELU6_SCALE == np.float32(6)
-    assert COMMON.quantize_weight(np.float32([[0, 3, 6, 7]]), np.array([RELU6_SCALE])).tolist() == [[0, 64, 127, 127]]
 
 
 def test_integer_ranges_of_the_grids() -> None:

@@ -17,7 +17,6 @@ from rtmw_edge.quantization.table import BETWEEN
 from rtmw_edge.targets.rewrites import (
     ActConv,
     Deployable,
-    DepthToSpace,
     FromPixels,
     FromUint8,
     HalfSafeScaleNorm,
@@ -28,7 +27,6 @@ from rtmw_edge.targets.rewrites import (
     SiLU,
     deployable,
     folded,
-    with_dcr_shuffle,
 )
 from torch import Tensor, nn
 
@@ -144,23 +142,6 @@ def test_attention_as_rank_three_products(attention: GatedAttention) -> None:
 
 def is_tensor(value: Any) -> bool:
     return value.type().kind() == "TensorType" and value.type().sizes() is not None
-
-
-def test_depth_to_space_order_is_a_permutation_of_channels() -> None:
-    x = noise(2, 12, 3, 5)
-    order = torch.arange(12).reshape(-1, 4).T.reshape(-1)
-    assert torch.equal(DepthToSpace()(x[:, order]), nn.PixelShuffle(2)(x))
-    assert not torch.equal(DepthToSpace()(x), nn.PixelShuffle(2)(x))
-
-
-def test_dcr_network_is_the_network(network: Any) -> None:
-    images = noise(1, 3, 256, 192)
-    original = deployable(network)
-    before = original(images)
-    rewritten = with_dcr_shuffle(original)
-    assert isinstance(rewritten.head.ps, DepthToSpace) and isinstance(original.head.ps, nn.PixelShuffle)
-    for actual, expected in zip(rewritten(images), before, strict=True):
-        assert difference(actual, expected) < TOLERANCE
 
 
 def test_stem_takes_bgr(network: Any) -> None:
