@@ -18,14 +18,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from clip import write_clip
 
 from rtmw_edge.runtime import Runner, load
-from rtmw_edge.runtime.detection import looking_with
+from rtmw_edge.runtime.detection import Look, looking_with
 from rtmw_edge.runtime.detectors import open_detector
 from rtmw_edge.runtime.frame_runner import FrameRunner
 from rtmw_edge.runtime.frames import Annotated, Failure, Frame, Origin, Result, Source
@@ -37,12 +37,10 @@ from rtmw_edge.runtime.smoothing import OneEuroOptions
 from rtmw_edge.runtime.sources import open_sources
 from rtmw_edge.runtime.timing import ticks
 
-STAGES = ("reading", "inference", "output")
-WHOLE = "pipeline"
 VIDEO_SIZE, SMALL_SIZE = (1280, 720), (320, 240)
 SINKS = ("out.mp4", "out.jsonl", "out.json", "out.csv", "out.npz", "out.coco.json")
 MAX_OTHERS, FEWEST_QUIET = 0.05, 3
-"""A round counts in which others took at most this share of the machine in every step; so many are enough."""
+"""A round counts in which others took at most this share of the machine; so many are enough."""
 SETTLED = 500
 """Frames after which buffers and caches have their size."""
 
@@ -69,12 +67,14 @@ def cost(work: Callable[[], object], frames: int) -> Cost:
 class Job:
     """One video through one runner, stage by stage or as `rtmw-edge run` does it."""
 
-    def __init__(self, sources: list[Source], runner: Runner, folder: Path, sinks: Iterable[str] = SINKS[:2]) -> None:
-        self._sources, self._runner, self._folder, self._sinks = sources, runner, folder, tuple(sinks)
-        self._detector = open_detector(threads=runner.engine.describe().threads)
+    def __init__(
+        self, sources: list[Source], runner: Runner, look: Look, folder: Path, sinks: Iterable[str] = SINKS[:2]
+    ) -> None:
+        self._sources, self._runner, self._look = sources, runner, look
+        self._targets = [folder / name for name in sinks]
 
     def frame_runner(self) -> FrameRunner:
-        return FrameRunner(self._runner, looking_with(self._detector), smoothing=OneEuroOptions())
+        return FrameRunner(self._runner, self._look, smoothing=OneEuroOptions())
 
     def read(self) -> list[Frame]:
         return [item for source in self._sources for item in source if isinstance(item, Frame)]
@@ -87,7 +87,7 @@ class Job:
         """Draw and write results; each comes back once it is written."""
         paint = Painter(0.1)
         with ExitStack() as stack:
-            sinks = [open_sink(self._folder / name, self._runner, self._sources) for name in self._sinks]
+            sinks = [open_sink(target, self._runner, self._sources) for target in self._targets]
             for sink in sinks:
                 stack.callback(sink.discard)
             for result in results:
@@ -105,7 +105,7 @@ class Job:
 
 
 def measure(job: Job, rounds: int) -> dict[str, list[Cost]]:
-    """The costs of every stage and of the pipeline, a round each; raises SystemExit where keypoints differ."""
+    """The costs of every stage and, last, of the pipeline, a round each; raises SystemExit where keypoints differ."""
     frames = job.read()
     results = job.infer(frames)
     same = [
@@ -118,7 +118,7 @@ def measure(job: Job, rounds: int) -> dict[str, list[Cost]]:
         "reading": job.read,
         "inference": lambda: job.infer(frames),
         "output": lambda: list(job.output(results)),
-        WHOLE: lambda: sum(1 for _ in job.pipeline()),
+        "pipeline": lambda: sum(1 for _ in job.pipeline()),
     }
     costs: dict[str, list[Cost]] = {name: [] for name in steps}
     for _ in range(rounds):
@@ -129,25 +129,27 @@ def measure(job: Job, rounds: int) -> dict[str, list[Cost]]:
 
 def report(costs: dict[str, list[Cost]]) -> None:
     """Medians over rounds; shares are medians of each round's own."""
-    disturbed = np.array([[one.others for one in row] for row in costs.values()]).max(axis=0)
+    wall, processor, others = np.array([[astuple(one) for one in row] for row in costs.values()]).transpose(2, 0, 1)
+    disturbed = (others * wall).sum(axis=0) / wall.sum(axis=0)
     quiet = disturbed <= MAX_OTHERS
-    print(f"  {quiet.sum()} of {len(quiet)} rounds without others at work", end="")
-    print(
-        "" if quiet.sum() >= FEWEST_QUIET else f", which is too few: all count, and others took {disturbed.mean():.0%}"
-    )
     if quiet.sum() >= FEWEST_QUIET:
-        costs = {name: [one for one, counts in zip(row, quiet, strict=True) if counts] for name, row in costs.items()}
-    for name, found in costs.items():
-        wall, processor = (np.median([getattr(one, kind) for one in found]) for kind in ("wall", "processor"))
-        print(f"  {name:<10}{wall:8.1f} ms a frame{processor:8.1f} ms of processor time{1e3 / wall:8.1f} a second")
-    alone = np.array([[one.wall for one in costs[name]] for name in STAGES])
-    shared = np.array([[one.processor for one in costs[name]] for name in STAGES]).sum(axis=0) / cores()
-    whole = np.array([one.wall for one in costs[WHOLE]])
-    slowest = alone.max(axis=0)
-    which = STAGES[int(np.median(alone, axis=1).argmax())]
-    print(f"  {100 * np.median(slowest / whole):.0f} % of what the slowest stage alone ({which}) allows")
-    print(f"  {100 * np.median(shared / whole):.0f} % of what all stages' processor time over {cores()} cores allows")
-    print(f"  {100 * np.median(np.maximum(slowest, shared) / whole):.0f} % of what can be reached, the slower of these")
+        print(f"  {quiet.sum()} of {len(quiet)} rounds count, without others at work")
+        wall, processor = wall[:, quiet], processor[:, quiet]
+    else:
+        print(
+            f"  all rounds count, and others took {disturbed.mean():.0%} of the machine: measure again when it is quiet"
+        )
+    for name, clock, spent in zip(costs, np.median(wall, axis=1), np.median(processor, axis=1), strict=True):
+        print(f"  {name:<10}{clock:8.1f} ms a frame{spent:8.1f} ms of processor time{1e3 / clock:8.1f} a second")
+    *alone, whole = wall
+    slowest, shared = np.max(alone, axis=0), processor[:-1].sum(axis=0) / cores()
+    which = list(costs)[int(np.median(alone, axis=1).argmax())]
+    for bound, name in (
+        (slowest, f"of what the slowest stage alone ({which}) allows"),
+        (shared, f"of what all stages' processor time over {cores()} cores allows"),
+        (np.maximum(slowest, shared), "of what can be reached, the slower of these"),
+    ):
+        print(f"  {np.median(bound / whole):.0%} {name}")
 
 
 class Loop:
@@ -199,15 +201,16 @@ def main() -> None:
         sources = open_sources([video])
         print(f"{cores()} cores")
         for threads in options.threads[: 1 if options.memory else None]:
+            look = looking_with(open_detector(threads=threads))
             with load(options.bundle, threads=threads, spin=options.spin) as runner:
                 ran = runner.describe()
                 print(
                     f"{runner.model.variant} {runner.model.precision}, {ran.runtime} {ran.version}, {threads} thread(s)"
                 )
                 if options.memory:
-                    watch_memory(Job([Loop(sources[0], options.memory)], runner, folder, SINKS), options.memory)
+                    watch_memory(Job([Loop(sources[0], options.memory)], runner, look, folder, SINKS), options.memory)
                 else:
-                    report(measure(Job(sources, runner, folder), options.rounds))
+                    report(measure(Job(sources, runner, look, folder), options.rounds))
 
 
 if __name__ == "__main__":
