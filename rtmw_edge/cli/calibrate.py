@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from ..calibration.stability import Stability
     from ..quantization import Grid, Table
 
+TABLE_HEAD, FOUND_HEAD = b'{\n "bias_corrections": ', b'{\n "points": '
+"""How every table, and every file of --json, begins: what tells it from somebody else's."""
+
 SHOWN = 20
 """Moved ranges that are printed; --json has all."""
 
@@ -82,9 +85,9 @@ def calibrate(
     for option, value in (("--json", json_file), ("--data", data)):
         if value is not None and not stability:
             raise BadInputError(f"{option} {value} is for what --stability finds: pass both, or leave it out.")
-    check_writable(out)
-    if json_file is not None:
-        check_writable(json_file)
+    for path, head in ((out, TABLE_HEAD), (json_file, FOUND_HEAD)):
+        if path is not None:
+            check_writable(path, head)
     settings = Settings(chosen, _grid(grid), percentile, bias_correction)
     people = data or "synthetic:val:100"
     judged_on = open_dataset(people) if stability else None

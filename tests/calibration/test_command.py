@@ -16,6 +16,7 @@ from small_deployable import smooth_crops
 from small_runs import TINY, forget, register
 
 from rtmw_edge.cli import main
+from rtmw_edge.cli.calibrate import FOUND_HEAD
 from rtmw_edge.models import build
 from rtmw_edge.models.checkpoints import save_safetensors
 
@@ -47,8 +48,10 @@ def run(*arguments: str) -> int:
 
 def test_the_table_is_for_these_weights_and_the_same_each_time(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--images", "photos", "--method", "best", "--bias-correction"]
-    assert run(*options, "--out", "table.json") == 0 and run(*options, "--out", "again.json") == 0
-    assert Path("table.json").read_bytes() == Path("again.json").read_bytes()
+    assert run(*options, "--out", "table.json") == 0
+    first = Path("table.json").read_bytes()
+    assert run(*options, "--out", "table.json") == 0, "it may write over its own"
+    assert Path("table.json").read_bytes() == first
     table = Table.load(Path("table.json"))
     check_table(load_deployable(TINY, Path("tiny.safetensors")), table)
     assert table.grid == "common" and table.provenance["source"] == "folder" and table.provenance["crops"] == 6
@@ -78,6 +81,7 @@ def test_stability_is_printed_and_written(here: Path, capsys: pytest.CaptureFixt
     assert run(*options, "--out", "table.json") == 0
     printed = capsys.readouterr().out
     found = json.loads(Path("found.json").read_text())
+    assert Path("found.json").read_bytes().startswith(FOUND_HEAD)
     assert f"{len(found['moved'])} of {found['points']} ranges differ by more than 20 % between two halves" in printed
     assert "AP on synthetic:val:3, %" in printed and "left hand" in printed
     assert found["dataset"] == "synthetic:val:3" and set(found["ap"]) >= {"body", "left_hand", "whole"}
@@ -112,6 +116,14 @@ def test_refusals_are_one_line_and_exit_two(
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1 and lines[0].startswith(f"error: {text}")
     assert not Path("table.json").exists()
+
+
+def test_somebody_else_s_files_stay(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("thesis.json").write_text("[1]")
+    for options in (["--out", "thesis.json"], ["--out", "table.json", "--stability", "--json", "thesis.json"]):
+        assert run("--images", "photos", *options) == 2
+        assert "Refusing to overwrite 'thesis.json': this command did not write it" in capsys.readouterr().err
+    assert Path("thesis.json").read_text() == "[1]" and not Path("table.json").exists()
 
 
 def test_one_image_has_no_halves(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
