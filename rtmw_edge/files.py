@@ -119,6 +119,11 @@ def claim_directory(out: Path, written_by: str) -> None:
     Raises BadInputError for any other, and for a place where none can be made.
     """
     check_replaceable(out)
+    mark_directory(out, written_by)
+
+
+def mark_directory(out: Path, written_by: str) -> None:
+    """Write the marker of this tool into a folder that was found to be free, or to be ours, before."""
     with atomic_write(out / MARKER) as marker:
         marker.write_text(f"{written_by}\n", encoding="utf-8")
 

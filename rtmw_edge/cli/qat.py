@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .train import computing_device, follow, make_ready
+from .train import check_run, computing_device, follow
 
 if TYPE_CHECKING:
     from ..quantization import Table
@@ -83,7 +83,7 @@ def qat(
 
     out = out or Path("runs") / f"{name}-qat"
     where = computing_device(device, threads)
-    make_ready(out, backgrounds)
+    check_run(out, backgrounds)
     trainer = QatTrainer(
         chosen, out, weights=weights, start_table=start_table, data=data, device=where, workers=workers,
         backgrounds=backgrounds,

@@ -54,7 +54,7 @@ def train(
     chosen = read_recipe(recipe, set_ or ())
     out = out or Path("runs") / Path(recipe).stem
     where = computing_device(device, threads)
-    make_ready(out, backgrounds)
+    check_run(out, backgrounds)
     trainer = Trainer(
         chosen, out, data=data, device=where, workers=workers, start=weights, backbone=backbone, teacher=teacher,
         backgrounds=backgrounds,
@@ -84,27 +84,31 @@ def computing_device(device: str, threads: int) -> str:
     return device
 
 
-def make_ready(out: Path, backgrounds: Path | None) -> None:
-    """Claim the folder of a run, which is new, empty or a run; BadInputError for another, and without photographs.
+def check_run(out: Path, backgrounds: Path | None) -> None:
+    """Raise BadInputError unless `out` is new, empty or a run, and where `backgrounds` has no photographs.
 
     The latter would otherwise be found by the processes that make samples, which can only die of it.
     """
-    from .. import __version__
     from ..data.synthetic.background import Photographs
-    from ..files import MARKER, claim_directory
+    from ..files import check_replaceable
     from ..training import checkpoint
 
     if backgrounds is not None:
         Photographs(backgrounds)
-    if (out / MARKER).exists() or not (out / checkpoint.NAME).exists():  # runs of before there were markers go on
-        claim_directory(out, f"a run of rtmw-edge {__version__}")
+    if not (out / checkpoint.NAME).exists():  # runs of before there were markers go on
+        check_replaceable(out)
 
 
 def follow(trainer: Trainer) -> None:
-    """Run to the last step and show how it goes."""
+    """Run to the last step and show how it goes; the folder is a run's from now on."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+    from .. import __version__
+    from ..files import mark_directory
+
+    if trainer.is_first:
+        mark_directory(trainer.out, f"a run of rtmw-edge {__version__}")
     console = Console(stderr=True, quiet=not trainer.is_first)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not (console.is_terminal and trainer.is_first)) as progress:

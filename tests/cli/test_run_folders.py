@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 pytest.importorskip("torch")
 
 from rtmw_edge.cli import main
-from rtmw_edge.cli.train import make_ready
-from rtmw_edge.files import MARKER
+from rtmw_edge.cli.train import check_run, follow
+from rtmw_edge.files import MARKER, mark_directory
 from rtmw_edge.training import checkpoint
 
 COMMANDS = (["train", "rtmw-n-256x192"], ["qat", "rtmw-n-256x192"])
@@ -42,15 +43,18 @@ def test_refusals(command: list[str], options: list[str], text: str, capsys: pyt
     assert [path.name for path in Path("thesis").iterdir()] == ["chapter.txt"] and not Path("run").exists()
 
 
-def test_a_run_goes_on_in_its_folder() -> None:
-    make_ready(Path("run"), None)
-    assert (Path("run") / MARKER).read_text().startswith("a run of rtmw-edge ")
-    (Path("run") / checkpoint.NAME).write_text("")
-    make_ready(Path("run"), None)
+def test_a_run_goes_on_in_its_folder_also_before_its_first_checkpoint() -> None:
+    mark_directory(Path("run"), "a run of rtmw-edge")
+    Path("run/start.json").write_text("")
+    check_run(Path("run"), None)
 
 
 def test_a_run_of_before_there_were_markers_goes_on() -> None:
-    Path("old").mkdir()
-    (Path("old") / checkpoint.NAME).write_text("")
-    make_ready(Path("old"), None)
-    assert not (Path("old") / MARKER).exists()
+    (Path("thesis") / checkpoint.NAME).write_text("")
+    check_run(Path("thesis"), None)
+
+
+def test_a_run_marks_its_folder() -> None:
+    trainer = SimpleNamespace(out=Path("run"), is_first=True, schedule=SimpleNamespace(steps=1), step=0, run=lambda: [])
+    follow(trainer)  # type: ignore[arg-type]
+    assert (Path("run") / MARKER).read_text().startswith("a run of rtmw-edge ")
