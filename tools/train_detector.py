@@ -28,7 +28,7 @@ from rtmw_edge.models.person_detector import TEACHER, WIDTH
 from rtmw_edge.runtime.detectors import BUILTIN_FILE, SCORE, open_detector
 from rtmw_edge.runtime.detectors.detector import NAME_KEY, SCORES_KEY
 from rtmw_edge.training.person_detector import judging
-from rtmw_edge.training.person_detector.loop import INPUT, LOWEST_SCORE, Options, balance, train, trained
+from rtmw_edge.training.person_detector.loop import INPUT, LOWEST_SCORE, Options, shift_scores, train, trained
 from rtmw_edge.training.person_detector.scenes import Pool
 
 PHOTOS = (Path("../shared/samples/coco/test_coco_wholebody.json"), Path("../shared/samples/coco"))
@@ -45,7 +45,7 @@ fetch a detector that has seen some (`rtmw-edge fetch yolox-tiny`, see docs/runn
 | begins with | the backbone of the embedded $teacher, which learnt poses of rendered people |
 | data | rendered scenes only (`rtmw_edge/data/synthetic`, split `train`): $scenes scenes, put together anew for every step; no photograph, no annotation of any data set |
 | training | $training |
-| scores | shifted so that what the network gave $unsure is $score: there precision and recall balance on $balance mixed scenes of the split `calibration` |
+| scores | shifted so that what the network gave $unsure is $score: there F2, which counts recall twice, is highest on $balance mixed scenes of the split `calibration` |
 | file | ONNX, fp16 weights, $megabytes MB; Apache-2.0 |
 | form | RTMDet's before suppression: normalized BGR (1,3,H,W) in, boxes (1,A,4) and scores (1,A,1) out |
 
@@ -88,7 +88,7 @@ def measured(file: Path, photos: tuple[Path, Path] | None) -> dict[str, Detectio
 def release(out: Path, size: tuple[int, int], training: str, pool: Path, photos: tuple[Path, Path] | None) -> None:
     """Write the averaged network of a run into the package, with its figures and its card."""
     network = trained(out)
-    unsure = balance(network, size)
+    unsure = shift_scores(network, size)
     detector = DeployableDetector(network, size)
     model = onnx_model(detector, half=True)
     with tempfile.TemporaryDirectory() as folder:

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from rtmw_edge.errors import BadInputError
-from rtmw_edge.evaluation.detection import Labelled, balanced_score, evaluate_detector
+from rtmw_edge.evaluation.detection import Labelled, best_score, evaluate_detector
 from rtmw_edge.runtime.detection import Detections, Detector
 
 IMAGE = np.zeros((100, 200, 3), np.uint8)
@@ -54,9 +54,10 @@ def test_nobody_to_find_has_no_recall() -> None:
     assert math.isnan(evaluate_detector(answering(), labelled([False, False]), 0.3).precision)
 
 
-def test_the_score_of_the_best_f1_by_hand() -> None:
-    """F1 is 2/3 from 0.9 on (1 of 2 found), 1/2 from 0.5 on (a ghost), 4/5 from 0.2 on (both, and the ghost)."""
-    detector = answering((0, 0, 50, 80, 0.9), (160, 0, 190, 50, 0.5), (100, 0, 150, 100, 0.2))
-    assert balanced_score(detector, labelled([False, False])) == pytest.approx(0.2)
+def test_the_score_of_the_best_f2_by_hand() -> None:
+    """F2 is 5/9 from 0.9 on (1 of 2 found) and 10/13 from 0.2 on (both, and three ghosts); F1 would be 2/3 and 4/7."""
+    ghosts = [(160, 0, 190, 50, 0.5), (160, 60, 190, 90, 0.4), (60, 60, 90, 90, 0.3)]
+    detector = answering((0, 0, 50, 80, 0.9), *ghosts, (100, 0, 150, 100, 0.2))
+    assert best_score(detector, labelled([False, False])) == pytest.approx(0.2)
     with pytest.raises(BadInputError, match=r"finds nobody in these pictures: train it longer\."):
-        balanced_score(answering((160, 0, 190, 50, 0.5)), labelled([False, False]))
+        best_score(answering((160, 0, 190, 50, 0.5)), labelled([False, False]))

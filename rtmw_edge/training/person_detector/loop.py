@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ...errors import BadInputError
-from ...evaluation.detection import DetectionScores, Labelled, balanced_score, evaluate_detector
+from ...evaluation.detection import DetectionScores, Labelled, best_score, evaluate_detector
 from ...files import atomic_write
 from ...models import build
 from ...models.checkpoints import load_weights
@@ -148,12 +148,12 @@ def trained(out: Path) -> PersonDetector:
 
 
 @torch.no_grad()
-def balance(network: PersonDetector, size: tuple[int, int]) -> float:
-    """Shift the scores so that precision and recall balance at the runtime's threshold, and return the one of before.
+def shift_scores(network: PersonDetector, size: tuple[int, int]) -> float:
+    """Shift the scores so that F2 is highest at the runtime's threshold, and return the one of before.
 
     A detector that learnt for a short time is right long before it is sure.
     """
-    unsure = balanced_score(TorchDetector(network, size), scenes(BALANCE, mixed=True, split="calibration"))
+    unsure = best_score(TorchDetector(network, size), scenes(BALANCE, mixed=True, split="calibration"))
     for head in network.heads:
         assert isinstance(head, LevelHead) and head.score.bias is not None
         head.score.bias += math.log(SCORE / (1 - SCORE)) - math.log(unsure / (1 - unsure))
