@@ -43,7 +43,7 @@ def test_the_program_takes_it(words: list[str]) -> None:
 
 
 def test_there_are_commands() -> None:
-    assert len(commands()) == 9
+    assert len(commands()) == 10
 
 
 @pytest.mark.parametrize("options", [TrackingOptions(), OneEuroOptions()])
