@@ -21,6 +21,7 @@ FEWEST_SAMPLES = 8
 
 
 @lru_cache
+@torch.inference_mode(False)  # kept for training too, which refuses tensors that inference made
 def transforms(size: tuple[int, int], kernel: int) -> tuple[Tensor, Tensor, Tensor]:
     """The transforms of maps (2F, H*W), of kernels (2F, kernel^2), and back (H*W, 2F), as real matrices in float32.
 
@@ -80,6 +81,7 @@ def spectral_convolutions(network: nn.Module) -> None:
             type(module) is nn.Conv2d
             and module.kernel_size[0] == module.kernel_size[1] >= SMALLEST_KERNEL
             and module.padding == (module.kernel_size[0] // 2,) * 2
+            and module.padding_mode == "zeros"
             and (module.stride, module.dilation, module.groups) == ((1, 1), (1, 1), 1)
             and module.bias is None
         ):

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from rtmw_edge.models import build
-from rtmw_edge.training.spectral import FEWEST_SAMPLES, conv2d, spectral_convolutions
+from rtmw_edge.training.spectral import FEWEST_SAMPLES, conv2d, spectral_convolutions, transforms
 
 
 def relative(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -28,6 +28,17 @@ def test_the_convolution_and_its_gradients_are_those_of_float64(size: tuple[int,
     assert relative(out, expected) < 1e-6
     for mine, theirs in zip(torch.autograd.grad(out, (x, weight), weights.float()), gradients, strict=True):
         assert relative(mine, theirs.double()) < 1e-6
+
+
+def test_it_learns_also_where_it_was_only_asked_before() -> None:
+    transforms.cache_clear()
+    x, weight = torch.randn(2, 3, 5, 4), torch.randn(3, 3, 7, 7, requires_grad=True)
+    with torch.inference_mode():
+        conv2d(x, weight)
+    conv2d(x, weight).sum().backward()
+    assert weight.grad is not None
+    (expected,) = torch.autograd.grad(F.conv2d(x.double(), weight.double(), padding=3).sum(), weight)
+    assert relative(weight.grad, expected.double()) < 1e-6
 
 
 def test_the_heads_three_large_convolutions_work_on_transforms() -> None:
@@ -63,6 +74,7 @@ def test_under_autocast_and_with_another_shape_nothing_changes() -> None:
         nn.Conv2d(4, 4, 7, 2, 3, bias=False),
         nn.Conv2d(4, 4, 7, bias=False),
         nn.Conv2d(4, 4, 7, padding=3, groups=4, bias=False),
+        nn.Conv2d(4, 4, 7, padding=3, padding_mode="reflect", bias=False),
     ):
         spectral_convolutions(other)
         assert "forward" not in vars(other)
