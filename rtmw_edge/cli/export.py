@@ -10,6 +10,7 @@ import typer
 
 from ..errors import BadInputError
 from .boards import picked
+from .calibrate import TABLE_HEAD
 
 if TYPE_CHECKING:
     from ..evaluation.datasets import Dataset
@@ -82,7 +83,7 @@ def export(
     if gate is None and gate_data is not None:
         raise BadInputError(f"--gate-data {gate_data} is for --gate: pass both, or leave it out.")
     if save_table is not None:
-        check_writable(save_table)
+        check_writable(save_table, TABLE_HEAD)
     limits = None if gate is None else (read_gate(gate), open_dataset(gate_data or "synthetic:val"))
     with console.status("starting") as status:
 

@@ -43,6 +43,15 @@ def test_refusals_are_one_line_and_exit_two(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_table_is_written_over_nobody_else_s_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    thesis = tmp_path / "thesis.json"
+    thesis.write_text("[1]")
+    options = ["--target", "onnx", "--precision", "int8", "--save-table", str(thesis)]
+    assert run(NAME, *options, "--out", str(tmp_path / "out")) == 2
+    assert f"error: Refusing to overwrite '{thesis}': this command did not write it" in capsys.readouterr().err
+    assert thesis.read_text() == "[1]" and not (tmp_path / "out").exists()
+
+
 def test_an_empty_calibration_folder_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weights, empty = tmp_path / "calm.safetensors", tmp_path / "photos"
     save_safetensors(calm_network(NAME), weights, torch.float32)
