@@ -141,8 +141,7 @@ class Bench:
         path = self.store.folder / "tables" / f"{planned.table_key[:16]}.json"
         with self.store.lock(f"table {planned.table_key}"):
             if not path.exists():
-                held = [cell.data] if cell.data.partition(":")[0] in ("synthetic", "coco") else []
-                source = open_source(cell.calibration, count=cell.count or None, evaluation=held)
+                source = open_source(cell.calibration, count=cell.count or None, evaluation=cell.held_out)
                 network = load_deployable(cell.variant, planned.inputs.weights)
                 calibrate(
                     network, source, grid=GRIDS[cell.grid], method=cell.method, bias_correction=cell.bias_correction,

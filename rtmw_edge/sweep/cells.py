@@ -79,6 +79,11 @@ class Cell:
         words += [f"on {self.board}" if self.board else ""]
         return " ".join(word for word in words if word)
 
+    @property
+    def held_out(self) -> tuple[str, ...]:
+        """What accuracy is measured on, for `calibration.open_source` to refuse, which knows no 3D sets."""
+        return (self.data,) if self.data.partition(":")[0] in ("synthetic", "coco") else ()
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
         return asdict(self)

@@ -77,8 +77,9 @@ def plan(config: SweepConfig, boards: Mapping[str, Mapping[str, str]] | None = N
 def _check_files(config: SweepConfig, cells: list[Cell]) -> None:
     """Refuse now what every cell would be refused for after its export."""
     open_dataset(config.data, config.images or None)
-    for source, count in dict.fromkeys((cell.calibration, cell.count) for cell in cells if cell.calibration):
-        open_source(source, count=count or None)
+    calibrated = [cell for cell in cells if cell.calibration]
+    for source, count, held_out in dict.fromkeys((cell.calibration, cell.count, cell.held_out) for cell in calibrated):
+        open_source(source, count=count or None, evaluation=held_out)
     read_gate(config.gate or DEFAULT)
 
 

@@ -148,6 +148,16 @@ def test_people_of_a_folder_are_counted(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("calibrators", [["ours"], ["ort"]])
+def test_images_that_accuracy_is_measured_on_are_refused(tmp_path: Path, calibrators: list[str]) -> None:
+    axes = {"variants": VARIANT, "targets": "onnx", "precisions": ["fp32", "int8"], "calibrators": calibrators}
+    (tmp_path / "photos").mkdir()
+    cv2.imwrite(str(tmp_path / "photos" / "a.png"), np.zeros((8, 8, 3), np.uint8))
+    (tmp_path / "val.json").write_text('{"images": [{"id": 1, "file_name": "a.png"}], "annotations": []}')
+    with pytest.raises(BadInputError, match=r"a\.png' is the evaluation image 'a\.png' of coco:.*; calibrate on"):
+        plan(parse_config({**axes, "calibration": "photos", "data": "coco:val.json:photos"}, tmp_path))
+
+
 def test_paths_count_from_the_file_s_folder() -> None:
     def data(text: str) -> str:
         return parse_config({"variants": VARIANT, "data": text}, Path("/sweeps")).data

@@ -48,10 +48,8 @@ class Tables:
     @classmethod
     def of(cls, problem: Problem, folder: Path) -> Tables:
         """The tables of a problem."""
-        data = problem.float_cell.cell.data
-        held_out = [data] if data.partition(":")[0] in ("synthetic", "coco") else []
-        given = {name: each.file for name, each in problem.given.items()}
-        return cls(folder, problem.space, problem.network, problem.float_cell.inputs.weights, given, held_out)
+        given, floats = {name: each.file for name, each in problem.given.items()}, problem.float_cell
+        return cls(folder, problem.space, problem.network, floats.inputs.weights, given, floats.cell.held_out)
 
     def path(self, settings: Settings) -> Path:
         """Where the table of these settings is, or will be."""
