@@ -97,6 +97,11 @@ def _given_table(options: Options, is_embedded: bool) -> Table | None:
         return Table.load(options.table)
     if options.grid not in GRIDS:
         raise unknown("grid", options.grid, GRIDS)
+    if options.calibrates and not GRIDS[options.grid].calibrated:
+        raise BadInputError(
+            f"{options.grid} quantizes weights alone, which needs no images; leave out --calibration, --boxes and "
+            "--method."
+        )
     if is_embedded and not options.calibrates:
         shipped = shipped_table(options.variant, options.grid)
         return None if shipped is None else Table.load(shipped)

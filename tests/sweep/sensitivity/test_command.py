@@ -84,6 +84,7 @@ def test_a_budget_that_int8_keeps_leaves_nothing_in_float(
             "not from both; leave out one of them",
         ),
         (["rtmw-n-256x192", "--grid", "w8", "--target", "onnx", "--weights", "no.pth"], "no.pth"),
+        (["rtmw-n-256x192", "--grid", "w8", "--method", "mse"], "w8 quantizes weights alone, which needs no images"),
     ],
 )
 def test_refusals_are_one_line(
