@@ -133,6 +133,8 @@ def main() -> None:
     recipe = json.loads((arguments.run / "recipe.json").read_text())
     metadata = read_metadata(source)
     variant = variant_named(recipe["variant"])
+    if variant.name not in PICTURES:
+        parser.error(f"{variant.name} does not ship, only {' and '.join(PICTURES)}: add it to PICTURES")
     network = build(variant)
     load_weights(network, source)
     weights = FOLDER / f"{variant.name}.safetensors"
