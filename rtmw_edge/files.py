@@ -78,8 +78,9 @@ def check_writable(path: Path, head: bytes = b"") -> None:
 
     With `head`, which all that a command writes begins with, also where something else lies.
     """
-    if path.is_dir():
-        raise BadInputError(f"Cannot write '{path}': it is a folder. Name a file.")
+    if path.exists() and not path.is_file():
+        what = "folder" if path.is_dir() else "device or a pipe"
+        raise BadInputError(f"Cannot write '{path}': it is a {what}. Name a file.")
     check_place(path)
     if head and path.exists():
         with reported_disk_errors(path), path.open("rb") as file:

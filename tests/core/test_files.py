@@ -28,6 +28,9 @@ def test_places_where_nothing_can_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(BadInputError, match=r"it is a folder\. Name a file\."):
         check_writable(tmp_path)
+    os.mkfifo(tmp_path / "pipe")  # which would wait for a writer when it is read
+    with pytest.raises(BadInputError, match=r"pipe': it is a device or a pipe\. Name a file\."):
+        check_writable(tmp_path / "pipe", b"{")
     with pytest.raises(BadInputError, match=r"file is a file, not a folder\. Choose another place\."):
         check_writable(tmp_path / "file" / "x" / "y.json")
     with pytest.raises(BadInputError, match=r"file is a file, not a folder\. Choose another place\."):
