@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -13,6 +12,7 @@ from typing import Any
 from ..errors import BadInputError, unknown
 from ..keypoints import PARTS
 from ..models.variants import variant_named
+from ..toml_files import read_toml, tomllib
 from .augmentation import Augmentation
 
 OPTIMIZERS = ("adamw", "muon")
@@ -21,11 +21,6 @@ SYNCHRONIZED = ("none", "neck", "all")
 LEARNED_GRIDS = ("common", "affine")
 AT_LEAST_1 = ("batch", "warmup", "validate_every", "checkpoint_every")
 NOT_NEGATIVE = ("steps", "epochs", "micro", "late", "clip", "weight_decay", "bone_weight", "official_batch")
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 
 @dataclass(frozen=True)
@@ -220,10 +215,7 @@ def shipped_recipes() -> dict[str, Path]:
 
 def _tables(path: Path) -> dict[str, Any]:
     """The TOML of a recipe over that of its `base`, if it names one: keys replace keys, tables join tables."""
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInputError(f"The recipe '{path}' is not valid TOML: {error}.") from error
+    values = read_toml(path, "recipe")
     base = values.pop("base", None)
     if base is None:
         return values

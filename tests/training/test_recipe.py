@@ -112,7 +112,7 @@ def test_wrong_files_are_refused(tmp_path):
         read_recipe(str(tmp_path / "none.toml"))
     broken = tmp_path / "broken.toml"
     broken.write_text("steps = = 3")
-    with pytest.raises(BadInputError, match="is not valid TOML"):
+    with pytest.raises(BadInputError, match=r"The recipe .*broken\.toml is not TOML: "):
         read_recipe(str(broken))
     broken.write_text("steps = 3")
     with pytest.raises(BadInputError, match=r"The recipe lacks variant; add it to 'broken\.toml'\."):
