@@ -16,6 +16,7 @@ from rtmw_edge.quantization.fake import (
     weights_sha256,
     weights_table,
 )
+from rtmw_edge.quantization.learned import AbsmaxChannels
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -105,6 +106,19 @@ def test_a_fake_quantized_convolution_equals_integer_arithmetic(net: Net, name: 
     steps = found / scale_out[0]
     assert np.abs(steps - np.rint(steps)).max() < 1e-4
     assert np.abs(np.rint(steps) - expected).max() <= 1 and (np.rint(steps) == expected).mean() > 0.995
+
+
+def test_float16_weights_fall_to_the_integers_that_torch_has() -> None:
+    """Among so many, some are a half of their scale, and w / scale sends a few of those to the other integer."""
+    weight = torch.randn(64, 16384, generator=torch.Generator().manual_seed(0)).half().float()
+    scale = COMMON.weight_scale(weight.numpy(), np.zeros(64, np.float32), None)
+    torchs = torch.fake_quantize_per_channel_affine(
+        weight, torch.from_numpy(scale), torch.zeros(64, dtype=torch.int32), 0, -127, 127
+    )
+    integers = COMMON.quantize_weight(weight.numpy(), scale)
+    assert np.array_equal(integers * scale[:, None], torchs.numpy())
+    assert np.array_equal(np.rint(AbsmaxChannels()(weight).numpy() / scale[:, None]), integers), "as trained with"
+    assert (integers != np.rint(weight.numpy() / scale[:, None])).any()
 
 
 def test_quantizing_the_output_before_or_after_relu_is_the_same() -> None:
