@@ -90,7 +90,16 @@ def test_what_a_peer_cannot_do(arguments: tuple[str, str, str], text: str) -> No
     assert str(caught.value).startswith(text)
 
 
-@pytest.mark.parametrize("options", [{"grid": "common"}, {"table": Path("t.json")}, {"save_table": Path("t.json")}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"grid": "common"},
+        {"table": Path("t.json")},
+        {"save_table": Path("t.json")},
+        {"floats": ("backbone.stem.0.conv",)},
+        {"method": "mse"},
+    ],
+)
 def test_a_peer_takes_no_table(options: dict[str, object], tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     with pytest.raises(BadInputError) as caught:

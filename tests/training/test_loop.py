@@ -14,7 +14,7 @@ from rtmw_edge.errors import BadInputError
 from rtmw_edge.models import build
 from rtmw_edge.models.checkpoints import load_weights, read_metadata, read_state, save_safetensors
 from rtmw_edge.models.variants import VARIANTS, Variant
-from rtmw_edge.training import loop, ranks
+from rtmw_edge.training import loop, ranks, spectral
 from rtmw_edge.training.ema import Ema
 from rtmw_edge.training.logs import Logs
 from rtmw_edge.training.loss import SimccLoss, part_weights
@@ -62,6 +62,15 @@ def test_the_learning_rate_warms_up_stays_and_falls_as_a_cosine():
     assert schedule.learning_rate(100) == schedule.learning_rate(499) == 1e-3
     assert schedule.learning_rate(750) == pytest.approx((1e-3 + 1e-5) / 2)
     assert schedule.learning_rate(1000) == pytest.approx(1e-5)
+
+
+def test_on_a_cpu_large_kernels_work_on_transforms_and_silu_keeps_its_input(tmp_path):
+    network = trainer(tmp_path, "compile=false", device="cpu").network
+    forwards = {name: vars(module).get("forward") for name, module in network.named_modules()}
+    assert [name for name, forward in forwards.items() if type(forward).__module__ == spectral.__name__] == [
+        "head.conv_dec.conv", "head.final_layer.conv", "head.final_layer2.conv",
+    ]  # fmt: skip
+    assert not any(module.inplace for module in network.modules() if isinstance(module, torch.nn.SiLU))
 
 
 def test_epochs_become_steps_late_samples_validations_and_a_fading_teacher():
