@@ -3,7 +3,9 @@
 The head's three 7x7 convolutions are a third of RTMW-m's arithmetic. On a map of 16x12 their transforms have 152
 frequencies, so that a pair of channels takes 608 products where the sum over 49 taps takes 9408; the transforms are
 matrix products themselves, with tables of cosines. At a batch of 16 forward and backward together take a third of
-oneDNN's time, at 32 a fifth, and the rounding error is less than half of its: fewer products are summed.
+oneDNN's time, at 32 a fifth, and the rounding error over a map is less than half of its: fewer products are summed. It
+is the same everywhere on the map, though: where a value is a million times smaller than others of its sample, only a
+sum over taps keeps its digits.
 """
 
 from __future__ import annotations
