@@ -1,7 +1,8 @@
 """The code that decides what a bundle holds: found by its imports, and hashed by what it does, not how it is written.
 
 So a changed working copy does not take a stale bundle for its own, while a comment, a docstring, an annotation or the
-writer of another format leaves what was measured as it is.
+writer of another format leaves what was measured as it is. Networks, renderer, runtime and evaluation count by the
+version of the tool alone (`cells.digest`).
 """
 
 from __future__ import annotations
