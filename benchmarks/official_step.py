@@ -16,6 +16,7 @@ import sys
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from unittest.mock import MagicMock
 
 import torch
@@ -69,7 +70,7 @@ class OfficialStep:
         return loss / len(self.passes)
 
 
-def read_config(folder: Path, variant: str):  # type: ignore[no-untyped-def]
+def read_config(folder: Path, variant: str) -> Any:
     """MMPose's own configuration of a variant, once MMPose can be imported."""
     sys.path.append(str(folder))  # behind our own packages
     for name in STAND_INS:

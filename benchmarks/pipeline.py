@@ -162,10 +162,13 @@ class Loop:
     def __iter__(self) -> Iterator[Frame | Failure | None]:
         index = 0
         while index < self._frames:
+            round_began = index
             for item in self._source:
                 if isinstance(item, Frame) and index < self._frames:
                     yield replace(item, origin=self.origin, index=index, time_s=index / (self.origin.fps or 30.0))
                     index += 1
+            if index == round_began:
+                raise SystemExit("The video has no frame that can be read: name another.")
 
 
 def resident_mb() -> float:

@@ -45,7 +45,7 @@ fetch a detector that has seen some (`rtmw-edge fetch yolox-tiny`, see docs/runn
 | begins with | the backbone of the embedded $teacher, which learnt poses of rendered people |
 | data | rendered scenes only (`rtmw_edge/data/synthetic`, split `train`): $scenes scenes, put together anew for every step; no photograph, no annotation of any data set |
 | training | $training |
-| scores | shifted so that what the network gave $unsure is $score: there F2, which counts recall twice, is highest on $balance mixed scenes of the split `calibration` |
+| scores | shifted so that what the network gave $unsure is $score: there F2, which counts recall twice, is highest on $setting mixed scenes of the split `calibration` |
 | file | ONNX, fp16 weights, $megabytes MB; Apache-2.0 |
 | form | RTMDet's before suppression: normalized BGR (1,3,H,W) in, boxes (1,A,4) and scores (1,A,1) out |
 
@@ -115,7 +115,7 @@ def release(out: Path, size: tuple[int, int], training: str, pool: Path, photos:
         scenes=f"{len(Pool(pool)):,}",
         training=training,
         unsure=f"{unsure:.2f}",
-        balance=judging.BALANCE,
+        setting=judging.SETTING,
         megabytes=f"{BUILTIN_FILE.stat().st_size / 1e6:.2f}",
         score=f"{SCORE:g}",
         rows="\n".join(rows),

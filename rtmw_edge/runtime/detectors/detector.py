@@ -139,9 +139,9 @@ def _session(file: Path, device: str, threads: int | None) -> tuple[Any, bytes]:
     with _refusals(file, device):
         # From bytes: a file could point at external data elsewhere on the disk.
         model = file.read_bytes()
-        # Without enable_fallback=0 a provider that fails is replaced by the CPU, with no more than a warning.
         # A detector waits most of the time, beside a pose model that wants the cores.
         options = session_options(threads, spin=False)
+        # Without enable_fallback=0 a provider that fails is replaced by the CPU, with no more than a warning.
         session = onnxruntime.InferenceSession(model, options, providers=providers, enable_fallback=0)
     check_provider(session, device)
     return session, model

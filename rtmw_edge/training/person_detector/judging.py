@@ -14,7 +14,7 @@ from .scenes import render
 
 SCENES, MIXED = 300, 100
 """How many scenes of one to four people, and how many with crowds of five to eight and empty ones among them."""
-BALANCE = 100
+SETTING = 100
 """Mixed scenes of the split `calibration` that the meaning of a score is set on."""
 SIZE = (640, 480)
 TALL = 64

@@ -33,7 +33,7 @@ from ..norms import revive
 from ..optimizer import Optimizer
 from ..stop_signals import StopSignals
 from .augmentation import Picture, compose
-from .judging import BALANCE, scenes
+from .judging import SETTING, scenes
 from .loss import Truth, losses
 from .scenes import Pool
 
@@ -153,7 +153,7 @@ def shift_scores(network: PersonDetector, size: tuple[int, int]) -> float:
 
     A detector that learnt for a short time is right long before it is sure.
     """
-    unsure = best_score(TorchDetector(network, size), scenes(BALANCE, mixed=True, split="calibration"))
+    unsure = best_score(TorchDetector(network, size), scenes(SETTING, mixed=True, split="calibration"))
     for head in network.heads:
         assert isinstance(head, LevelHead) and head.score.bias is not None
         head.score.bias += math.log(SCORE / (1 - SCORE)) - math.log(unsure / (1 - unsure))
