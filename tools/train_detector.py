@@ -145,10 +145,10 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     torch.set_num_threads(arguments.threads)
     folder = arguments.pool or arguments.out / "scenes"
-    photos = tuple(arguments.photos)
-    if arguments.job in ("evaluate", "release") and not photos[0].is_file():
-        print(f"There are no photographs at {photos[0]}: only rendered scenes are measured; pass --photos for more.")
-        photos = None
+    annotations, images = arguments.photos
+    photos = (annotations, images) if annotations.is_file() else None
+    if photos is None and arguments.job in ("evaluate", "release"):
+        print(f"There are no photographs at {annotations}: only rendered scenes are measured; pass --photos for more.")
     if arguments.job == "train":
         pool = Pool(folder)
         pool.grow(arguments.scenes)
