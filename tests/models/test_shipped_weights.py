@@ -10,8 +10,11 @@ from rtmw_edge.quantization import Table  # noqa: E402
 from rtmw_edge.quantization.fake import check_table  # noqa: E402
 from rtmw_edge.targets.export import load_deployable  # noqa: E402
 
+from rtmw_edge import bundle  # noqa: E402
 from rtmw_edge.models import VARIANTS, score_calibration  # noqa: E402
+from rtmw_edge.models.download import sha256_of  # noqa: E402
 from rtmw_edge.models.weights import FOLDER, embedded, shipped_table  # noqa: E402
+from rtmw_edge.runtime.loading import builtin_path  # noqa: E402
 
 SHIPPED = [name for name in VARIANTS if embedded(name)]
 
@@ -36,3 +39,11 @@ def test_the_card_has_the_calibrated_score_that_is_used(name: str) -> None:
     assert score is not None
     card = (FOLDER / f"{name}.md").read_text(encoding="utf-8")
     assert f"1 / (1 + exp(-({score[0]:.4f} * logit + {score[1]:.4f})))" in card
+
+
+def test_the_ready_bundle_was_exported_from_the_weights_and_table_that_ship() -> None:
+    with bundle.read(builtin_path()) as opened:
+        manifest = opened.manifest
+    weights, table = embedded(manifest.variant), shipped_table(manifest.variant, "common")
+    assert weights is not None and manifest.weights_sha256 == sha256_of(weights)
+    assert table is not None and manifest.table_sha256 == sha256_of(table)
