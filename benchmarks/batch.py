@@ -28,12 +28,7 @@ def gain(larger: Runner, single: Runner, people: int, processor_time: bool) -> s
     """One line on two runners of one target that get so many people."""
     image, boxes = scene(people)
     pace = in_turns(lambda: larger(image, boxes), lambda: single(image, boxes), processor_time=processor_time)
-    noise = f"; noisy: {', '.join(pace.noisy)}" if pace.noisy else ""
-    whom = "1 person" if people == 1 else f"{people} people"
-    return (
-        f"  {whom}: {pace.ms_p50:.1f} ms against {pace.reference_ms_p50:.1f} ms one by one, "
-        f"ratio {pace.ratio:.3f} ({pace.ratio_low:.3f} to {pace.ratio_high:.3f}){noise}"
-    )
+    return f"  {'1 person' if people == 1 else f'{people} people'}, at once against one by one: {pace}"
 
 
 def main() -> None:

@@ -31,12 +31,7 @@ def ratio(single: Runner, integer: Runner, processor_time: bool) -> str:
     crop = np.random.default_rng(0).integers(0, 256, (1, *single.input_size[::-1], 3), np.uint8)
     pace = in_turns(lambda: single.engine.run(crop), lambda: integer.engine.run(crop), processor_time=processor_time)
     ran = integer.describe()
-    noise = f"; noisy: {', '.join(pace.noisy)}" if pace.noisy else ""
-    return (
-        f"{ran.runtime} {ran.version}: float32 {pace.ms_p50:.2f} ms, int8 {pace.reference_ms_p50:.2f} ms, "
-        f"{pace.ratio:.2f}x ({pace.ratio_low:.2f} to {pace.ratio_high:.2f}, spread {100 * pace.spread:.0f} %), "
-        f"{ran.int8_share}{noise}"
-    )
+    return f"{ran.runtime} {ran.version}, float32 against int8: {pace}; {ran.int8_share}"
 
 
 def main() -> None:

@@ -6,8 +6,8 @@
 Both run the same weights in float32, each in the graph that it wants: ours takes uint8 crops and normalizes inside,
 rtmlib's takes normalized float crops. Their keypoints must agree first. Prints medians, 90th percentiles and paired
 ratios with 95 % intervals: what our call costs over the bare session, in float and for the builtin int8 model; our time
-over rtmlib's for four people; and last "ratio R", that for one person. --processor-time is for machines that are not
-quiet.
+over rtmlib's for four people, one by one and in a bundle exported for four at once (`--batch 4`); and last "ratio R",
+that for one person. --processor-time is for machines that are not quiet.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from rtmw_edge.runtime.benchmark import scene
 from rtmw_edge.runtime.onnx_engine import session_options
 from rtmw_edge.runtime.timing import Pace, in_turns
 
+PEOPLE = 4
 AGREE_PX, AGREE_SHARE = 0.5, 0.99
 """So many keypoints must lie within half a crop pixel of each other; float sums differ in their order."""
 
@@ -62,7 +63,7 @@ def rtmlib_pose(variant: str, weights: Path, folder: Path, threads: int) -> Any:
 
 def check_agreement(runner: Runner, pose: Any, trained: bool) -> None:
     """Exit with 1 unless both find the same keypoints: otherwise they did different work."""
-    image, boxes = scene(4)
+    image, boxes = scene(PEOPLE)
     ours, (theirs, _) = runner(image, boxes), pose(image, boxes)
     pixels = boxes[0, 3] * 1.25 / runner.input_size[1]
     near = np.linalg.norm(ours.keypoints - theirs, axis=2) <= AGREE_PX * pixels
@@ -84,14 +85,6 @@ def over_rtmlib(runner: Runner, pose: Any, people: int, processor_time: bool) ->
     return in_turns(lambda: runner(image, boxes), lambda: pose(image, boxes), processor_time=processor_time)
 
 
-def line(name: str, pace: Pace) -> str:
-    noise = f"; noisy: {', '.join(pace.noisy)}" if pace.noisy else ""
-    return (
-        f"{name}: {pace.ms_p50:.2f} ms (p90 {pace.ms_p90:.2f}) against {pace.reference_ms_p50:.2f} ms, "
-        f"ratio {pace.ratio:.3f} ({pace.ratio_low:.3f} to {pace.ratio_high:.3f}){noise}"
-    )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--variant", default="rtmw-n-256x192")
@@ -110,12 +103,16 @@ def main() -> None:
         with load(bundle, threads=options.threads, verify=trained) as runner:
             print(f"{options.variant} fp32, ONNX Runtime {onnxruntime.__version__}, {options.threads} thread(s)")
             check_agreement(runner, pose, trained)
-            print(line("fp32, runner(image, 1 box) over the bare session", over_bare(runner, counted)))
+            print(f"fp32, runner(image, 1 box) over the bare session: {over_bare(runner, counted)}")
             with load("builtin", threads=options.threads) as integer:
-                print(line("builtin int8, runner(image, 1 box) over the bare session", over_bare(integer, counted)))
-            print(line("four people, ours over rtmlib's", over_rtmlib(runner, pose, 4, counted)))
+                print(f"builtin int8, runner(image, 1 box) over the bare session: {over_bare(integer, counted)}")
+            print(f"four people, ours over rtmlib's: {over_rtmlib(runner, pose, PEOPLE, counted)}")
+            four = export(options.variant, "onnx", "fp32", folder / "four", weights=weights, batch=PEOPLE)
+            with load(four, threads=options.threads, verify=trained) as at_once:
+                check_agreement(at_once, pose, trained)
+                print(f"four people at once, ours over rtmlib's: {over_rtmlib(at_once, pose, PEOPLE, counted)}")
             one = over_rtmlib(runner, pose, 1, counted)
-            print(line("one person, ours over rtmlib's", one))
+            print(f"one person, ours over rtmlib's: {one}")
             print(f"ratio {one.ratio:.3f}")
 
 

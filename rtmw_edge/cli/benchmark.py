@@ -49,12 +49,13 @@ def _measure(
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from ..files import check_writable
     from ..runtime import load
+    from ..runtime.benchmark import HEAD
     from ..runtime.benchmark import benchmark as run_benchmark
-    from ..runtime.benchmark import check_writable
 
     if json_file is not None:
-        check_writable(json_file)
+        check_writable(json_file, HEAD)
     console = Console(stderr=True)
     columns = (TextColumn("measuring"), BarColumn(), TimeRemainingColumn())
     with (

@@ -58,7 +58,7 @@ def evaluate(
     if json_file:
         check_writable(json_file, HEAD)
     dataset = open_dataset(data, limit)
-    boxes = read_detections(detections) if detections else None
+    boxes = read_detections(detections, dataset) if detections else None
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with (
@@ -75,11 +75,6 @@ def evaluate(
             on_progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
         runs = asdict(runner.describe())
-    if boxes is not None and not result.people:
-        raise BadInputError(
-            f"None of the detections in {detections} is on one of the {result.images} images of {data}: give those of "
-            "this data set, which have its image_id."
-        )
     _print_tables(model, result)
     if json_file:
         with atomic_write(json_file) as temporary:

@@ -62,7 +62,7 @@ def validate(
 
     check_ours(report, json_file)
     limits, dataset = read_gate(gate), open_dataset(data, limit)
-    boxes = read_detections(detections) if detections else None
+    boxes = read_detections(detections, dataset) if detections else None
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     begun = time.monotonic()

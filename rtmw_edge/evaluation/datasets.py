@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,11 @@ class Dataset(ABC):
     """Images in a fixed order; `name` is the text that opens it again."""
 
     name: str
+
+    @property
+    def image_ids(self) -> Collection[int]:
+        """The `image_id` of every image, without reading any."""
+        return range(len(self))
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -177,6 +182,10 @@ class CocoWholeBody(Dataset):
         for image_id, name, people in self._images:
             yield Item(image_id, read_image(self.folder / name), people)
 
+    @property
+    def image_ids(self) -> Collection[int]:
+        return [image_id for image_id, _, _ in self._images]
+
     def labels(self) -> dict[int, People]:
         """The labelled people by image, without reading any image."""
         return {image_id: people for image_id, _, people in self._images}
@@ -239,10 +248,11 @@ class Detections:
         return self.boxes.get(image_id, none[0]), self.scores.get(image_id, none[1])
 
 
-def read_detections(path: Path) -> Detections:
+def read_detections(path: Path, dataset: Dataset) -> Detections:
     """A COCO result file of boxes: a list of {image_id, category_id, bbox [x, y, w, h], score}; category 1 is a person.
 
-    Boxes that score 0 or less are left out, as mmpose does (bbox_thr 0).
+    Boxes that score 0 or less are left out, as mmpose does (bbox_thr 0). Raises BadInputError for a file that holds
+    something else, or no person on any image of `dataset`.
     """
     document = _read_json(path, "detections")
     rows: dict[int, list[list[float]]] = {}
@@ -261,6 +271,11 @@ def read_detections(path: Path) -> Detections:
             f"{path} holds no detections ({type(error).__name__}: {error}): it must be a list of "
             '{"image_id", "category_id", "bbox": [x, y, w, h], "score"}.'
         ) from None
+    if not rows.keys() & set(dataset.image_ids):
+        raise BadInputError(
+            f"None of the detections in {path} is on one of the {len(dataset)} images of {dataset.name}: give those of "
+            "this data set, which have its image_id."
+        )
     arrays = {image: np.array(values, np.float32) for image, values in rows.items()}
     return Detections({k: v[:, :4] for k, v in arrays.items()}, {k: v[:, 4] for k, v in arrays.items()})
 

@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 
 from ..bundle import ROLES
 from ..errors import BadInputError
-from ..files import atomic_write
+from ..files import atomic_write, check_writable
 from .environment import Sensors, differences, environment, read_sensors
 from .runner import Runner
 
 FORMAT = "rtmw-edge benchmark"
 VERSION = 1
-HEAD = f'{{\n "format": "{FORMAT}"'
+HEAD = f'{{\n "format": "{FORMAT}"'.encode()
 
 WARM_UP_CALLS, WARM_UP_SECONDS = 10, 1.0
 SECONDS, CALLS = 10.0, 100
@@ -100,7 +100,7 @@ class Benchmark:
 
     def save(self, path: Path) -> None:
         """Write the record as JSON; BadInputError when `path` holds something else than such a record."""
-        check_writable(path)
+        check_writable(path, HEAD)
         with atomic_write(path) as temporary:
             document = {"format": FORMAT, "version": VERSION, **asdict(self)}
             temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
@@ -126,18 +126,6 @@ class Benchmark:
             return cls(steps=steps, before=before, after=after, **document)
         except (AttributeError, KeyError, TypeError) as error:
             raise BadInputError(f"{path} is a damaged benchmark ({error}); measure again.") from error
-
-
-def check_writable(path: Path) -> None:
-    """Raise BadInputError when `path` holds something that `Benchmark.save` did not write."""
-    if path.is_dir():
-        raise BadInputError(f"Cannot write the benchmark to '{path}': it is a folder. Name a file.")
-    if path.exists():
-        with path.open("rb") as file:
-            if file.read(len(HEAD)) != HEAD.encode():
-                raise BadInputError(
-                    f"Refusing to overwrite '{path}': it holds no benchmark of this tool. Choose another --json."
-                )
 
 
 def check_comparable(one: Benchmark, other: Benchmark) -> list[str]:

@@ -53,6 +53,13 @@ class Pace:
     rounds: int
     noisy: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        noise = f"; noisy: {', '.join(self.noisy)}" if self.noisy else ""
+        return (
+            f"{self.ms_p50:.2f} ms (p90 {self.ms_p90:.2f}) against {self.reference_ms_p50:.2f} ms, "
+            f"ratio {self.ratio:.3f} ({self.ratio_low:.3f} to {self.ratio_high:.3f}){noise}"
+        )
+
 
 def in_turns(run: Callable[[], object], reference: Callable[[], object], *, processor_time: bool = False) -> Pace:
     """Time `run` and `reference` in turns. Pass one function twice and the ratio tells how even the machine is.

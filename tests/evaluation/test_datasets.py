@@ -109,7 +109,7 @@ def test_detections(tmp_path: Path) -> None:
         {"image_id": 4, "category_id": 1, "bbox": [9, 9, 9, 9], "score": 0},
     ]
     path.write_text(json.dumps(rows))
-    boxes, scores = read_detections(path).of(4)
+    boxes, scores = read_detections(path, SyntheticPeople(5)).of(4)
     assert boxes.tolist() == [[1, 2, 4, 6]] and scores.tolist() == [0.5]
 
 
@@ -126,5 +126,5 @@ def test_bad_detections(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "boxes.json"
     path.write_text(content)
     with pytest.raises(BadInputError) as raised:
-        read_detections(path)
+        read_detections(path, SyntheticPeople(2))
     assert message in str(raised.value)

@@ -93,7 +93,9 @@ def test_people_that_are_run() -> None:
 
 
 def test_official_detections_file(samples_dir: Path) -> None:
-    detections = read_detections(samples_dir / "coco" / "test_coco_det_AP_H_56.json")
+    folder = samples_dir / "coco"
+    dataset = CocoWholeBody(folder / "test_coco_wholebody.json", folder)
+    detections = read_detections(folder / "test_coco_det_AP_H_56.json", dataset)
     boxes, scores = detections.of(785)
     assert boxes[0] == pytest.approx([277.118, 45.6997, 502.21, 379.26], abs=0.01) and scores[0] > 0.999
     assert detections.of(-1)[0].shape == (0, 4)

@@ -141,7 +141,7 @@ def test_a_record_survives_its_file(record: Benchmark, tmp_path: Path) -> None:
 def test_other_files_are_kept(record: Benchmark, tmp_path: Path) -> None:
     thesis = tmp_path / "thesis.json"
     thesis.write_text('{"years": 4}')
-    with pytest.raises(BadInputError, match=r"Refusing to overwrite .*thesis.json': it holds no benchmark"):
+    with pytest.raises(BadInputError, match=r"Refusing to overwrite .*thesis.json': this command did not write it"):
         record.save(thesis)
     with pytest.raises(BadInputError, match=r"it is a folder\. Name a file"):
         record.save(tmp_path)
