@@ -62,7 +62,7 @@ class Body:
         self._basis = np.concatenate([data["phenotype_basis"], data["local_basis"]]).astype(np.float32)
         self._basis = self._basis.reshape(len(self._basis), -1)
         self._anchors = {name: data[f"anchor_{name}"].astype(np.float64) for name in _ANCHORED}
-        self._phenotype_mask = data["phenotype_mask"].astype(np.float64)
+        self._phenotype_factors = _chosen(data["phenotype_mask"])
         self._phenotype_mean = data["phenotype_mean"]
         self._phenotype_projection = data["phenotype_projection"]
 
@@ -80,8 +80,8 @@ class Body:
         race = np.stack([columns[name] for name in _RACES], 1)
         factors = [race / race.sum(1, keepdims=True)]
         factors += [_hat_weights(columns[name], self._anchors[name]) for name in _ANCHORED]
-        stacked = np.concatenate(factors, 1)[:, None]
-        coefficients = np.prod(stacked * self._phenotype_mask + (1 - self._phenotype_mask), -1)
+        stacked = np.concatenate([*factors, np.ones((len(phenotypes), 1))], 1)
+        coefficients = np.prod(stacked[:, self._phenotype_factors], -1)
         return ((coefficients - self._phenotype_mean) @ self._phenotype_projection).astype(np.float32)
 
     def rest(self, components: FloatArray) -> RestBodies:
@@ -123,6 +123,12 @@ class Body:
 def load_body() -> Body:
     """The one body of this process (some 40 MB); shared, because nothing changes it."""
     return Body()
+
+
+def _chosen(mask: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """The columns that each row of a mask (M,F) chooses, (M,K) in their order; short rows are filled up with F."""
+    columns = np.where(mask > 0, np.arange(mask.shape[1]), mask.shape[1])
+    return np.sort(columns, 1)[:, : int(mask.sum(1).max())]
 
 
 def _hat_weights(values: NDArray[np.float64], anchors: NDArray[np.float64]) -> NDArray[np.float64]:

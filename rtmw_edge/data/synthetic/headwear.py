@@ -25,13 +25,13 @@ _DOMES = {
 
 @dataclass(frozen=True)
 class Headwear:
-    """A hat as fields on the mesh (V vertices), and its brim."""
+    """A hat as fields on the vertices (H,) of `Layout.head`, and its brim."""
 
     kind: str
     covers: FloatArray
-    """(V,) 0..1."""
+    """(H,) 0..1."""
     offset: FloatArray
-    """(V,) metres."""
+    """(H,) metres."""
     colour: FloatArray
     line: float
     """Height of its edge over the eyes, metres at adult size."""
@@ -65,10 +65,10 @@ def draw_headwear(layout: Layout, rng: np.random.Generator) -> Headwear | None:
         return None
     thickness, low = _DOMES[kind]
     line = rng.uniform(*low)
-    height = layout.canonical[:, 2] - layout.eye_height
+    _, y, z = layout.canonical[layout.head].T
     # The edge runs lower at the back of the head than over the brows.
-    edge = line - np.clip(layout.canonical[:, 1] + 0.06, 0, 0.12) * rng.uniform(0.2, 0.9)
-    over = np.where(layout.head > 0.5, height - edge, -1.0)
+    edge = line - np.clip(y + 0.06, 0, 0.12) * rng.uniform(0.2, 0.9)
+    over = z - layout.eye_height - edge
     covers = np.clip(over / 0.004, 0, 1).astype(np.float32)
     offset = np.float32(rng.uniform(*thickness)) * np.clip(over / 0.02, 0, 1).astype(np.float32)
     return Headwear(kind, covers, offset, draw_colour(rng), line)

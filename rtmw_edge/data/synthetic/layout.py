@@ -24,6 +24,20 @@ _KINDS |= {GARMENT: CLOTH, SKIRT: DRAPERY, HAIR: PAINTED}
 
 
 @dataclass(frozen=True)
+class Patch:
+    """Some vertices, and how thickly a colour is laid on each."""
+
+    ids: NDArray[np.int64]
+    amount: FloatArray
+
+    @classmethod
+    def of(cls, mask: FloatArray) -> Patch:
+        """Where a mask (V,) is not 0."""
+        ids = np.flatnonzero(mask)
+        return cls(ids, mask[ids])
+
+
+@dataclass(frozen=True)
 class Layout:
     """Per-vertex fields (V,) of the average adult; heights in metres, positions along limbs in 0..1."""
 
@@ -37,12 +51,21 @@ class Layout:
     """0 at the shoulder, 1 at the wrist."""
     along_leg: FloatArray
     """0 at the hip, 1 at the ankle; negative above."""
+    head: NDArray[np.int64]
+    """The vertices (H,) of head and neck."""
     scalp: FloatArray
-    """Height over the hair line; negative on the face and below."""
+    """For each vertex of `head`, its height over the hair line; -1 on the ears."""
     beard: FloatArray
-    """Positive where a beard grows."""
-    head: FloatArray
-    """Weight of head and neck bones."""
+    """For each vertex of `head`, positive where a beard grows; -1 behind the jaw and below it."""
+    shaven: FloatArray
+    """For each vertex of `head`, 1 but on the lips, where no beard grows."""
+    lips: Patch
+    nails: Patch
+    mouth: Patch
+    """The inside of the mouth."""
+    eyelids: Patch
+    teeth: NDArray[np.int64]
+    tongue: NDArray[np.int64]
     patches: FloatArray
     """Three smooth fields (V,3) in -1..1."""
     garment: NDArray[np.int64]
@@ -98,21 +121,21 @@ def load_figure() -> Figure:
 
 
 def _measure(body: Body, rest: RestBodies, table: KeypointTable) -> Layout:
-    v, heads = np.ascontiguousarray(rest.vertices[0]), rest.heads[0]
+    v, heads, masks = np.ascontiguousarray(rest.vertices[0]), rest.heads[0], body.masks
     head_of = {name: heads[i] for name, i in body.bone.items()}
     arms = [
         _along([head_of[f"{name}.{side}"] for name in ("upperarm01", "lowerarm01", "wrist")], v) for side in ("L", "R")
     ]
     hip, foot = head_of["upperleg01.L"][2], head_of["foot.L"][2]
     eye_height = float(head_of["eye.L"][2])
-    head = body.region("head", "neck", "eye")
-    relative = v - np.array([0, 0, eye_height], np.float32)
+    head = np.flatnonzero(body.region("head", "neck", "eye") > 0.5)
+    relative = v[head] - np.array([0, 0, eye_height], np.float32)
     hair_line = np.interp(
         relative[:, 1], [-0.14, -0.10, -0.06, -0.03, 0, 0.05], [0.075, 0.07, 0.045, -0.005, -0.05, -0.075]
     )
-    scalp = np.where((head > 0.5) & (body.masks["ears"] <= 0.3), relative[:, 2] - hair_line, -1)
+    scalp = np.where(masks["ears"][head] <= 0.3, relative[:, 2] - hair_line, -1)
     beard_line = np.interp(relative[:, 1], [-0.2, -0.15, -0.10, -0.05, -0.03], [-0.045, -0.045, -0.055, -0.02, -0.01])
-    jaw = (head > 0.5) & (relative[:, 1] < -0.02) & (relative[:, 2] > -0.135)
+    jaw = (relative[:, 1] < -0.02) & (relative[:, 2] > -0.135)
     skin, garment = body.part_vertices("body"), body.part_vertices(GARMENT)
     arm = body.region("upperarm", "lowerarm", "wrist", "finger", "metac").astype(np.float32)
     feet = garment[v[garment, 2] < ANKLE_HEIGHT]
@@ -123,9 +146,16 @@ def _measure(body: Body, rest: RestBodies, table: KeypointTable) -> Layout:
         arm=arm,
         along_arm=np.where(v[:, 0] > 0, *arms).astype(np.float32),
         along_leg=((hip - v[:, 2]) / (hip - foot)).astype(np.float32),
+        head=head,
         scalp=scalp.astype(np.float32),
         beard=np.where(jaw, beard_line - relative[:, 2], -1).astype(np.float32),
-        head=head.astype(np.float32),
+        shaven=1 - masks["lips"][head],
+        lips=Patch.of(masks["lips"] * 0.8),
+        nails=Patch.of((masks["fingernails"] + masks["toenails"]) * 0.5),
+        mouth=Patch.of(masks["inside_mouth"] * (1 - masks["lips"]) * 0.8),
+        eyelids=Patch.of(masks["eyelids"] * 0.25),
+        teeth=np.concatenate([body.part_vertices(f"helper-{row}-teeth") for row in ("upper", "lower")]),
+        tongue=body.part_vertices("helper-tongue"),
         patches=np.sin(v @ np.array([[23, 7, -31], [29, -13, 11], [5, 17, 37]], np.float32)),
         garment=garment,
         sleeves=garment[arm[garment] > 0.5],

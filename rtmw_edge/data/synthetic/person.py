@@ -10,9 +10,9 @@ from .accessories import draw_accessories
 from .body import FloatArray
 from .clothing import Outfit, draw_outfit
 from .colour import draw_iris, draw_skin
-from .complexion import Complexion, draw_complexion
+from .complexion import Complexion, draw_complexion, lay_on
 from .expression import draw_expression
-from .headwear import draw_headwear
+from .headwear import Headwear, draw_headwear
 from .identity import BLOCK, Identity, draw_identities
 from .layout import Figure
 from .limbs import Skeleton
@@ -88,8 +88,11 @@ def draw_actor(figure: Figure, character: Character, rng: np.random.Generator) -
     keep[layout.hair] = -1 if look.long_hair is None else look.long_hair
     triangles, kinds = shown_triangles(figure.triangles, figure.kinds, keep)
     normals = vertex_normals(vertices, triangles)
-    offset = outfit.offset + (look.offset if hat is None else np.where(hat.covers > 0, hat.offset, look.offset))
-    push_out(vertices, normals, offset)
+    raised = look.offset
+    if hat is not None:
+        raised = raised.copy()
+        raised[layout.head] = np.where(hat.covers > 0, hat.offset, raised[layout.head])
+    push_out(vertices, normals, outfit.offset + raised)
     normals = vertex_normals(vertices, triangles)
 
     worn = np.concatenate([layout.garment, *([layout.hair] if look.long_hair is not None else [])])
@@ -100,9 +103,6 @@ def draw_actor(figure: Figure, character: Character, rng: np.random.Generator) -
     keypoints = figure.keypoints(vertices, heads, outfit.shoes is not None)
     height = np.linalg.norm(identity.heads[body.bone["head"]] - identity.heads[body.bone["foot.L"]])
     scale = float(height / figure.height)
-    colours = _dress_skin(figure, look, outfit)
-    if hat is not None:
-        colours = colours + hat.covers[:, None] * (hat.colour - colours)
     upper_spine = body.bone["spine01"]
     spine = np.concatenate([transforms[upper_spine, :, :3], heads[upper_spine][:, None]], 1)
     solids = draw_accessories(pose, keypoints, spine, scale, rng)
@@ -115,7 +115,7 @@ def draw_actor(figure: Figure, character: Character, rng: np.random.Generator) -
         kinds=kinds,
         keep=keep,
         canonical=layout.canonical,
-        colours=colours,
+        colours=_dress_skin(figure, look, outfit, hat),
         upper=outfit.upper,
         materials=outfit.materials,
         patterns=outfit.patterns,
@@ -132,16 +132,15 @@ def draw_actor(figure: Figure, character: Character, rng: np.random.Generator) -
     return Actor(surface.with_solids(solids), keypoints, vertices[shown], scale, pose.kind)
 
 
-def _dress_skin(figure: Figure, look: Complexion, outfit: Outfit) -> FloatArray:
-    """Gloves and socks: painted on the skin, which they follow closely enough."""
-    layout, colours = figure.layout, look.colours
-    if outfit.gloves is None and outfit.socks is None:
-        return colours
-    colours = colours.copy()
+def _dress_skin(figure: Figure, look: Complexion, outfit: Outfit, hat: Headwear | None) -> FloatArray:
+    """Gloves, socks and the dome of a hat: painted on the skin, which they follow closely enough."""
+    layout, colours = figure.layout, look.colours.copy()
     if outfit.gloves is not None:
         hand = (layout.arm > 0.5) & (layout.along_arm > 0.985)
         colours[hand] = outfit.gloves
     if outfit.socks is not None:
         colour, top = outfit.socks
         colours[(layout.along_leg > top) & (layout.arm < 0.5)] = colour
+    if hat is not None:
+        lay_on(colours, layout.head, hat.covers, hat.colour)
     return colours
