@@ -73,4 +73,4 @@ def _blend(rng: np.random.Generator, image: NDArray[np.uint8], other: NDArray[np
         image[:, cut:] = other[:, cut:]
     else:
         patches = noise(rng, height, width, 3, int(rng.integers(2, 6))) > rng.uniform(0.4, 0.7)
-        np.copyto(image, other, where=patches[..., None])
+        cv2.copyTo(other, patches.view(np.uint8), image)

@@ -34,9 +34,18 @@ class Samples:
 
     def cover(self, pixels: NDArray[np.bool_], identity: int, inverse_depth: np.float32) -> None:
         """Put something before everybody in `pixels` (H,W)."""
-        dense = pixels.repeat(self.zoom, 0).repeat(self.zoom, 1)
-        np.copyto(self.ids, identity, where=dense)
-        np.copyto(self.inverse_depth, inverse_depth, where=dense)
+        _cover(self.ids, self.inverse_depth, self.zoom, pixels.view(np.uint8), identity, inverse_depth)
+
+
+@numba.njit(cache=True)
+def _cover(ids, inverse_depth, zoom, pixels, identity, depth):  # type: ignore[no-untyped-def]
+    """Write `identity` and the inverse `depth` into the samples of those `pixels` (H,W) that are not 0, in place."""
+    for y in range(pixels.shape[0]):
+        for x in range(pixels.shape[1]):
+            if pixels[y, x]:
+                for row in range(y * zoom, (y + 1) * zoom):
+                    for column in range(x * zoom, (x + 1) * zoom):
+                        ids[row, column], inverse_depth[row, column] = identity, depth
 
 
 @numba.njit(cache=True)

@@ -10,10 +10,11 @@ import numpy as np
 def moved(points, rotation, offset):  # type: ignore[no-untyped-def]
     """Points (N,3) turned by `rotation` (3,3), then shifted by `offset` (3,)."""
     out = np.empty_like(points)
-    for i in range(points.shape[0]):
-        x, y, z = points[i, 0], points[i, 1], points[i, 2]
-        for k in range(3):
-            out[i, k] = rotation[k, 0] * x + rotation[k, 1] * y + rotation[k, 2] * z + offset[k]
+    for k in range(3):
+        # Read once: within the loop they would be read for every point, as `out` might be the same memory.
+        a, b, c, shift = rotation[k, 0], rotation[k, 1], rotation[k, 2], offset[k]
+        for i in range(points.shape[0]):
+            out[i, k] = a * points[i, 0] + b * points[i, 1] + c * points[i, 2] + shift
     return out
 
 

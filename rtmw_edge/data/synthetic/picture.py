@@ -39,8 +39,8 @@ class Picture:
     """For each actor the range of its ids in the z-buffer."""
     limits: FloatArray
     """(4,) x0, y0, x1, y1 of the photograph within the picture, pixels."""
-    outside: NDArray[np.bool_] | None
-    """(H,W) pixels beyond the end of the photograph; None where there are none."""
+    inside: tuple[slice, slice] | None
+    """Rows and columns of the photograph within the picture; None where it fills it."""
 
     def label(self, actor: Actor, which: int, seen_within: FloatArray) -> Person:
         """The labels of the actor that was drawn as number `which`."""
@@ -84,10 +84,12 @@ def draw_picture(
     if rng.random() < 0.15:
         _occlude(rng, image, samples, background)
     limits = np.concatenate([np.maximum([0, 0], frame[:2]), np.minimum([width - 1, height - 1], frame[2:])])
-    outside = _outside(size, frame)
-    if outside is not None:
+    inside = _inside(size, frame)
+    if inside is not None:
+        outside = np.ones((height, width), bool)
+        outside[inside] = False
         samples.cover(outside, OUTSIDE, _FRONT)
-    return Picture(image, samples, camera, owned, limits.astype(np.float32), outside)
+    return Picture(image, samples, camera, owned, limits.astype(np.float32), inside)
 
 
 @numba.njit(fastmath=True, cache=True)
@@ -95,9 +97,20 @@ def _lay_over(image, painted):  # type: ignore[no-untyped-def]
     """Premultiplied `painted` (H,W,4) over `image` (H,W,3), in place."""
     for y in range(image.shape[0]):
         for x in range(image.shape[1]):
-            rest = np.float32(1) - painted[y, x, 3]
-            for k in range(3):
-                image[y, x, k] = image[y, x, k] * rest + painted[y, x, k]
+            if painted[y, x, 3] > 0:
+                rest = np.float32(1) - painted[y, x, 3]
+                for k in range(3):
+                    image[y, x, k] = image[y, x, k] * rest + painted[y, x, k]
+
+
+@numba.njit(cache=True)
+def _paste(image, other, mask, share):  # type: ignore[no-untyped-def]
+    """Put `other` (H,W,3) times `share` over `image` (H,W,3) where `mask` (H,W) is not 0, in place."""
+    for y in range(image.shape[0]):
+        for x in range(image.shape[1]):
+            if mask[y, x]:
+                for k in range(3):
+                    image[y, x, k] = other[y, x, k] * share
 
 
 def _occlude(rng: np.random.Generator, image: FloatArray, samples: Samples, background: DrawBackground) -> None:
@@ -120,17 +133,14 @@ def _occlude(rng: np.random.Generator, image: FloatArray, samples: Samples, back
             step = np.array([np.cos(angle), np.sin(angle)]) * (width + height)
             start, end = (np.array(at) - step).astype(int), (np.array(at) + step).astype(int)
             cv2.line(mask, start.tolist(), end.tolist(), 1, int(rng.integers(2, max(3, reach // 2))))
-        cover = mask > 0
-        image[cover] = other[cover] * np.float32(rng.uniform(0.5, 1.1))
-        samples.cover(cover, OCCLUDER, _FRONT)
+        _paste(image, other, mask, np.float32(rng.uniform(0.5, 1.1)))
+        samples.cover(mask > 0, OCCLUDER, _FRONT)
 
 
-def _outside(size: tuple[int, int], frame: FloatArray) -> NDArray[np.bool_] | None:
-    """The pixels (H,W) beyond the end of the photograph, or None where it ends nowhere in the picture."""
+def _inside(size: tuple[int, int], frame: FloatArray) -> tuple[slice, slice] | None:
+    """The rows and columns of the photograph, or None where it ends nowhere in the picture."""
     width, height = size
     x0, y0, x1, y1 = np.clip(np.rint(frame), -1, max(size)).astype(int)
     if x0 <= 0 and y0 <= 0 and x1 >= width - 1 and y1 >= height - 1:
         return None
-    outside = np.ones((height, width), bool)
-    outside[max(y0, 0) : max(y1 + 1, 0), max(x0, 0) : max(x1 + 1, 0)] = False
-    return outside
+    return slice(max(y0, 0), max(y1 + 1, 0)), slice(max(x0, 0), max(x1 + 1, 0))

@@ -100,8 +100,9 @@ class Renderer:
         seen_within = self._figure.keypoints.seen_within
         people = tuple(picture.label(actor, which, seen_within) for which, actor in enumerate(actors))
         image = degrade(picture.image, rng)
-        if picture.outside is not None:
-            image[picture.outside] = 0  # as where a crop reaches over the edge of its photograph
+        if picture.inside is not None:  # black around it, as where a crop reaches over the edge of its photograph
+            photograph, image = image, np.zeros_like(image)
+            image[picture.inside] = photograph[picture.inside]
         return Sample(image, people, picture.camera.matrix)
 
     def _draw_actor(self, index: int, rng: np.random.Generator, facing: float) -> Actor:
