@@ -179,7 +179,7 @@ def test_an_unknown_split_is_refused():
         Renderer("test")
 
 
-def test_a_pool_keeps_the_newest_and_remakes_the_same():
+def test_a_pool_keeps_the_nearest_and_remakes_the_same():
     made = []
 
     def make(i: int) -> int:
@@ -187,6 +187,6 @@ def test_a_pool_keeps_the_newest_and_remakes_the_same():
         return i * i
 
     pool = Pool(make, width=3, pace=10, kept=2)
-    assert [pool[1], pool[2], pool[1], pool[3], pool[2]] == [1, 4, 1, 9, 4]
-    assert made == [1, 2, 3, 2]
+    assert [pool[1], pool[2], pool[1], pool[3], pool[2], pool[1]] == [1, 4, 1, 9, 4, 1]
+    assert made == [1, 2, 3, 1]
     assert {pool.draw(45, np.random.default_rng(k)) for k in range(30)} == {16, 25, 36}

@@ -40,7 +40,7 @@ class Renderer:
         self._streams = Streams(split, seed)
         self._figure = load_figure()
         self._backdrops = Backdrops(self._streams, backgrounds)
-        self._characters: Pool[list[Character]] = Pool(self._make_characters, width=1, pace=256, kept=4)
+        self._characters: Pool[list[Character]] = Pool(self._make_characters, width=1, pace=256, kept=7)
         self._bystanders: Pool[Actor] = Pool(self._make_bystander, width=24, pace=64, kept=40)
 
     def person(self, index: int, size: tuple[int, int] = PERSON_SIZE) -> Sample:

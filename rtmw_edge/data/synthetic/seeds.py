@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import zlib
 from bisect import bisect_right
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -50,7 +49,7 @@ def _sums(shares: tuple[float, ...]) -> list[float]:
 
 
 class Pool(Generic[Entry]):
-    """Costly things that neighbouring pictures share, each made when first used and the oldest forgotten.
+    """Costly things that neighbouring pictures share, each made when first used and the farthest forgotten.
 
     Entry i is always the same, so pictures can be drawn in any order. A picture at `index` draws from a window of
     `width` entries that moves on by one every `pace` pictures.
@@ -58,14 +57,13 @@ class Pool(Generic[Entry]):
 
     def __init__(self, make: Callable[[int], Entry], width: int, pace: int, kept: int) -> None:
         self._make, self._width, self._pace, self._kept = make, width, pace, kept
-        self._entries: OrderedDict[int, Entry] = OrderedDict()
+        self._entries: dict[int, Entry] = {}
 
     def __getitem__(self, entry: int) -> Entry:
         if entry not in self._entries:
             self._entries[entry] = self._make(entry)
             if len(self._entries) > self._kept:
-                self._entries.popitem(last=False)
-        self._entries.move_to_end(entry)
+                del self._entries[max(self._entries, key=lambda other: abs(other - entry))]
         return self._entries[entry]
 
     def draw(self, index: int, rng: np.random.Generator) -> Entry:
