@@ -19,13 +19,14 @@ from pathlib import Path
 
 import torch
 from rtmw_edge.quantization import Table
+from rtmw_edge.quantization.qat import TABLES
 
 from rtmw_edge.models import build
 from rtmw_edge.models.checkpoints import read_metadata, read_state, save_safetensors
+from rtmw_edge.training.loop import LAST, RECIPE
 
 TEMPERATURE = 10.0
 DEPTH = "head.cls_z.weight"
-WEIGHTS, TABLE, RECIPE = "weights.safetensors", "table.json", "recipe.json"
 
 
 def convert(source: Path, variant: str, out: Path) -> None:
@@ -56,8 +57,8 @@ def main() -> None:
     if source.is_file():
         return convert(source, variant, out)
     out.mkdir(parents=True, exist_ok=True)
-    convert(source / WEIGHTS, variant, out / WEIGHTS)
-    replace(Table.load(source / TABLE), variant=variant).save(out / TABLE)
+    convert(source / LAST, variant, out / LAST)
+    replace(Table.load(source / TABLES[LAST]), variant=variant).save(out / TABLES[LAST])
     recipe = json.loads((source / RECIPE).read_text())
     (out / RECIPE).write_text(json.dumps(recipe | {"variant": variant}, indent=1) + "\n")
 
