@@ -1,4 +1,4 @@
-"""tools/convert_axes.py: the 2D form of a 3D run finds the same x and y, with a table for the weights that it writes."""
+"""tools/convert_axes.py: the 2D form of a 3D run finds the same x and y, with a table for its own weights."""
 
 from __future__ import annotations
 
