@@ -248,7 +248,10 @@ class Trainer:
         ranks.seed_step(recipe.seed, self.step, fabric.global_rank)
         self.optimizer.set_lr(self.schedule.learning_rate(self.step))
         self.student.train()
-        labels = [(batch[1].to(fabric.device), batch[2].to(fabric.device)) for batch in batches]
+        labels = [
+            (points.to(fabric.device, non_blocking=True), weights.to(fabric.device, non_blocking=True))
+            for _, points, weights, _ in batches
+        ]
         totals = ranks.total(fabric, self.label_loss.totals(labels)) / fabric.world_size
         self.module.zero_grad(set_to_none=True)
         losses = []

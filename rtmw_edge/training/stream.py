@@ -7,6 +7,7 @@ A resumed run therefore goes on exactly where the checkpoint stands, and two ran
 from __future__ import annotations
 
 import itertools
+import os
 import signal
 from collections import Counter
 from collections.abc import Iterator
@@ -173,6 +174,9 @@ def loader(crops: Crops, positions: Positions, *, workers: int, pin: bool) -> Da
     Rendering workers are spawned. The others are forked where that is the platform's way: labels of a million people
     are then held once.
     """
+    spawned = workers > 0 and isinstance(crops.source, Rendered)
+    if spawned:  # numpy reads it when it is loaded: a worker on each of 16 cores would start 16 threads
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     return DataLoader(
         crops,
         batch_sampler=positions,
@@ -180,5 +184,5 @@ def loader(crops: Crops, positions: Positions, *, workers: int, pin: bool) -> Da
         prefetch_factor=4 if workers else None,
         pin_memory=pin,
         worker_init_fn=_set_up_worker,
-        multiprocessing_context="spawn" if workers and isinstance(crops.source, Rendered) else None,
+        multiprocessing_context="spawn" if spawned else None,
     )
