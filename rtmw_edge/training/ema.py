@@ -20,17 +20,23 @@ class Ema:
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
         self.floor = 1.0 - decay
         self.ramp = ramp
+        self._pairs: tuple[nn.Module, list[tuple[list[Tensor], list[Tensor]]]] | None = None
 
     @torch.no_grad()
     def update(self, network: nn.Module, step: int) -> None:
-        """Move the average towards `network` after its step 0, 1, ..."""
+        """Move the average towards `network` after its step 0, 1, ...; it is always the same one, changed in place."""
         momentum = (1.0 - self.floor) * math.exp(-(1 + step) / self.ramp) + self.floor
-        floats: list[Tensor] = []
-        sources: list[Tensor] = []
-        for average, value in zip(self.network.state_dict().values(), network.state_dict().values(), strict=True):
-            if average.dtype.is_floating_point:
-                floats.append(average)
-                sources.append(value)
-            else:
-                average.copy_(value)
-        torch._foreach_lerp_(floats, sources, momentum)
+        if self._pairs is None or self._pairs[0] is not network:
+            self._pairs = network, _pairs(self.network, network)
+        (averages, values), (counts, latest) = self._pairs[1]
+        torch._foreach_lerp_(averages, values, momentum)
+        if counts:
+            torch._foreach_copy_(counts, latest)
+
+
+def _pairs(average: nn.Module, network: nn.Module) -> list[tuple[list[Tensor], list[Tensor]]]:
+    """The tensors of both by name, the floating ones and the others: walking the modules takes longer than a step."""
+    theirs = network.state_dict()
+    pairs = [(tensor, theirs[name]) for name, tensor in average.state_dict().items()]
+    kinds = [[pair for pair in pairs if pair[0].dtype.is_floating_point is floating] for floating in (True, False)]
+    return [([one for one, _ in kind], [other for _, other in kind]) for kind in kinds]

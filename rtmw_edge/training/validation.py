@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
@@ -13,9 +15,15 @@ from ..runtime import Runner
 
 def normalized(crops: Tensor) -> Tensor:
     """uint8 (N, H, W, 3) BGR to float32 (N, 3, H, W) RGB with RTMW's mean and standard deviation."""
-    mean = torch.tensor(MEAN_RGB, device=crops.device).view(1, 3, 1, 1)
-    std = torch.tensor(STD_RGB, device=crops.device).view(1, 3, 1, 1)
+    mean, std = _statistics(crops.device)
     return (crops.permute(0, 3, 1, 2).flip(1).float() - mean) / std
+
+
+@cache
+def _statistics(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Kept on the device: copying them there in every step would wait for all that it has left to do."""
+    with torch.inference_mode(False):
+        return tuple(torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (MEAN_RGB, STD_RGB))  # type: ignore[return-value]
 
 
 class Validation:
