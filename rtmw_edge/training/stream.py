@@ -12,7 +12,7 @@ import signal
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -63,6 +63,10 @@ class Rendered:
         self.lanes, self.span, self.backgrounds = lanes, span, backgrounds
         self._renderer: Renderer | None = None
         self._kept: dict[int, dict[int, Sample]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without renderer and people: a worker that is spawned would wait for megabytes, and the next one for it."""
+        return {**self.__dict__, "_renderer": None, "_kept": {}}
 
     def __call__(self, position: int, skipped: Counter[str]) -> tuple[NDArray[np.uint8], Instance]:
         run, place = divmod(position, self.span)

@@ -1,5 +1,6 @@
 """The stream: a sample hangs on its position alone, whoever makes it."""
 
+import pickle
 import subprocess
 import sys
 from collections import Counter
@@ -56,6 +57,9 @@ def test_rendered_people_hang_on_the_position_alone(monkeypatch):
     behind = fresh()
     assert indices(behind, [2999, 5, 1500, 0]) == [straight[p] for p in (2999, 5, 1500, 0)]
     assert indices(fresh(), range(2000, 2100)) == straight[2000:2100]
+    carried = pickle.dumps(behind)
+    assert len(carried) < 1000  # what has been rendered stays here: workers are spawned one after the other
+    assert indices(pickle.loads(carried), [2999, 5]) == [straight[p] for p in (2999, 5)]
     lanes = [{straight[p] for p in range(3000) if p // 16 % 2 == lane} for lane in (0, 1)]
     assert not lanes[0] & lanes[1]
 
