@@ -102,7 +102,6 @@ class Targets(nn.Module):
             target = F.softmax(LABEL_BETA * label, dim=-1)
             self.register_buffer(f"target{axis}", target, persistent=False)
             self.register_buffer(f"entropy{axis}", torch.special.xlogy(target, target).sum(dim=-1), persistent=False)
-            self.register_buffer(f"middle{axis}", target @ bins, persistent=False)
 
     def rows_of(self, keypoints: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Rows (N, K, axes) of the tables, and weights (N, K, axes) with 0 for keypoints that do not count.
@@ -201,11 +200,21 @@ class SimccLoss(nn.Module):
         return counted.amax(dim=-1).sum()
 
 
+def mean_near_peak(logits: Tensor, reach: int) -> Tensor:
+    """The mean bin under the softmax over the bins within `reach` of the largest: (..., bins) to (...)."""
+    bins = logits.argmax(dim=-1, keepdim=True) + torch.arange(-reach, reach + 1, device=logits.device)
+    last = logits.shape[-1] - 1
+    near = logits.gather(-1, bins.clamp(0, last)).masked_fill((bins < 0) | (bins > last), -math.inf)
+    return (F.softmax(near, dim=-1) * bins).sum(dim=-1)
+
+
 class BoneLoss(nn.Module):
     """Difference of bone lengths between prediction and label, for RTMW3D's 112 bones (spec 2.4).
 
-    Coordinates are soft-argmaxes: the mean bin under softmax(beta * logit), compared with the same mean of the soft
-    target, so that it is least where the KL divergence is. The official loss takes argmaxes, through which no gradient
+    Coordinates are soft-argmaxes near the peak: the mean bin under softmax(beta * logit) over the bins within three
+    sigma of the largest, compared with the same mean of the soft target, so that it is least where the KL divergence
+    is. Over all bins, a little weight at the far end of the grid is the cheapest way to the right length of a bone
+    whose depth is uncertain, and ends as the argmax. The official loss takes argmaxes, through which no gradient
     passes, and compares lengths averaged over the batch; here every person's bones count by themselves. The unit is
     the label's sigma on the x axis (3 pixels at 384x288): its gradient is then as large as the KL divergence's.
     """
@@ -214,6 +223,10 @@ class BoneLoss(nn.Module):
         super().__init__()
         self.beta = beta
         self.targets = Targets(input_size)
+        self.reaches = [math.ceil(3 * sigma) for sigma in self.targets.sigmas]
+        for axis, reach in enumerate(self.reaches):
+            middle = mean_near_peak(self.targets.table("target", axis).log(), reach)
+            self.register_buffer(f"middle{axis}", middle, persistent=False)
         ends = [(child, int(parent)) for child, parent in enumerate(BONE_PARENTS) if child != parent]
         self.register_buffer("ends", torch.tensor(ends).T.contiguous(), persistent=False)
 
@@ -228,9 +241,8 @@ class BoneLoss(nn.Module):
         predicted, labelled = [], []
         with torch.autocast(keypoints.device.type, enabled=False):
             for axis, line in enumerate(logits):
-                bins = torch.arange(line.shape[-1], dtype=torch.float32, device=line.device)
-                predicted.append(F.softmax(line.float() * self.beta, dim=-1) @ bins)
-                labelled.append(self.targets.table("middle", axis)[rows[..., axis]])
+                predicted.append(mean_near_peak(line.float() * self.beta, self.reaches[axis]))
+                labelled.append(self.get_buffer(f"middle{axis}")[rows[..., axis]])
         child, parent = self.get_buffer("ends")
         known = torch.minimum(counted[:, child], counted[:, parent])
         lengths = [

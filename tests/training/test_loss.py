@@ -213,12 +213,12 @@ def test_the_bone_loss_is_nothing_at_the_labels_and_equals_plain_lengths_beside_
     loss = BoneLoss(size)
     assert float(loss(sharp_logits(points, size), points, weights)) < 1e-3
     moved = points + torch.from_numpy(np.random.default_rng(8).integers(-30, 31, points.shape)).float()
-    # Lengths of the plain coordinates, in bins, over sigma 6; a soft target has 0.6 % of its mass spread over all bins.
+    # Lengths of the plain coordinates, in bins, over sigma 6.
     child = np.array([k for k in range(133) if BONE_PARENTS[k] != k])
     assert len(child) == 112
     lengths = [np.linalg.norm(2 * (p[:, child] - p[:, BONE_PARENTS[child]]).numpy(), axis=-1) for p in (moved, points)]
     expected = np.abs(lengths[0] - lengths[1]).mean() / 6
-    assert float(loss(sharp_logits(moved, size), points, weights)) == pytest.approx(expected, rel=0.02)
+    assert float(loss(sharp_logits(moved, size), points, weights)) == pytest.approx(expected, rel=2e-3)
 
 
 def test_the_bone_loss_has_a_gradient_that_corrects_lengths():
@@ -229,13 +229,28 @@ def test_the_bone_loss_has_a_gradient_that_corrects_lengths():
     loss, weights = BoneLoss(size), torch.ones(1, 133)
     optimizer = torch.optim.Adam(logits, lr=0.01)
     first = loss(logits, points, weights)
-    for _ in range(12):
+    for _ in range(40):
         optimizer.zero_grad()
         value = loss(logits, points, weights)
         value.backward()
         optimizer.step()
     assert all(float(line.grad.norm()) > 0 for line in logits)
     assert float(value.detach()) < 0.5 * float(first.detach())
+
+
+def test_a_bone_is_not_lengthened_by_a_little_weight_at_the_end_of_the_grid():
+    """Where depth is uncertain that was the cheapest way to the right length, and then its argmax lay two metres off."""
+    size = SIZE_3D
+    _, points, _ = random_case(7, count=1, size=size, low=60.0)
+    logits = sharp_logits(points.round() + torch.tensor([0.0, 0.0, 7.0]), size)
+    loss, weights = BoneLoss(size), torch.ones(1, 133)
+    before = float(loss(logits, points, weights))
+    logits[2][:, 9, -20:] = 0.9 * logits[2][:, 9].max()  # the left wrist
+    logits[2].requires_grad_()
+    value = loss(logits, points, weights)
+    value.backward()
+    assert float(value.detach()) == before
+    assert float(logits[2].grad[:, 9, -20:].abs().max()) == 0
 
 
 def test_the_bone_loss_leaves_out_unknown_axes_and_unlabelled_joints():
