@@ -66,7 +66,6 @@ $rows
 $depths
 ## What it cannot do
 - It is undertrained: it was still getting better when its time was up. Train on with `rtmw-edge train --weights`, and `rtmw-edge qat` after.
-- Int8 costs most on the face, whose keypoints must be right to a pixel.
 - It has never seen a photograph. On real people it finds large, upright, well-lit figures on quiet ground and often fails on others;
   use the official weights (`rtmw-edge fetch rtmw-m-256x192`) for work on photographs.
 - Hands are its weakest part: a hand is 10 to 20 pixels in a 256x192 crop. Small and blurred people, heavy occlusion and crowds
