@@ -239,7 +239,7 @@ def test_the_bone_loss_has_a_gradient_that_corrects_lengths():
 
 
 def test_a_bone_is_not_lengthened_by_a_little_weight_at_the_end_of_the_grid():
-    """Where depth is uncertain that was the cheapest way to the right length, and then its argmax lay two metres off."""
+    """Where depth is uncertain that was the cheapest way to the right length, and its argmax lay two metres off."""
     size = SIZE_3D
     _, points, _ = random_case(7, count=1, size=size, low=60.0)
     logits = sharp_logits(points.round() + torch.tensor([0.0, 0.0, 7.0]), size)
