@@ -101,7 +101,7 @@ def test_int8_of_the_shipped_weights(target: str, tmp_path: Path) -> None:
     converted = chosen.convert(network, table, Precision.INT8, tmp_path, 1, lambda step: None)
     found, expected = opened(converted)(crops), float_logits(fake_quantize(network, table), crops)
     for logits, wanted in zip(found, expected, strict=True):
-        assert relative_rms(logits, wanted) < 0.04
+        assert relative_rms(logits, wanted) < 0.06  # what a bundle tolerates of its golden outputs in int8
     (here, scores), (there, _) = decode(found), decode(expected)
     confident = scores > np.median(scores)
     # Rounding avalanches move a joint whose answer has two peaks; most have one.
