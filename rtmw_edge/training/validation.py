@@ -23,7 +23,8 @@ def normalized(crops: Tensor) -> Tensor:
 def _statistics(device: torch.device) -> tuple[Tensor, Tensor]:
     """Kept on the device: copying them there in every step would wait for all that it has left to do."""
     with torch.inference_mode(False):
-        return tuple(torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (MEAN_RGB, STD_RGB))  # type: ignore[return-value]
+        mean, std = torch.tensor([MEAN_RGB, STD_RGB], device=device).view(2, 1, 3, 1, 1)
+        return mean, std
 
 
 class Validation:
