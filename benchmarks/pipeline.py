@@ -29,7 +29,7 @@ from rtmw_edge.runtime.detection import Look, looking_with
 from rtmw_edge.runtime.detectors import open_detector
 from rtmw_edge.runtime.frame_runner import FrameRunner
 from rtmw_edge.runtime.frames import Annotated, Failure, Frame, Origin, Result, Source
-from rtmw_edge.runtime.pacing import cores
+from rtmw_edge.runtime.machine import cores
 from rtmw_edge.runtime.painting import Painter
 from rtmw_edge.runtime.pipeline import Pipeline
 from rtmw_edge.runtime.sinks import open_sink

@@ -1,13 +1,14 @@
 """Our runner against rtmlib on one network in ONNX Runtime with one set of options, in turns: one person, and four.
 
     pip install --no-deps rtmlib tqdm
-    python benchmarks/vs_rtmlib.py [--variant rtmw-m-256x192] [--threads 1] [--processor-time]
+    python benchmarks/vs_rtmlib.py [--variant rtmw-m-256x192] [--threads 2] [--processor-time]
 
 Both run the same weights in float32, each in the graph that it wants: ours takes uint8 crops and normalizes inside,
 rtmlib's takes normalized float crops. Their keypoints must agree first. Prints medians, 90th percentiles and paired
 ratios with 95 % intervals: what our call costs over the bare session, in float and for the builtin int8 model; our time
-over rtmlib's for four people, one by one and in a bundle exported for four at once (`--batch 4`); and last "ratio R",
-that for one person. --processor-time is for machines that are not quiet.
+over rtmlib's for four people: one by one, two of them side by side (where there are two threads), and in a bundle
+exported for four at once (`--batch 4`); and last "ratio R", that for one person. --processor-time is for machines that
+are not quiet.
 """
 
 from __future__ import annotations
@@ -100,15 +101,20 @@ def main() -> None:
         weights, trained = weights_for(options.variant, options.weights, folder)
         pose = rtmlib_pose(options.variant, weights, folder, options.threads)
         bundle = export(options.variant, "onnx", "fp32", folder / "bundle", weights=weights)
-        with load(bundle, threads=options.threads, verify=trained) as runner:
+        opened = {"threads": options.threads, "verify": trained}
+        with load(bundle, **opened, streams=1) as runner:
             print(f"{options.variant} fp32, ONNX Runtime {onnxruntime.__version__}, {options.threads} thread(s)")
             check_agreement(runner, pose, trained)
             print(f"fp32, runner(image, 1 box) over the bare session: {over_bare(runner, counted)}")
             with load("builtin", threads=options.threads) as integer:
                 print(f"builtin int8, runner(image, 1 box) over the bare session: {over_bare(integer, counted)}")
-            print(f"four people, ours over rtmlib's: {over_rtmlib(runner, pose, PEOPLE, counted)}")
+            print(f"four people one by one, ours over rtmlib's: {over_rtmlib(runner, pose, PEOPLE, counted)}")
+            if options.threads > 1:
+                with load(bundle, **opened, streams=2) as beside:
+                    check_agreement(beside, pose, trained)
+                    print(f"four people side by side, ours over rtmlib's: {over_rtmlib(beside, pose, PEOPLE, counted)}")
             four = export(options.variant, "onnx", "fp32", folder / "four", weights=weights, batch=PEOPLE)
-            with load(four, threads=options.threads, verify=trained) as at_once:
+            with load(four, **opened, streams=1) as at_once:
                 check_agreement(at_once, pose, trained)
                 print(f"four people at once, ours over rtmlib's: {over_rtmlib(at_once, pose, PEOPLE, counted)}")
             one = over_rtmlib(runner, pose, 1, counted)

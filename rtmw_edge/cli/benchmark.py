@@ -15,6 +15,13 @@ def benchmark(
     bundle: Annotated[str | None, typer.Argument(help="A bundle (directory or .zip), or 'builtin'.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, tensorrt, gpu or npu.")] = "cpu",
     threads: Annotated[int | None, typer.Option(help="Threads; the runtime's own choice when left out.")] = None,
+    streams: Annotated[
+        int | None,
+        typer.Option(
+            help="People of a call who run side by side, each on a share of the threads.",
+            show_default="2 where model and threads allow",
+        ),
+    ] = None,
     batch: Annotated[int, typer.Option(help="People in a call.", min=1)] = 1,
     duration: Annotated[float, typer.Option(help="Seconds to measure for at least; at least 100 calls too.")] = 10.0,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the whole record to this file.")] = None,
@@ -40,11 +47,17 @@ def benchmark(
         raise BadInputError("There is nothing to measure: name a bundle, or 'builtin', or --compare A.json B.json.")
     if across:
         raise BadInputError("--across goes with --compare: leave it out.")
-    _measure(bundle, device, threads, batch, duration, json_file)
+    _measure(bundle, device, threads, streams, batch, duration, json_file)
 
 
 def _measure(
-    bundle: str, device: str, threads: int | None, batch: int, duration: float, json_file: Path | None
+    bundle: str,
+    device: str,
+    threads: int | None,
+    streams: int | None,
+    batch: int,
+    duration: float,
+    json_file: Path | None,
 ) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -59,7 +72,7 @@ def _measure(
     console = Console(stderr=True)
     columns = (TextColumn("measuring"), BarColumn(), TimeRemainingColumn())
     with (
-        load(bundle, device=device, threads=threads) as runner,
+        load(bundle, device=device, threads=threads, streams=streams) as runner,
         Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress,
     ):
         task = progress.add_task("measuring", total=1.0)
@@ -107,8 +120,10 @@ def _title(result: Benchmark) -> str:
     model, settings = result.model, result.settings
     threads, people = settings["threads"], settings["people"]
     work = "the runtime's own threads" if threads is None else "1 thread" if threads == 1 else f"{threads} threads"
-    whom = "1 person" if people == 1 else f"{people} people"
-    return f"{model['variant']} {model['target']} {model['precision']} on {settings['device']}, {work}, {whom} a call"
+    whom = "1 person a call" if people == 1 else f"{people} people a call"
+    if people > 1 and settings.get("streams", 1) > 1:
+        whom += f", {settings['streams']} side by side"
+    return f"{model['variant']} {model['target']} {model['precision']} on {settings['device']}, {work}, {whom}"
 
 
 def _heat(result: Benchmark) -> str:

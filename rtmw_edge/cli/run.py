@@ -63,6 +63,13 @@ def run(
     serve: Annotated[str | None, typer.Option(help="Serve a page on HOST:PORT; a port alone is loopback.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, tensorrt, gpu or npu.")] = "cpu",
     threads: Annotated[int | None, typer.Option(help="Threads; the runtime's own choice when left out.")] = None,
+    streams: Annotated[
+        int | None,
+        typer.Option(
+            help="People of a frame who run side by side, each on a share of the threads.",
+            show_default="2 where model and threads allow",
+        ),
+    ] = None,
     threshold: Annotated[float, typer.Option(help="Draw keypoints of at least this score in 0..1.")] = 0.1,
     subbin: Annotated[bool, typer.Option("--subbin", help="Refine coordinates between half pixels.")] = False,
     detect_every: Annotated[
@@ -126,7 +133,7 @@ def run(
         typer.echo(f"detector: {finder.about}", err=json_file == "-")
         look = looking_with(finder)
     # Reading and output want the cores too.
-    with load(bundle, device=device, threads=threads, subbin=subbin, spin=False) as runner:
+    with load(bundle, device=device, threads=threads, subbin=subbin, spin=False, streams=streams) as runner:
         process = FrameRunner(
             runner,
             look,

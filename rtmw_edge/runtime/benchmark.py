@@ -68,7 +68,7 @@ class Benchmark:
 
     Attributes:
         model: variant, target, precision, and one sha256 over those of the bundle's model files.
-        settings: device, threads (None: the runtime's own choice), people in a call.
+        settings: device, threads (None: the runtime's own choice), people in a call and how many of them side by side.
         runs: what the engine says really ran (`Description`).
         steps: the times of `STEPS` and of "call".
         peak_memory_mb: the most memory that the process ever had, loading included, in 10^6 bytes.
@@ -167,7 +167,7 @@ def benchmark(
     ran = runner.describe()
     return Benchmark(
         model=_model(runner),
-        settings={"device": ran.device, "threads": ran.threads, "people": people},
+        settings={"device": ran.device, "threads": ran.threads, "people": people, "streams": runner.engine.streams},
         runs=asdict(ran),
         steps={**steps, "call": Times.of(times.sum(axis=1))},
         calls=len(rows),

@@ -27,11 +27,18 @@ def engine_class(target: str) -> type[BundleEngine]:
     return engine
 
 
-def open_engine(bundle: Bundle, device: str = "cpu", threads: int | None = None, *, spin: bool = True) -> BundleEngine:
-    """Open `bundle` on `device`; `spin` as in `BundleEngine.open`.
+def open_engine(
+    bundle: Bundle,
+    device: str = "cpu",
+    threads: int | None = None,
+    *,
+    spin: bool = True,
+    streams: int | None = None,
+) -> BundleEngine:
+    """Open `bundle` on `device`; `spin` and `streams` as in `BundleEngine.open`.
 
-    Raises BadInputError for a device or a number of threads that does not exist, NotAvailableError when the runtime or
-    device is missing: there is never another one in its place.
+    Raises BadInputError for a device or a number of threads or streams that cannot be, NotAvailableError when the
+    runtime or device is missing: there is never another one in its place.
     """
     check_device(device)
     check_threads(threads)
@@ -43,7 +50,7 @@ def open_engine(bundle: Bundle, device: str = "cpu", threads: int | None = None,
             f"{engine.runtime} has no device '{device}': a {target} bundle runs on {', '.join(engine.devices)}. "
             f"For '{device}', export for {' or '.join(others)}."
         )
-    return engine.open(bundle, device, threads, spin=spin)
+    return engine.open(bundle, device, threads, spin=spin, streams=streams)
 
 
 def check_device(device: str) -> None:

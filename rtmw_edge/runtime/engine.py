@@ -2,6 +2,9 @@
 
 An engine takes uint8 BGR crops and gives float32 logits. Normalization and channel order are inside the exported graph,
 and so is the batch: a graph of batch 4 gets 6 crops as 4 and 2 (filled up by the last crop, whose answers are dropped).
+
+Two batches on half of the threads each are done sooner than one after the other on all threads, since no network keeps
+all threads busy all the time. An engine of several `streams` therefore runs so many batches side by side.
 """
 
 from __future__ import annotations
@@ -9,7 +12,8 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -18,11 +22,18 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..bundle import Bundle, Manifest
+from ..bundle import ROLES, Bundle, Manifest
 from ..errors import BadInputError, NotAvailableError, RtmwEdgeError, VerificationError
 from ..keypoints import NUM_KEYPOINTS
+from .machine import cores
 
 Logits = tuple[NDArray[np.float32], ...]
+
+Run = Callable[[NDArray[np.uint8]], Sequence[NDArray[np.float32]]]
+"""Logits per axis of one batch of crops (batch,H,W,3)."""
+
+SMALL = 64 * 10**6
+"""A model of fewer bytes is opened a second time without being asked, where there are two people and two threads."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +144,9 @@ class Engine(ABC):
     runtime: str
     """The name that people know the runtime by."""
 
+    streams = 1
+    """How many batches run side by side, where there are so many."""
+
     devices: ClassVar[tuple[str, ...]]
     """The devices that this runtime can have; opening says whether one is there."""
 
@@ -165,16 +179,22 @@ class Engine(ABC):
                 f"The crops are {crops.dtype} of shape {crops.shape}; {self.model.variant} takes uint8 BGR "
                 f"(N, {height}, {width}, 3)."
             )
-        people = len(crops)
-        logits = tuple(np.empty((people, NUM_KEYPOINTS, bins), np.float32) for bins in self.model.bins)
-        for start in range(0, people, self._batch):
+        logits = tuple(np.empty((len(crops), NUM_KEYPOINTS, bins), np.float32) for bins in self.model.bins)
+        self._infer(crops, logits, range(0, len(crops), self._batch))
+        return logits
+
+    def _infer(self, crops: NDArray[np.uint8], logits: Logits, starts: Sequence[int]) -> None:
+        """Fill `logits` with the answers of the batches that begin at `starts`."""
+        self._fill(self.run, crops, logits, starts)
+
+    def _fill(self, run: Run, crops: NDArray[np.uint8], logits: Logits, starts: Iterable[int]) -> None:
+        for start in starts:
             part = np.ascontiguousarray(crops[start : start + self._batch])
             count = len(part)
             if self._fixed and count < self._batch:
                 part = np.concatenate([part, np.repeat(part[-1:], self._batch - count, axis=0)])
-            for line, answer in zip(logits, self._checked(self.run(part), len(part)), strict=True):
+            for line, answer in zip(logits, self._checked(run(part), len(part)), strict=True):
                 line[start : start + count] = answer[:count]
-        return logits
 
     def _checked(self, answers: Sequence[NDArray[np.float32]], count: int) -> Sequence[NDArray[np.float32]]:
         wanted = [(count, NUM_KEYPOINTS, bins) for bins in self.model.bins]
@@ -196,34 +216,89 @@ class Engine(ABC):
 
 
 class BundleEngine(Engine):
-    """An engine for exported bundles. A runtime's file overrides `load`, `run` and `describe`."""
+    """An engine for exported bundles. A runtime's file overrides `load`, `run` and `describe`, and may `beside`."""
 
-    def __init__(self, bundle: Bundle, device: str, threads: int | None, *, spin: bool = True) -> None:
+    def __init__(
+        self, bundle: Bundle, device: str, threads: int | None, *, spin: bool = True, streams: int | None = None
+    ) -> None:
         super().__init__(Model.of(bundle.manifest), device, threads, batch=bundle.manifest.input.batch, fixed=True)
         self._input = bundle.manifest.input.name
         self._outputs = [output.name for output in bundle.manifest.outputs.values()]
-        self._spin = spin
+        self._bundle, self._spin = bundle, spin
+        self.streams = _streams(bundle, device, threads or cores(), streams)
+        self._beside: list[Run] = []
+        self._pool: ThreadPoolExecutor | None = None
         self.load(bundle)
 
     @classmethod
-    def open(cls, bundle: Bundle, device: str, threads: int | None, *, spin: bool = True) -> BundleEngine:
+    def open(
+        cls, bundle: Bundle, device: str, threads: int | None, *, spin: bool = True, streams: int | None = None
+    ) -> BundleEngine:
         """Load the bundle's model on `device` with `threads` threads (None: as many as the runtime likes).
 
         Without `spin` those that wait give their core to others; runtimes that have no such setting do as they do.
+        `streams` batches run side by side where there are so many, each on its share of the threads; None: two, where
+        there are two threads and the model is `SMALL`. What they need is opened with the first such call, so `bundle`
+        must stay open.
+
         Raises NotAvailableError when the runtime or the device is not there (never another device instead), and
-        BadInputError when the runtime refuses the file.
+        BadInputError when the runtime refuses the file, or for `streams` that cannot be.
         """
-        return cls(bundle, device, threads, spin=spin)
+        return cls(bundle, device, threads, spin=spin, streams=streams)
 
     @abstractmethod
     def load(self, bundle: Bundle) -> None:
         """Load the model; called once, by the constructor."""
+
+    def beside(self, threads: int) -> list[Run]:
+        """`streams` ways to run a batch, each for a thread of its own and on `threads` threads."""
+        return [self._again(threads).run for _ in range(self.streams)]
+
+    def close(self) -> None:
+        self._beside = []
+        if self._pool is not None:
+            self._pool.shutdown()
+
+    def _again(self, threads: int) -> BundleEngine:
+        return type(self)(self._bundle, self.device, threads, spin=False, streams=1)
+
+    def _infer(self, crops: NDArray[np.uint8], logits: Logits, starts: Sequence[int]) -> None:
+        """Full rounds side by side; what is left, one after the other on all threads."""
+        together = len(starts) - len(starts) % self.streams if self.streams > 1 else 0
+        if together:
+            if self._pool is None:
+                self._beside = self.beside((self._threads or cores()) // self.streams)
+                self._pool = ThreadPoolExecutor(self.streams, "rtmw-edge stream")
+            shares = [starts[number : together : self.streams] for number in range(self.streams)]
+            fills = [
+                self._pool.submit(self._fill, run, crops, logits, share)
+                for run, share in zip(self._beside, shares, strict=True)
+            ]
+            for fill in fills:
+                fill.result()
+        super()._infer(crops, logits, starts[together:])
 
     def check_names(self, there: Iterable[str]) -> None:
         """Raise ValueError when the graph has no tensor of a name that the manifest gives its input or an output."""
         missing = {self._input, *self._outputs}.difference(there)
         if missing:
             raise ValueError(f"it has no tensor '{min(missing)}'")
+
+
+def _streams(bundle: Bundle, device: str, threads: int, asked: int | None) -> int:
+    """How many batches run side by side; BadInputError where so many cannot."""
+    if asked is None:
+        files = [bundle.path(role).stat().st_size for role in ROLES[bundle.manifest.target]]
+        return 2 if device == "cpu" and threads >= 2 and sum(files) < SMALL else 1
+    if asked > 1 and device != "cpu":
+        raise BadInputError(
+            f"{asked} people cannot run side by side on '{device}': only a CPU is divided; "
+            "export the bundle with --batch instead."
+        )
+    if not 1 <= asked <= threads:
+        on = "1 thread" if threads == 1 else f"{threads} threads"
+        raise BadInputError(f"{asked} people cannot run side by side on {on}: pass 1 to {threads}.")
+    return asked
 
 
 @contextmanager

@@ -24,12 +24,15 @@ def load(
     verify: bool = True,
     subbin: bool = False,
     spin: bool = True,
+    streams: int | None = None,
 ) -> Runner:
     """Open `bundle` (a directory, a .zip or "builtin", the one in the package) as a Runner.
 
     `device`: "cpu", "cuda", "tensorrt", "gpu" or "npu". `threads`: None for the runtime's own choice. With `verify` one
     golden crop is run and compared. `subbin` refines coordinates between the half-pixel bins. Pass `spin=False` where
     other threads work beside it, as a `Pipeline`'s do: those of the runtime that wait then give their core to them.
+    `streams` people of a call run side by side, each on its share of the threads of a CPU; None: two, where there are
+    two threads and the model is small (64 MB). The answers are the same.
 
     Raises BundleError for a bundle that is damaged or not one, NotAvailableError when its runtime or the device is
     missing, VerificationError when the runtime computes it wrong.
@@ -40,7 +43,7 @@ def load(
     check_threads(threads)
     opened = open_bundle(bundle)
     try:
-        engine = open_engine(opened, device, threads, spin=spin)
+        engine = open_engine(opened, device, threads, spin=spin, streams=streams)
         if verify:
             verification.check(engine, opened, verification.verify(engine, opened, crops=1))
     except BaseException:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import platform
 import re
 from collections.abc import Callable
@@ -88,6 +89,11 @@ def int8_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
 def int8_sums_overflow() -> bool:
     """Whether this is an x86 processor without VNNI, on which the fast uint8 x int8 kernels clip sums to 16 bits."""
     return platform.machine().lower() in ("x86_64", "amd64") and not set(EXACT_FLAGS) & set(int8_flags())
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _version(distribution: str) -> str | None:

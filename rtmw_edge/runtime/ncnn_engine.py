@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..bundle import Bundle
 from .devices import missing_runtime
-from .engine import BundleEngine, Description, Ran, refusals_of
+from .engine import BundleEngine, Description, Ran, Run, refusals_of
 
 REDUCED = ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_packed", "use_bf16_storage")
 """On by default in part, and costly: half-precision arithmetic on ARMv8.2 moves half of the keypoints."""
@@ -53,6 +53,10 @@ class NcnnEngine(BundleEngine):
         extractor.input(self._input, pixels)
         return [np.array(extractor.extract(output)[1], np.float32) for output in self._outputs]
 
+    def beside(self, threads: int) -> list[Run]:
+        """One network, of which several threads may run extractors at once."""
+        return [self._again(threads).run] * self.streams
+
     def describe(self) -> Description:
         """From the layers of the .param: ncnn runs those with int8 weights in int8, the others in float32.
 
@@ -74,6 +78,7 @@ class NcnnEngine(BundleEngine):
         return Description.of(self.runtime, self._ncnn.__version__, "cpu", self._threads, ran)
 
     def close(self) -> None:
+        super().close()
         self._net.clear()
 
 

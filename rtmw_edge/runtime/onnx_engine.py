@@ -16,7 +16,7 @@ from ..bundle import Bundle
 from ..errors import NotAvailableError
 from ..files import cache_dir
 from .devices import missing_device, missing_runtime
-from .engine import BundleEngine, Description, Ran, refusals_of
+from .engine import BundleEngine, Description, Ran, Run, refusals_of
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 OPTIONS: dict[str, dict[str, str]] = {"CUDAExecutionProvider": {"use_tf32": "0"}}
@@ -45,6 +45,9 @@ SPINNING = "session.intra_op.allow_spinning"
 """Threads that wait for one another run in circles for a while. On idle cores that is a quarter faster than to sleep;
 where others want the cores, as those that draw and encode do, it takes twice as long (rtmw-n int8, two threads)."""
 
+REST_BETWEEN_RUNS = "session.force_spinning_stop"
+"""Threads that spin stop at the end of a run; for tens of milliseconds they would take a core from what comes next."""
+
 QUANTIZED = ("w8a16", "int8", "int8-mixed")
 """Precisions whose files have quantizers of activations."""
 
@@ -66,12 +69,15 @@ class OnnxEngine(BundleEngine):
                 f"{bundle.path('model').parent} is an onnx bundle in {bundle.manifest.precision}, spelled for ONNX "
                 "Runtime's own kernels, which TensorRT does not take: export it for tensorrt."
             )
-        self._bundle = bundle
         self._session = self._open_session(self._options())
 
     def run(self, crops: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:
         answers: Sequence[NDArray[np.float32]] = self._session.run(self._outputs, {self._input: crops})
         return answers
+
+    def beside(self, threads: int) -> list[Run]:
+        """One session, which several threads may run at once."""
+        return [self._again(threads).run] * self.streams
 
     def describe(self) -> Description:
         """From ONNX Runtime's own profile of one run: operators after fusion, and the provider that ran each."""
@@ -163,6 +169,5 @@ def session_options(threads: int | None = None, *, spin: bool = True) -> Any:
     options.inter_op_num_threads = 1
     options.log_severity_level = ERRORS_ONLY
     options.add_session_config_entry(EXACT_ON_OLD_X86, "1")
-    if not spin:
-        options.add_session_config_entry(SPINNING, "0")
+    options.add_session_config_entry(*((REST_BETWEEN_RUNS, "1") if spin else (SPINNING, "0")))
     return options

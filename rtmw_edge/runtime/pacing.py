@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -51,8 +50,3 @@ def peak_memory_mb(path: Path, device: str, threads: int) -> float:
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise RtmwEdgeError(f"A process of its own could not run the bundle ({reason}); try rtmw-edge verify {path}.")
     return int(done.stdout) * 1024 / 1e6
-
-
-def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -27,7 +27,8 @@ from ..evaluation.mpjpe import COLUMNS, ROWS
 from ..evaluation.whole_body_ap import EVALUATED_PARTS
 from ..poses import Poses
 from ..runtime import Runner, load, torch_runner, verification
-from ..runtime.pacing import cores, paced, peak_memory_mb
+from ..runtime.machine import cores
+from ..runtime.pacing import paced, peak_memory_mb
 from .cells import EXPORT, SPEED, Cell, Planned
 from .config import TORCH
 from .store import Job, Store

@@ -15,8 +15,8 @@ import numpy as np
 
 from ..evaluation.datasets import DEFAULT_SYNTHETIC
 from ..models.variants import variant_named
+from ..runtime.machine import cores
 from ..runtime.timing import ROUNDS
-from .bench import cores
 from .cells import Planned
 from .plan import Plan
 from .store import FILE, Record, Store

@@ -11,7 +11,8 @@ from rich.console import Console
 
 from ..evaluation.gates import DEFAULT, Gate, read_gate
 from ..fleet.link import Link
-from .bench import Bench, cores
+from ..runtime.machine import cores
+from .bench import Bench
 from .boards import Boards, no_worker
 from .cells import ACCURACY, EXPORT, SPEED, Planned
 from .config import SweepConfig

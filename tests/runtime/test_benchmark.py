@@ -71,7 +71,7 @@ def test_steps_are_parts_of_the_call(record: Benchmark) -> None:
     parts = sum(record.steps[name].mean for name in ("crop", "inference", "decode"))
     assert call.mean == pytest.approx(parts) and record.seconds >= 5 * 0.008
     assert record.people_per_second == pytest.approx(10 / record.seconds)
-    assert record.settings == {"device": "cpu", "threads": 1, "people": 2} and record.peak_memory_mb > 10
+    assert record.settings == {"device": "cpu", "threads": 1, "people": 2, "streams": 1} and record.peak_memory_mb > 10
 
 
 def test_a_run_lasts_its_time_and_has_its_calls(monkeypatch: pytest.MonkeyPatch) -> None:

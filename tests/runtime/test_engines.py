@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,63 @@ def test_onnx_runtime_is_told_not_to_spin(spin: bool, told: bool) -> None:
     except RuntimeError:  # it has no such entry
         entry = ""
     assert (entry == "0") == told
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 8])
+def test_side_by_side_the_answers_are_the_same(case: Case, engine: Engine, tmp_path: Path, count: int) -> None:
+    images = tiny_models.crops(count)
+    with bundle.read(tmp_path / "bundle") as opened, open_engine(opened, "cpu", threads=2, streams=2) as beside:
+        assert beside.streams == 2
+        for _ in range(2):
+            answers = beside.infer(images)
+            assert all(np.array_equal(one, other) for one, other in zip(answers, engine.infer(images), strict=True))
+
+
+def test_batches_run_in_threads_of_their_own(tmp_path: Path) -> None:
+    path, images, seen = Case("onnx", 1, False).write(tmp_path), tiny_models.crops(5), []
+    with bundle.read(path) as opened, open_engine(opened, "cpu", threads=2) as engine:
+        run, meet = engine.run, threading.Barrier(2, timeout=20)
+
+        def noted(crops: np.ndarray) -> Sequence[np.ndarray]:
+            seen.append(threading.current_thread().name)
+            if seen[-1] != "MainThread":
+                meet.wait()  # passes when two are here at once
+            return run(crops)
+
+        engine.run = noted
+        engine.beside = lambda threads: [noted, noted]
+        engine.infer(images[:1])
+        assert seen == ["MainThread"]
+        engine.infer(images)
+    assert seen[-1] == "MainThread" and len({*seen[1:-1]}) == 2 and len(seen) == 1 + 5
+    assert threading.active_count() == 1 or not any("stream" in thread.name for thread in threading.enumerate())
+
+
+@pytest.mark.parametrize(
+    ("threads", "streams", "text"),
+    [
+        (2, 3, "3 people cannot run side by side on 2 threads: pass 1 to 2."),
+        (1, 2, "2 people cannot run side by side on 1 thread: pass 1 to 1."),
+        (2, 0, "0 people cannot run side by side on 2 threads: pass 1 to 2."),
+    ],
+)
+def test_streams_that_cannot_be_are_refused(tmp_path: Path, threads: int, streams: int, text: str) -> None:
+    with bundle.read(Case("onnx", 1, False).write(tmp_path)) as opened, pytest.raises(BadInputError, match=text):
+        open_engine(opened, "cpu", threads, streams=streams)
+
+
+def test_streams_are_for_the_cpu(tmp_path: Path) -> None:
+    text = "2 people cannot run side by side on 'cuda': only a CPU is divided; export the bundle with --batch instead."
+    with bundle.read(Case("onnx", 1, False).write(tmp_path)) as opened, pytest.raises(BadInputError, match=text):
+        open_engine(opened, "cuda", 4, streams=2)
+
+
+def test_large_models_are_not_opened_twice_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with bundle.read(Case("onnx", 1, False).write(tmp_path)) as opened:
+        streams = lambda **options: open_engine(opened, **options).streams  # noqa: E731
+        assert (streams(threads=1), streams(threads=2), streams(threads=8)) == (1, 2, 2)
+        monkeypatch.setattr("rtmw_edge.runtime.engine.SMALL", 10)
+        assert (streams(threads=8), streams(threads=8, streams=4)) == (1, 4)
 
 
 def test_no_crops_give_no_logits(engine: Engine) -> None:
