@@ -32,6 +32,12 @@ Logits = tuple[NDArray[np.float32], ...]
 Run = Callable[[NDArray[np.uint8]], Sequence[NDArray[np.float32]]]
 """Logits per axis of one batch of crops (batch,H,W,3)."""
 
+SAME = 0.1
+"""How far answers side by side may be from those one by one (relative rms). Right ones are equal, or 0.03 off in int8
+by another order of sums; those of a runtime that mixes up its threads are 0.7 off and more."""
+
+TINY = 1e-30
+
 SMALL = 64 * 10**6
 """A model of fewer bytes is opened a second time without being asked, where there are two people and two threads."""
 
@@ -258,6 +264,7 @@ class BundleEngine(Engine):
         self._beside = []
         if self._pool is not None:
             self._pool.shutdown()
+            self._pool = None
 
     def _again(self, threads: int) -> BundleEngine:
         return type(self)(self._bundle, self.device, threads, spin=False, streams=1)
@@ -266,6 +273,7 @@ class BundleEngine(Engine):
         """Full rounds side by side; what is left, one after the other on all threads."""
         together = len(starts) - len(starts) % self.streams if self.streams > 1 else 0
         if together:
+            opened = self._pool is None
             if self._pool is None:
                 self._beside = self.beside((self._threads or cores()) // self.streams)
                 self._pool = ThreadPoolExecutor(self.streams, "rtmw-edge stream")
@@ -276,6 +284,8 @@ class BundleEngine(Engine):
             ]
             for fill in fills:
                 fill.result()
+            if opened:
+                self._check_streams(crops, logits, starts[: self.streams])
         super()._infer(crops, logits, starts[together:])
 
     def check_names(self, there: Iterable[str]) -> None:
@@ -283,6 +293,20 @@ class BundleEngine(Engine):
         missing = {self._input, *self._outputs}.difference(there)
         if missing:
             raise ValueError(f"it has no tensor '{min(missing)}'")
+
+    def _check_streams(self, crops: NDArray[np.uint8], logits: Logits, starts: Sequence[int]) -> None:
+        """Raise VerificationError unless the first round's answers are those of one batch after the other."""
+        alone = tuple(np.zeros_like(line) for line in logits)
+        super()._infer(crops, alone, starts)
+        count = min(len(crops), starts[-1] + self._batch)
+        for line, right in zip(logits, alone, strict=True):
+            off = float(np.linalg.norm(line[:count] - right[:count]) / max(np.linalg.norm(right[:count]), TINY))
+            if not off <= SAME:
+                BundleEngine.close(self)  # so that another call checks again
+                raise VerificationError(
+                    f"{self.runtime} computes another answer when {self.streams} people run side by side ({off:.2g} "
+                    "off, relative rms): let them run one by one, with --streams 1 (streams=1)."
+                )
 
 
 def _streams(bundle: Bundle, device: str, threads: int, asked: int | None) -> int:

@@ -115,8 +115,24 @@ def test_batches_run_in_threads_of_their_own(tmp_path: Path) -> None:
         engine.infer(images[:1])
         assert seen == ["MainThread"]
         engine.infer(images)
-    assert seen[-1] == "MainThread" and len({*seen[1:-1]}) == 2 and len(seen) == 1 + 5
+        checked, seen[1:] = seen[1:], []
+        assert sorted({*checked[:4]}) == ["rtmw-edge stream_0", "rtmw-edge stream_1"]
+        assert checked[4:] == ["MainThread"] * 3  # the first round again, and who was left
+        engine.infer(images)
+    assert "MainThread" not in seen[1:5] and seen[5:] == ["MainThread"]
     assert threading.active_count() == 1 or not any("stream" in thread.name for thread in threading.enumerate())
+
+
+def test_a_runtime_that_mixes_up_its_threads_is_found_out(tmp_path: Path) -> None:
+    with bundle.read(Case("onnx", 1, False).write(tmp_path)) as opened, open_engine(opened, "cpu", threads=2) as engine:
+        engine.beside = lambda threads: [engine.run, lambda crops: [line[:, ::-1] for line in engine.run(crops)]]
+        text = (
+            r"^ONNX Runtime computes another answer when 2 people run side by side \([0-9.]+ off, relative rms\): let "
+        )
+        for _ in range(2):
+            with pytest.raises(VerificationError, match=text + "them run one by one, with --streams 1"):
+                engine.infer(tiny_models.crops(2))
+        assert engine.infer(tiny_models.crops(1))[0].shape == (1, 133, 96)
 
 
 @pytest.mark.parametrize(
