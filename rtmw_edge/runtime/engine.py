@@ -234,6 +234,7 @@ class BundleEngine(Engine):
         self.streams = _streams(bundle, device, threads or cores(), streams)
         self._beside: list[Run] = []
         self._pool: ThreadPoolExecutor | None = None
+        self._several = self._proven = False
         self.load(bundle)
 
     @classmethod
@@ -244,8 +245,8 @@ class BundleEngine(Engine):
 
         Without `spin` those that wait give their core to others; runtimes that have no such setting do as they do.
         `streams` batches run side by side where there are so many, each on its share of the threads; None: two, where
-        there are two threads and the model is `SMALL`. What they need is opened with the first such call, so `bundle`
-        must stay open.
+        there are two threads and the model is `SMALL`. What they need is opened with the second such call, as one
+        picture alone is done sooner without, so `bundle` must stay open.
 
         Raises NotAvailableError when the runtime or the device is not there (never another device instead), and
         BadInputError when the runtime refuses the file, or for `streams` that cannot be.
@@ -264,7 +265,6 @@ class BundleEngine(Engine):
         self._beside = []
         if self._pool is not None:
             self._pool.shutdown()
-            self._pool = None
 
     def _again(self, threads: int) -> BundleEngine:
         return type(self)(self._bundle, self.device, threads, spin=False, streams=1)
@@ -272,8 +272,9 @@ class BundleEngine(Engine):
     def _infer(self, crops: NDArray[np.uint8], logits: Logits, starts: Sequence[int]) -> None:
         """Full rounds side by side; what is left, one after the other on all threads."""
         together = len(starts) - len(starts) % self.streams if self.streams > 1 else 0
+        if together and not self._several:
+            self._several, together = True, 0
         if together:
-            opened = self._pool is None
             if self._pool is None:
                 self._beside = self.beside((self._threads or cores()) // self.streams)
                 self._pool = ThreadPoolExecutor(self.streams, "rtmw-edge stream")
@@ -284,7 +285,7 @@ class BundleEngine(Engine):
             ]
             for fill in fills:
                 fill.result()
-            if opened:
+            if not self._proven:
                 self._check_streams(crops, logits, starts[: self.streams])
         super()._infer(crops, logits, starts[together:])
 
@@ -302,11 +303,11 @@ class BundleEngine(Engine):
         for line, right in zip(logits, alone, strict=True):
             off = float(np.linalg.norm(line[:count] - right[:count]) / max(np.linalg.norm(right[:count]), TINY))
             if not off <= SAME:
-                BundleEngine.close(self)  # so that another call checks again
                 raise VerificationError(
                     f"{self.runtime} computes another answer when {self.streams} people run side by side ({off:.2g} "
                     "off, relative rms): let them run one by one, with --streams 1 (streams=1)."
                 )
+        self._proven = True
 
 
 def _streams(bundle: Bundle, device: str, threads: int, asked: int | None) -> int:

@@ -94,7 +94,7 @@ def test_side_by_side_the_answers_are_the_same(case: Case, engine: Engine, tmp_p
     images = tiny_models.crops(count)
     with bundle.read(tmp_path / "bundle") as opened, open_engine(opened, "cpu", threads=2, streams=2) as beside:
         assert beside.streams == 2
-        for _ in range(2):
+        for _ in range(3):
             answers = beside.infer(images)
             assert all(np.array_equal(one, other) for one, other in zip(answers, engine.infer(images), strict=True))
 
@@ -113,7 +113,9 @@ def test_batches_run_in_threads_of_their_own(tmp_path: Path) -> None:
         engine.run = noted
         engine.beside = lambda threads: [noted, noted]
         engine.infer(images[:1])
-        assert seen == ["MainThread"]
+        engine.infer(images)  # once is not worth to open anything for
+        assert seen == ["MainThread"] * 6
+        seen[1:] = []
         engine.infer(images)
         checked, seen[1:] = seen[1:], []
         assert sorted({*checked[:4]}) == ["rtmw-edge stream_0", "rtmw-edge stream_1"]
@@ -129,6 +131,7 @@ def test_a_runtime_that_mixes_up_its_threads_is_found_out(tmp_path: Path) -> Non
         text = (
             r"^ONNX Runtime computes another answer when 2 people run side by side \([0-9.]+ off, relative rms\): let "
         )
+        engine.infer(tiny_models.crops(2))
         for _ in range(2):
             with pytest.raises(VerificationError, match=text + "them run one by one, with --streams 1"):
                 engine.infer(tiny_models.crops(2))
