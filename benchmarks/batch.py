@@ -64,7 +64,7 @@ def main() -> None:
                     )
                     for batch in (options.batch, 1)
                 ]
-                opened = {"device": options.device, "threads": options.threads, "verify": trained}
+                opened = {"device": options.device, "threads": options.threads, "verify": trained, "streams": 1}
                 with load(bundles[0], **opened) as larger, load(bundles[1], **opened) as single:
                     ran = single.describe()
                     print(f"{ran.runtime} {ran.version}, {ran.device}")

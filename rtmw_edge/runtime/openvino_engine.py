@@ -102,7 +102,7 @@ def configuration(device: str, threads: int | None) -> dict[str, Any]:
         settings["NUM_STREAMS"] = 1
     if device == "cpu":
         # Pinned, the threads of two engines share a core beside an idle one. A graph compiled for two streams would
-        # need no pins, and answers wrong now and then (2026.4, quantizers in float32: 9 of 24 times).
+        # need no pins, and answers wrong now and then (2026.4, quantizers in float32).
         settings["ENABLE_CPU_PINNING"] = False
         if threads is not None:
             settings["INFERENCE_NUM_THREADS"] = threads
