@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from statistics import NormalDist
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -142,6 +142,49 @@ def augmented(
         weights (133, 2 or 3) float32 per axis. Depth is (z - z of the hips' middle) / Z_RANGE + 1 times depth / 2
         (spec 2.2); its weight is 0 where the instance has none, and everywhere where a hip has none.
     """
+    plan = planned(instance, input_size, augmentation, rng, hidden_weight=hidden_weight)
+    width, height = input_size[:2]
+    crop = cv2.warpAffine(image, plan.matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    return changed(crop, plan.changes), plan.points, plan.weights
+
+
+class Change(NamedTuple):
+    """One change of a crop's pixels, all chance drawn; a crop has one after the other.
+
+    `kind`, and what `values` (int16) then holds: "levels", (256, 3) what every level of B, G and R becomes; "hsv", the
+    same for hue (0..179), saturation and value, as OpenCV's 8-bit HSV has them; "order", (3,) the new order of the
+    channels; "grey", none; "blur" and "median", none, with the filter's side in `size`, pixels; "dropout", (4,) the
+    black box x, y, w, h.
+    """
+
+    kind: str
+    values: NDArray[np.int16]
+    size: int = 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything about a random crop but its pixels: as `augmented` makes it of the same chance.
+
+    `matrix` (2, 3) float64 takes a point of the picture into the crop; `points` and `weights` as `augmented` returns
+    them; `changes` are made after the warp, in order.
+    """
+
+    matrix: NDArray[np.float64]
+    points: NDArray[np.float32]
+    weights: NDArray[np.float32]
+    changes: list[Change]
+
+
+def planned(
+    instance: Instance,
+    input_size: tuple[int, ...],
+    augmentation: Augmentation,
+    rng: np.random.Generator,
+    *,
+    hidden_weight: float = 1.0,
+) -> Plan:
+    """A random crop around an instance, without a look at its picture; the arguments are those of `augmented`."""
     width, height = input_size[:2]
     mirrored = bool(rng.random() < augmentation.flip)
     center, extent = _frame(instance, augmentation, rng)
@@ -149,7 +192,6 @@ def augmented(
     if rng.random() < augmentation.rotation:
         rotation = augmentation.rotation_degrees * _truncated_normal(rng)
     matrix = _crop_matrix(center, extent, (width, height), rotation, mirrored)
-    crop = cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
     axes = [instance.keypoints.astype(np.float64) @ matrix[:, :2].T + matrix[:, 2]]
     weight = np.array([0.0, hidden_weight, 1.0], np.float32)[instance.visible]
     weights = [weight, weight]
@@ -160,35 +202,60 @@ def augmented(
     points, per_axis = np.concatenate(axes, axis=1), np.stack(weights, axis=1)
     if mirrored:
         points, per_axis = points[FLIP], per_axis[FLIP]
-    return photometric(crop, augmentation, rng), points.astype(np.float32), per_axis
+    return Plan(matrix, points.astype(np.float32), per_axis, drawn_changes(augmentation, (width, height), rng))
 
 
 def photometric(crop: NDArray[Any], augmentation: Augmentation, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """A crop (h, w, 3) uint8 BGR with other colours, blur and one box dropped, by chance; the argument stays as it is.
+    """A crop (h, w, 3) uint8 BGR with other colours, blur and a box dropped, by chance; the argument stays as it is."""
+    return changed(crop, drawn_changes(augmentation, (crop.shape[1], crop.shape[0]), rng))
+
+
+def drawn_changes(a: Augmentation, size: tuple[int, int], rng: np.random.Generator) -> list[Change]:
+    """The changes of a crop of `size` (width, height) by chance.
 
     Of the three kinds of colour change all that have a probability may apply; recipes name one.
     """
-    a = augmentation
+    changes: list[Change] = []
     if rng.random() < a.photometric:
-        crop = _distorted(crop, rng)
+        changes += _distortion(rng)
     if rng.random() < a.hsv:
         hue, saturation, value = (rng.uniform(-1, 1, 3) * (5, 30, 30) * rng.integers(0, 2, 3)).astype(int)
-        crop = _in_hsv(crop, hue, _LEVELS + saturation, _LEVELS + value)
+        changes.append(_hsv_change(hue, _LEVELS + saturation, _LEVELS + value))
     if rng.random() < a.colour:
-        crop = _cast(crop, rng)
+        changes += _cast(rng)
     if rng.random() < a.grey:
-        crop = cv2.cvtColor(cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
+        changes.append(Change("grey", _NO_VALUES))
     if rng.random() < a.blur:
-        size = int(rng.choice(BLUR_SIZES))
-        crop = cv2.blur(crop, (size, size))
+        changes.append(Change("blur", _NO_VALUES, int(rng.choice(BLUR_SIZES))))
     if rng.random() < a.median_blur:
-        crop = cv2.medianBlur(crop, int(rng.choice(BLUR_SIZES)))
+        changes.append(Change("median", _NO_VALUES, int(rng.choice(BLUR_SIZES))))
     if rng.random() < a.dropout:
-        height, width = crop.shape[:2]
+        width, height = size
         h, w = (int(side * rng.uniform(*a.dropout_size)) for side in (height, width))
         y, x = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
-        crop = crop.copy()
-        crop[y : y + h, x : x + w] = 0
+        changes.append(Change("dropout", np.array([x, y, w, h], np.int16)))
+    return changes
+
+
+def changed(crop: NDArray[Any], changes: list[Change]) -> NDArray[np.uint8]:
+    """The crop (h, w, 3) uint8 BGR after all changes; the argument stays as it is."""
+    for kind, values, size in changes:
+        if kind == "levels":
+            crop = _mapped(crop, values)
+        elif kind == "hsv":
+            crop = cv2.cvtColor(_mapped(cv2.cvtColor(crop, cv2.COLOR_BGR2HSV), values), cv2.COLOR_HSV2BGR)
+        elif kind == "order":
+            crop = np.ascontiguousarray(crop[..., values])
+        elif kind == "grey":
+            crop = cv2.cvtColor(cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
+        elif kind == "blur":
+            crop = cv2.blur(crop, (size, size))
+        elif kind == "median":
+            crop = cv2.medianBlur(crop, size)
+        else:
+            x, y, w, h = values
+            crop = crop.copy()
+            crop[y : y + h, x : x + w] = 0
     return np.asarray(crop, dtype=np.uint8)
 
 
@@ -263,43 +330,53 @@ def _depth(instance: Instance, pixels: int) -> tuple[NDArray[np.float64], NDArra
 
 _NORMAL = NormalDist()
 _LEVELS = np.arange(256, dtype=np.float64)
+_NO_VALUES = np.empty(0, np.int16)
 
 
-def _mapped(crop: NDArray[Any], levels: NDArray[np.float64]) -> NDArray[Any]:
-    """Every value of the crop replaced by levels (256,) or, per channel, (256, 3), rounded and clipped to 0..255."""
-    return np.asarray(cv2.LUT(crop, np.clip(np.rint(levels), 0, 255).astype(np.uint8)[None]))
+def _mapped(crop: NDArray[Any], levels: NDArray[np.int16]) -> NDArray[Any]:
+    """Every value of the crop replaced by levels (256, 3)."""
+    return np.asarray(cv2.LUT(crop, levels[None].astype(np.uint8)))
 
 
-def _in_hsv(crop: NDArray[Any], hue: int, saturation: NDArray[np.float64], value: NDArray[np.float64]) -> NDArray[Any]:
-    """The crop with its hue turned (180 is once around) and its saturation and value mapped by levels (256,)."""
-    levels = np.stack([(_LEVELS + hue) % 180, saturation, value], axis=-1)
-    return np.asarray(cv2.cvtColor(_mapped(cv2.cvtColor(crop, cv2.COLOR_BGR2HSV), levels), cv2.COLOR_HSV2BGR))
+def _levels_change(levels: NDArray[np.float64], kind: str = "levels") -> Change:
+    """To levels (256,) or, per channel, (256, 3), rounded and clipped to 0..255."""
+    rounded = np.clip(np.rint(levels), 0, 255).astype(np.int16)
+    return Change(kind, np.broadcast_to(rounded.reshape(256, -1), (256, 3)))
 
 
-def _distorted(crop: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
+def _hsv_change(hue: int, saturation: NDArray[np.float64], value: NDArray[np.float64]) -> Change:
+    """The hue turned (180 is once around), saturation and value mapped by levels (256,)."""
+    return _levels_change(np.stack([(_LEVELS + hue) % 180, saturation, value], axis=-1), "hsv")
+
+
+def _order_change(rng: np.random.Generator) -> Change:
+    return Change("order", rng.permutation(3).astype(np.int16))
+
+
+def _distortion(rng: np.random.Generator) -> list[Change]:
     """Brightness, contrast, saturation, hue and channel order, each in half of the cases (mmpose, spec 4.4)."""
     brightness = rng.uniform(-32, 32) * rng.integers(2)
     contrast = rng.uniform(0.5, 1.5) if rng.integers(2) else 1.0
     late = bool(rng.integers(2))
     mode = int(rng.integers(4))
     bright = np.clip(_LEVELS + brightness, 0, 255)
-    crop = _mapped(crop, bright if late else bright * contrast)
+    changes = [_levels_change(bright if late else bright * contrast)]
     if mode:
         saturation = rng.uniform(0.5, 1.5) if mode & 1 else 1.0
         hue = int(rng.integers(-18, 19)) if mode & 2 else 0
-        crop = _in_hsv(crop, hue, _LEVELS * saturation, _LEVELS)
+        changes.append(_hsv_change(hue, _LEVELS * saturation, _LEVELS))
     if late and contrast != 1.0:
-        crop = _mapped(crop, _LEVELS * contrast)
-    return np.ascontiguousarray(crop[..., rng.permutation(3)]) if rng.integers(2) else crop
+        changes.append(_levels_change(_LEVELS * contrast))
+    return [*changes, _order_change(rng)] if rng.integers(2) else changes
 
 
-def _cast(crop: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
+def _cast(rng: np.random.Generator) -> list[Change]:
     """Our own change for rendered people, whose light is tamer than a photograph's: gains per channel, gamma, HSV."""
     gain = rng.uniform(0.6, 1.45) * rng.uniform(0.85, 1.15, 3)
     levels = _LEVELS[:, None] * gain + rng.uniform(-28, 28)
     if rng.random() < 0.3:
         levels = 255 * np.clip(levels / 255, 0, 1) ** rng.uniform(0.6, 1.7)
-    crop = _mapped(crop, levels)
+    changes = [_levels_change(levels)]
     if rng.random() < 0.4:
-        crop = _in_hsv(crop, int(rng.integers(-18, 19)), _LEVELS * rng.uniform(0.3, 1.6), _LEVELS)
-    return np.ascontiguousarray(crop[..., rng.permutation(3)]) if rng.random() < 0.15 else crop
+        changes.append(_hsv_change(int(rng.integers(-18, 19)), _LEVELS * rng.uniform(0.3, 1.6), _LEVELS))
+    return [*changes, _order_change(rng)] if rng.random() < 0.15 else changes

@@ -24,6 +24,7 @@ from ..models.rtmw import RTMW
 from ..models.variants import variant_named
 from . import checkpoint, ranks
 from .depthwise import float32_weight_gradients
+from .device_crops import CropMaker, PlannedCrops
 from .ema import Ema
 from .logs import Logs
 from .norms import revive
@@ -33,7 +34,7 @@ from .recipe import Recipe, passes
 from .schedule import Schedule
 from .spectral import spectral_convolutions
 from .stop_signals import StopSignals
-from .stream import Annotated, Batch, Crops, Positions, Rendered, Source, loader
+from .stream import Annotated, Batch, Crops, PlannedSamples, Positions, Rendered, Source, loader
 from .sync_batch_norm import synchronized
 from .validation import Validation, is_better, normalized
 
@@ -112,6 +113,7 @@ class Trainer:
         width, height = self.variant.input_size
         size = (width, height, width)[: len(self.variant.axes)]
         self.crops = Crops(source, recipe, size, self.schedule.late_from)
+        self.samples, self.crop_maker = self._made()
         if start is not None and self.step == 0:
             self._revive_norms()
         self._stop = StopSignals()
@@ -180,6 +182,21 @@ class Trainer:
             raise BadInputError("The data sets hold nobody to train on; see rtmw-edge data check CONFIG.")
         return len(data), Annotated(data, recipe.seed)
 
+    def _made(self) -> tuple[Crops | PlannedSamples, CropMaker | None]:
+        """What the loader's workers make, and what makes the crops of it where they do not."""
+        on_device = {"host": False, "device": True}.get(self.recipe.crops, self.fabric.device.type == "cuda")
+        if not on_device or not isinstance(self.crops.source, Rendered):
+            return self.crops, None
+        planned = PlannedSamples(self.crops)
+        return planned, CropMaker(self.variant.input_size, planned.capacity, self.fabric.device)
+
+    def _on_device(self, crops: Tensor | PlannedCrops) -> Tensor:
+        """uint8 (N, H, W, 3) BGR."""
+        if isinstance(crops, Tensor):
+            return crops.to(self.fabric.device, non_blocking=True)
+        assert self.crop_maker is not None
+        return self.crop_maker(crops)
+
     def _resume(self) -> None:
         state = checkpoint.read(self.out, asdict(self.recipe), self.fabric.device)
         step = state["step"] if state else 0
@@ -238,7 +255,7 @@ class Trainer:
         positions = Positions(
             self.step * batch, self.schedule.steps * batch, self.micro, fabric.global_rank, fabric.world_size
         )
-        stream = iter(loader(self.crops, positions, workers=self.workers, pin=fabric.device.type == "cuda"))
+        stream = iter(loader(self.samples, positions, workers=self.workers, pin=fabric.device.type == "cuda"))
         while step := list(itertools.islice(stream, self.passes)):
             yield step
 
@@ -256,8 +273,7 @@ class Trainer:
         self.module.zero_grad(set_to_none=True)
         losses = []
         for number, ((points, weights), batch) in enumerate(zip(labels, batches, strict=True), start=1):
-            crops = batch[0].to(fabric.device, non_blocking=True)
-            images = normalized(crops).contiguous(memory_format=torch.channels_last)
+            images = normalized(self._on_device(batch[0])).contiguous(memory_format=torch.channels_last)
             with ranks.accumulating(fabric, self.module, number < len(batches)):
                 loss = self._loss(images, points, weights, totals, share=1 / len(batches))
                 fabric.backward(loss)

@@ -18,6 +18,7 @@ from .augmentation import Augmentation
 OPTIMIZERS = ("adamw", "muon")
 PRECISIONS = ("fp32", "bf16")
 SYNCHRONIZED = ("none", "neck", "all")
+CROPS = ("auto", "host", "device")
 LEARNED_GRIDS = ("common", "affine")
 AT_LEAST_1 = ("batch", "warmup", "validate_every", "checkpoint_every")
 NOT_NEGATIVE = ("steps", "epochs", "micro", "late", "clip", "weight_decay", "bone_weight", "official_batch")
@@ -88,6 +89,8 @@ class Recipe:
         beta: temperature of the predictions, 1 for RTMW, 10 for RTMW3D.
         bone_weight: weight of the bone lengths in 3D.
         dropout: on the head's attention matrix.
+        crops: where crops of rendered people are made: "host" by the loader's workers, "device" where the network is
+            (the same crops but for rounding), "auto" for the device where it is a GPU.
         reuse: how often a rendered person is used on average, each time with another augmentation.
         occluded_weight: weight of joints that are hidden; visible ones weigh 1.
         late: the last epochs (steps) have `late_augmentation`, which is the second stage of `augmentation` with what
@@ -115,6 +118,7 @@ class Recipe:
     beta: float = 1.0
     bone_weight: float = 0.0
     dropout: float = 0.0
+    crops: str = "auto"
     reuse: float = 2.0
     occluded_weight: float = 0.5
     seed: int = 0
@@ -146,7 +150,9 @@ class Recipe:
             raise BadInputError(f"The recipe's reuse is {self.reuse}; an image is used at least once.")
         if not 0 <= self.dropout < 1:
             raise BadInputError(f"The recipe's dropout is {self.dropout}; it must lie in 0..1, below 1.")
-        for name, choices in (("optimizer", OPTIMIZERS), ("precision", PRECISIONS), ("synchronized", SYNCHRONIZED)):
+        for name, choices in (
+            ("optimizer", OPTIMIZERS), ("precision", PRECISIONS), ("synchronized", SYNCHRONIZED), ("crops", CROPS),
+        ):  # fmt: skip
             if getattr(self, name) not in choices:
                 raise unknown(name, getattr(self, name), choices)
         for part in self.part_weights:

@@ -10,7 +10,7 @@ import itertools
 import os
 import signal
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,7 +24,8 @@ from torch.utils.data import DataLoader, Dataset
 from ..data.annotators import annotated
 from ..data.instances import Instance, InstanceSet, read_instance
 from ..data.synthetic import Renderer, Sample
-from .augmentation import augmented
+from .augmentation import Augmentation, Plan, augmented, planned
+from .device_crops import Arrived, PlannedCrops, from_crop, in_rounds
 from .recipe import Recipe
 
 WINDOW = 1024
@@ -34,8 +35,9 @@ FIRST = 64
 BLOCK = 256
 """Consecutive people that one lane renders: the renderer pools bodies and backgrounds over neighbouring indices."""
 
-Batch = tuple[Tensor, Tensor, Tensor, Tensor]
-"""crops uint8 (N, H, W, 3) BGR; points and weights float32 (N, 133, 2 or 3); images (N,) that could not be read."""
+Batch = tuple["Tensor | PlannedCrops", Tensor, Tensor, Tensor]
+"""Crops uint8 (N, H, W, 3) BGR, or as they are planned; points and weights float32 (N, 133, 2 or 3); and (N,) how many
+images could not be read."""
 
 
 class Source(Protocol):
@@ -69,23 +71,31 @@ class Rendered:
         return {**self.__dict__, "_renderer": None, "_kept": {}}
 
     def __call__(self, position: int, skipped: Counter[str]) -> tuple[NDArray[np.uint8], Instance]:
+        return self.person(*self.draw(position))
+
+    def draw(self, position: int) -> tuple[int, int]:
+        """The lane of a position, and the person of that lane that it shows."""
         run, place = divmod(position, self.span)
         turn, lane = divmod(run, self.lanes)
         count = turn * self.span + place
         newest = (FIRST if self.reuse > 1 else 0) + int(count / self.reuse)
         self._forget(lane, newest)
         self._sample(lane, newest)  # in order, as the renderer likes it
-        age = 0
-        if self.reuse > 1:
-            age = int(np.random.default_rng([self.seed, position, 1]).integers(min(WINDOW, newest + 1)))
-        sample = self._sample(lane, newest - age)
-        person = sample.people[0]
+        if self.reuse <= 1:
+            return lane, newest
+        age = np.random.default_rng([self.seed, position, 1]).integers(min(WINDOW, newest + 1))
+        return lane, newest - int(age)
+
+    def person(self, lane: int, person: int) -> tuple[NDArray[np.uint8], Instance]:
+        """The picture and the labels of one person of a lane."""
+        sample = self._sample(lane, person)
+        shown = sample.people[0]
         instance = Instance(
             image=sample.image,
-            box=person.box,
-            keypoints=person.keypoints,
-            visible=annotated(person.visible),
-            metres=person.keypoints_3d,
+            box=shown.box,
+            keypoints=shown.keypoints,
+            visible=annotated(shown.visible),
+            metres=shown.keypoints_3d,
             camera=sample.camera,
             source="synthetic",
             whole=True,
@@ -133,22 +143,72 @@ class Crops(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
     def __init__(self, source: Source, recipe: Recipe, input_size: tuple[int, ...], late_from: int) -> None:
         self.source, self.recipe, self.input_size, self.late_from = source, recipe, input_size, late_from
 
-    def __getitem__(self, position: int) -> Batch:
+    def __getitem__(self, position: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Crop uint8 (H, W, 3), points and weights float32 (133, axes), and how many images could not be read."""
         skipped: Counter[str] = Counter()
         image, instance = self.source(position, skipped)
-        recipe = self.recipe
-        late = recipe.late_augmentation if position >= self.late_from else None
         crop, points, weights = augmented(
-            image,
-            instance,
-            self.input_size,
-            late or recipe.augmentation,
-            np.random.default_rng([recipe.seed, position]),
-            hidden_weight=recipe.occluded_weight,
+            image, instance, self.input_size, *self._chance(position), hidden_weight=self.recipe.occluded_weight
         )
         arrays = (crop, points, weights, np.array(skipped.total()))
         return tuple(torch.from_numpy(array) for array in arrays)  # type: ignore[return-value]
+
+    def plan(self, position: int, instance: Instance) -> Plan:
+        """The crop of `instance` that stands at a position, without its pixels."""
+        return planned(instance, self.input_size, *self._chance(position), hidden_weight=self.recipe.occluded_weight)
+
+    def _chance(self, position: int) -> tuple[Augmentation, np.random.Generator]:
+        recipe = self.recipe
+        late = recipe.late_augmentation if position >= self.late_from else None
+        return late or recipe.augmentation, np.random.default_rng([recipe.seed, position])
+
+
+class PlannedSamples(Dataset[Batch]):
+    """The samples of `Crops` over rendered people, whole batches at a time and without pixels: see `device_crops`.
+
+    Every picture is sent once by the worker that renders it; `capacity` says how many of a lane the device must keep.
+    """
+
+    def __init__(self, crops: Crops) -> None:
+        assert isinstance(crops.source, Rendered)
+        self.crops, self.source = crops, crops.source
+        self._held: dict[int, dict[int, int]] = {}
+
+    @property
+    def capacity(self) -> int:
+        """People of a lane that one batch can show: those in use at its first sample, and those that join them."""
+        return WINDOW + self.source.span
+
+    def __getitem__(self, position: int) -> Batch:
+        return self.__getitems__([position])
+
+    def __getitems__(self, positions: list[int]) -> Batch:
+        """What `Crops` gives for all `positions`, crops planned."""
+        drawn, plans = [], []
+        pictures: dict[int, dict[int, NDArray[np.uint8]]] = {}
+        for position in positions:  # the source forgets people on the way: what is needed of them is taken at once
+            lane, person = self.source.draw(position)
+            picture, instance = self.source.person(lane, person)
+            drawn.append((lane, person))
+            plans.append(self.crops.plan(position, instance))
+            pictures.setdefault(lane, {})[person] = picture
+        arrived = []
+        for lane, shown in pictures.items():
+            samples = [place for place, (of, _) in enumerate(drawn) if of == lane]
+            persons = torch.tensor([drawn[place][1] for place in samples])
+            new = self._new(lane, shown)
+            sent = np.stack([shown[person] for person in new]) if new else np.empty((0, *picture.shape), np.uint8)
+            arrived.append(Arrived(lane, torch.tensor(new), torch.from_numpy(sent), torch.tensor(samples), persons))
+        crops = PlannedCrops(arrived, from_crop(plans), in_rounds([plan.changes for plan in plans]))
+        points, weights = (np.stack([getattr(plan, name) for plan in plans]) for name in ("points", "weights"))
+        return crops, torch.from_numpy(points), torch.from_numpy(weights), torch.zeros(len(positions), dtype=torch.long)
+
+    def _new(self, lane: int, persons: Iterable[int]) -> list[int]:
+        """Those of the people whom the device does not hold."""
+        held = self._held.setdefault(lane, {})  # who lies in which place of the device's ring
+        new = sorted(person for person in persons if held.get(person % self.capacity) != person)
+        held.update({person % self.capacity: person for person in new})
+        return new
 
 
 class Positions:
@@ -172,13 +232,18 @@ def _set_up_worker(worker: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def loader(crops: Crops, positions: Positions, *, workers: int, pin: bool) -> DataLoader[Batch]:
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
+
+
+def loader(crops: Crops | PlannedSamples, positions: Positions, *, workers: int, pin: bool) -> DataLoader[Batch]:
     """Batches of `positions` in order, made by `workers` processes; 0 makes them in this one.
 
     Rendering workers are spawned. The others are forked where that is the platform's way: labels of a million people
     are then held once.
     """
     spawned = workers > 0 and isinstance(crops.source, Rendered)
+    collate: Callable[[Any], Batch] | None = _as_it_is if isinstance(crops, PlannedSamples) else None
     if spawned:  # numpy reads it when it is loaded: a worker on each of 16 cores would start 16 threads
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     return DataLoader(
@@ -187,6 +252,7 @@ def loader(crops: Crops, positions: Positions, *, workers: int, pin: bool) -> Da
         num_workers=workers,
         prefetch_factor=4 if workers else None,
         pin_memory=pin,
+        collate_fn=collate,
         worker_init_fn=_set_up_worker,
         multiprocessing_context="spawn" if spawned else None,
     )
