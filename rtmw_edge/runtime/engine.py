@@ -221,6 +221,23 @@ class Engine(ABC):
         self.close()
 
 
+class SideBySide:
+    """Batches that run at the same time, one for every way to run one, each on a thread of its own."""
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self._runs = runs
+        self._pool = ThreadPoolExecutor(len(runs), "rtmw-edge stream")
+
+    def fill(self, fill: Callable[[Run, Sequence[int]], None], starts: Sequence[int]) -> None:
+        """Deal `starts` out, and `fill` each share by a run of its own; returns when all are done."""
+        shares = [starts[number :: len(self._runs)] for number in range(len(self._runs))]
+        for done in [self._pool.submit(fill, run, share) for run, share in zip(self._runs, shares, strict=True)]:
+            done.result()
+
+    def close(self) -> None:
+        self._pool.shutdown()
+
+
 class BundleEngine(Engine):
     """An engine for exported bundles. A runtime's file overrides `load`, `run` and `describe`, and may `beside`."""
 
@@ -232,9 +249,8 @@ class BundleEngine(Engine):
         self._outputs = [output.name for output in bundle.manifest.outputs.values()]
         self._bundle, self._spin = bundle, spin
         self.streams = _streams(bundle, device, threads or cores(), streams)
-        self._beside: list[Run] = []
-        self._pool: ThreadPoolExecutor | None = None
-        self._several = self._proven = False
+        self._several = False
+        self._side_by_side: SideBySide | None = None
         self.load(bundle)
 
     @classmethod
@@ -262,9 +278,9 @@ class BundleEngine(Engine):
         return [self._again(threads).run for _ in range(self.streams)]
 
     def close(self) -> None:
-        self._beside = []
-        if self._pool is not None:
-            self._pool.shutdown()
+        if self._side_by_side is not None:
+            self._side_by_side.close()
+            self._side_by_side = None
 
     def _again(self, threads: int) -> BundleEngine:
         return type(self)(self._bundle, self.device, threads, spin=False, streams=1)
@@ -275,18 +291,11 @@ class BundleEngine(Engine):
         if together and not self._several:
             self._several, together = True, 0
         if together:
-            if self._pool is None:
-                self._beside = self.beside((self._threads or cores()) // self.streams)
-                self._pool = ThreadPoolExecutor(self.streams, "rtmw-edge stream")
-            shares = [starts[number : together : self.streams] for number in range(self.streams)]
-            fills = [
-                self._pool.submit(self._fill, run, crops, logits, share)
-                for run, share in zip(self._beside, shares, strict=True)
-            ]
-            for fill in fills:
-                fill.result()
-            if not self._proven:
+            opened = self._side_by_side or SideBySide(self.beside((self._threads or cores()) // self.streams))
+            opened.fill(lambda run, share: self._fill(run, crops, logits, share), starts[:together])
+            if self._side_by_side is None:
                 self._check_streams(crops, logits, starts[: self.streams])
+            self._side_by_side = opened
         super()._infer(crops, logits, starts[together:])
 
     def check_names(self, there: Iterable[str]) -> None:
@@ -307,7 +316,6 @@ class BundleEngine(Engine):
                     f"{self.runtime} computes another answer when {self.streams} people run side by side ({off:.2g} "
                     "off, relative rms): let them run one by one, with --streams 1 (streams=1)."
                 )
-        self._proven = True
 
 
 def _streams(bundle: Bundle, device: str, threads: int, asked: int | None) -> int:
