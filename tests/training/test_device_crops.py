@@ -177,6 +177,19 @@ def test_a_training_takes_its_crops_from_the_device(monkeypatch, tmp_path):
     assert losses["device"] != losses["host"]
 
 
+def test_a_stopped_training_with_crops_from_the_device_goes_on_to_the_very_same_losses(monkeypatch, tmp_path):
+    monkeypatch.setattr(stream, "Renderer", Drawn)
+
+    def trainer(out):
+        return loop.Trainer(small_recipe("steps=4", "crops=device"), tmp_path / out, workers=0)
+
+    losses = [record["loss"] for record in trainer("whole").run()]
+    records = trainer("parts").run()
+    begun = [next(records)["loss"] for _ in range(2)]
+    records.close()
+    assert begun + [record["loss"] for record in trainer("parts").run()] == losses
+
+
 def test_elsewhere_is_refused():
     with pytest.raises(BadInputError, match=r"Unknown crops 'gpu'\. Choose one of: auto, host, device\."):
         small_recipe("steps=3", "crops=gpu")
