@@ -3,10 +3,10 @@
     python benchmarks/loader.py --data CONFIG [--recipe rtmw-m-256x192] [--batch 64] [--device cuda]
     python benchmarks/loader.py --recipe rtmw-n-256x192 --batch 32 --threads 1           rendered people
 
-Measures what a sample costs a core (processor time: reading, warping, augmenting, and rendering as often as the recipe
-does) and how long the step takes; says how many workers that needs, and how many images per second 16 cores could feed.
-Then trains for --seconds with so many workers, or with --workers N, and says which share of the time the step waited.
-With several GPUs every rank needs that many.
+Measures what a sample costs a core (processor time: reading, or rendering as often as the recipe does, and warping and
+augmenting, which a GPU does for rendered people itself) and how long the step takes with crops at hand; says how many
+workers that needs, and how many images per second 16 cores could feed. Then trains for --seconds with so many workers,
+or with --workers N, and says which share of the time the step waited. With several GPUs every rank needs that many.
 """
 
 from __future__ import annotations

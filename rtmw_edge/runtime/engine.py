@@ -13,7 +13,7 @@ import math
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -222,16 +222,20 @@ class Engine(ABC):
 
 
 class SideBySide:
-    """Batches that run at the same time, one for every way to run one, each on a thread of its own."""
+    """Runs batches at the same time, on one thread for each of `runs`; `proven` once their answers were checked."""
+
+    proven = False
 
     def __init__(self, runs: Sequence[Run]) -> None:
         self._runs = runs
         self._pool = ThreadPoolExecutor(len(runs), "rtmw-edge stream")
 
-    def fill(self, fill: Callable[[Run, Sequence[int]], None], starts: Sequence[int]) -> None:
-        """Deal `starts` out, and `fill` each share by a run of its own; returns when all are done."""
+    def share(self, starts: Sequence[int], answer: Callable[[Run, Sequence[int]], None]) -> None:
+        """Deal `starts` out to the threads, which call `answer`; returns, or raises what one raised, when all ended."""
         shares = [starts[number :: len(self._runs)] for number in range(len(self._runs))]
-        for done in [self._pool.submit(fill, run, share) for run, share in zip(self._runs, shares, strict=True)]:
+        answers = [self._pool.submit(answer, run, share) for run, share in zip(self._runs, shares, strict=True)]
+        wait(answers)
+        for done in answers:
             done.result()
 
     def close(self) -> None:
@@ -291,11 +295,12 @@ class BundleEngine(Engine):
         if together and not self._several:
             self._several, together = True, 0
         if together:
-            opened = self._side_by_side or SideBySide(self.beside((self._threads or cores()) // self.streams))
-            opened.fill(lambda run, share: self._fill(run, crops, logits, share), starts[:together])
             if self._side_by_side is None:
+                self._side_by_side = SideBySide(self.beside((self._threads or cores()) // self.streams))
+            self._side_by_side.share(starts[:together], lambda run, share: self._fill(run, crops, logits, share))
+            if not self._side_by_side.proven:
                 self._check_streams(crops, logits, starts[: self.streams])
-            self._side_by_side = opened
+                self._side_by_side.proven = True
         super()._infer(crops, logits, starts[together:])
 
     def check_names(self, there: Iterable[str]) -> None:

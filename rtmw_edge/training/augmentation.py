@@ -205,11 +205,6 @@ def planned(
     return Plan(matrix, points.astype(np.float32), per_axis, drawn_changes(augmentation, (width, height), rng))
 
 
-def photometric(crop: NDArray[Any], augmentation: Augmentation, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """A crop (h, w, 3) uint8 BGR with other colours, blur and a box dropped, by chance; the argument stays as it is."""
-    return changed(crop, drawn_changes(augmentation, (crop.shape[1], crop.shape[0]), rng))
-
-
 def drawn_changes(a: Augmentation, size: tuple[int, int], rng: np.random.Generator) -> list[Change]:
     """The changes of a crop of `size` (width, height) by chance.
 

@@ -7,6 +7,7 @@ chance, but for rounding: OpenCV places pixels of a warp on a grid of 1/32.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -40,37 +41,56 @@ class Arrived(NamedTuple):
 
 
 class Round(NamedTuple):
-    """The same kind of change to some samples of a batch: see `augmentation.Change`.
-
-    `samples` int64 (S,), `values` int16 (S, *shape of the kind's values).
-    """
+    """The same kind of change to some samples of a batch: `shape` (S, *shape of the kind's values), see `Change`."""
 
     kind: str
     size: int
-    samples: Tensor
-    values: Tensor
+    shape: tuple[int, ...]
 
 
 class PlannedCrops(NamedTuple):
-    """A batch of crops without pixels yet; `matrices` float32 (N, 2, 3) take a place in a crop into its picture."""
+    """A batch of crops without pixels yet.
+
+    Attributes:
+        arrived: whom the crops show, by lane.
+        matrices: float32 (N, 2, 3) take a place in a crop into its picture.
+        rounds: the changes, in order.
+        samples: int64, the places in the batch of all rounds, one round after the other.
+        values: int16, the values of all rounds, likewise.
+    """
 
     arrived: list[Arrived]
     matrices: Tensor
     rounds: list[Round]
+    samples: Tensor
+    values: Tensor
 
 
-def in_rounds(plans: Sequence[Sequence[Change]]) -> list[Round]:
-    """The changes of a batch, so that each sample meets its own in their order and alike ones are made at once."""
-    rounds = []
+def in_rounds(plans: Sequence[Sequence[Change]]) -> tuple[list[Round], Tensor, Tensor]:
+    """The changes of a batch, so that each sample meets its own in their order and alike ones are made at once.
+
+    Returns the rounds, their samples and their values, as `PlannedCrops` has them: a worker sends few large tensors.
+    """
+    rounds, places, values = [], [np.empty(0, np.int64)], [np.empty(0, np.int16)]
     for depth in range(max((len(changes) for changes in plans), default=0)):
         groups: dict[tuple[str, int], list[int]] = {}
         for sample, changes in enumerate(plans):
             if depth < len(changes):
                 groups.setdefault((changes[depth].kind, changes[depth].size), []).append(sample)
         for (kind, size), samples in groups.items():
-            values = torch.from_numpy(np.stack([plans[sample][depth].values for sample in samples]))
-            rounds.append(Round(kind, size, torch.tensor(samples), values))
-    return rounds
+            stacked = np.stack([plans[sample][depth].values for sample in samples])
+            rounds.append(Round(kind, size, stacked.shape))
+            places.append(np.array(samples))
+            values.append(stacked.ravel())
+    return rounds, torch.from_numpy(np.concatenate(places)), torch.from_numpy(np.concatenate(values))
+
+
+def change(crops: Tensor, rounds: Sequence[Round], samples: Tensor, values: Tensor) -> None:
+    """Make all changes to `crops` (N, 3, H, W) float32 of whole levels, in place."""
+    places = samples.split([shape[0] for _, _, shape in rounds])
+    parts = values.split([math.prod(shape) for _, _, shape in rounds])
+    for (kind, size, shape), place, part in zip(rounds, places, parts, strict=True):
+        crops[place] = _KINDS[kind](crops[place], part.view(shape), size)
 
 
 def from_crop(plans: Sequence[Plan]) -> Tensor:
@@ -81,7 +101,7 @@ def from_crop(plans: Sequence[Plan]) -> Tensor:
 
 
 class CropMaker:
-    """Keeps the people of every lane on `device` and makes the crops of a batch of them.
+    """Keeps the people of every lane on `device`, and cuts a batch's crops from their pictures.
 
     Args:
         input_size: (width, height) of a crop in pixels.
@@ -95,24 +115,16 @@ class CropMaker:
     @torch.no_grad()
     def __call__(self, planned: PlannedCrops) -> Tensor:
         """uint8 (N, height, width, 3) BGR on the device."""
-        pictures = None
+        size = planned.arrived[0].pictures.shape[1:]
+        pictures = torch.empty((len(planned.matrices), *size), dtype=torch.uint8, device=self.device)
         for lane, numbers, new, samples, persons in planned.arrived:
             if lane not in self._people:
-                self._people[lane] = new.new_empty((self.capacity, *new.shape[1:]), device=self.device)
+                self._people[lane] = pictures.new_empty((self.capacity, *size))
             people = self._people[lane]
             people[self._moved(numbers) % self.capacity] = self._moved(new)
-            chosen = people[self._moved(persons) % self.capacity]
-            if pictures is None and len(planned.arrived) == 1:
-                pictures = chosen
-                continue
-            if pictures is None:
-                pictures = chosen.new_empty((len(planned.matrices), *chosen.shape[1:]))
-            pictures[self._moved(samples)] = chosen
-        assert pictures is not None
+            pictures[self._moved(samples)] = people[self._moved(persons) % self.capacity]
         crops = warped(pictures, self._moved(planned.matrices), self.input_size)
-        for kind, size, samples, values in planned.rounds:
-            places = self._moved(samples)
-            crops[places] = KINDS[kind](crops[places], self._moved(values), size)
+        change(crops, planned.rounds, self._moved(planned.samples), self._moved(planned.values))
         return crops.to(torch.uint8).permute(0, 2, 3, 1)
 
     def _moved(self, tensor: Tensor) -> Tensor:
@@ -209,7 +221,7 @@ def _dropout(crops: Tensor, values: Tensor, _: int) -> Tensor:
     return crops.masked_fill(inside, 0)
 
 
-KINDS: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {
+_KINDS: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {
     "levels": _levels,
     "hsv": _hsv,
     "order": _order,

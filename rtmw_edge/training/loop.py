@@ -113,7 +113,7 @@ class Trainer:
         width, height = self.variant.input_size
         size = (width, height, width)[: len(self.variant.axes)]
         self.crops = Crops(source, recipe, size, self.schedule.late_from)
-        self.samples, self.crop_maker = self._made()
+        self.crop_maker = self._crop_maker()
         if start is not None and self.step == 0:
             self._revive_norms()
         self._stop = StopSignals()
@@ -182,13 +182,13 @@ class Trainer:
             raise BadInputError("The data sets hold nobody to train on; see rtmw-edge data check CONFIG.")
         return len(data), Annotated(data, recipe.seed)
 
-    def _made(self) -> tuple[Crops | PlannedSamples, CropMaker | None]:
-        """What the loader's workers make, and what makes the crops of it where they do not."""
-        on_device = {"host": False, "device": True}.get(self.recipe.crops, self.fabric.device.type == "cuda")
-        if not on_device or not isinstance(self.crops.source, Rendered):
-            return self.crops, None
-        planned = PlannedSamples(self.crops)
-        return planned, CropMaker(self.variant.input_size, planned.capacity, self.fabric.device)
+    def _crop_maker(self) -> CropMaker | None:
+        """What makes the crops on the device; None where the loader's workers do."""
+        crops, device = self.recipe.crops, self.fabric.device
+        source = self.crops.source
+        if isinstance(source, Rendered) and (crops == "device" or (crops == "auto" and device.type == "cuda")):
+            return CropMaker(self.variant.input_size, source.in_use(self.micro), device)
+        return None
 
     def _on_device(self, crops: Tensor | PlannedCrops) -> Tensor:
         """uint8 (N, H, W, 3) BGR."""
@@ -255,7 +255,8 @@ class Trainer:
         positions = Positions(
             self.step * batch, self.schedule.steps * batch, self.micro, fabric.global_rank, fabric.world_size
         )
-        stream = iter(loader(self.samples, positions, workers=self.workers, pin=fabric.device.type == "cuda"))
+        samples = PlannedSamples(self.crops, self.micro) if self.crop_maker else self.crops
+        stream = iter(loader(samples, positions, workers=self.workers, pin=fabric.device.type == "cuda"))
         while step := list(itertools.islice(stream, self.passes)):
             yield step
 

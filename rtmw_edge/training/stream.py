@@ -7,6 +7,7 @@ A resumed run therefore goes on exactly where the checkpoint stands, and two ran
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import signal
 from collections import Counter
@@ -102,6 +103,10 @@ class Rendered:
         )
         return sample.image, instance
 
+    def in_use(self, samples: int) -> int:
+        """People of a lane among whom so many consecutive samples choose, those who join meanwhile included."""
+        return WINDOW + math.ceil(samples / self.reuse) + 1
+
     def _sample(self, lane: int, person: int) -> Sample:
         kept = self._kept.setdefault(lane, {})
         if person not in kept:
@@ -164,23 +169,19 @@ class Crops(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
 
 
 class PlannedSamples(Dataset[Batch]):
-    """The samples of `Crops` over rendered people, whole batches at a time and without pixels: see `device_crops`.
+    """The samples of `Crops` over rendered people, a whole batch at a time and without pixels: see `device_crops`.
 
-    Every picture is sent once by the worker that renders it; `capacity` says how many of a lane the device must keep.
+    It takes the device to hold what it has sent and what has not made room since, so it serves one pass over the run.
+
+    Args:
+        batch: the most samples that are asked for at a time.
     """
 
-    def __init__(self, crops: Crops) -> None:
+    def __init__(self, crops: Crops, batch: int) -> None:
         assert isinstance(crops.source, Rendered)
         self.crops, self.source = crops, crops.source
+        self.capacity = self.source.in_use(batch)
         self._held: dict[int, dict[int, int]] = {}
-
-    @property
-    def capacity(self) -> int:
-        """People of a lane that one batch can show: those in use at its first sample, and those that join them."""
-        return WINDOW + self.source.span
-
-    def __getitem__(self, position: int) -> Batch:
-        return self.__getitems__([position])
 
     def __getitems__(self, positions: list[int]) -> Batch:
         """What `Crops` gives for all `positions`, crops planned."""
@@ -198,8 +199,12 @@ class PlannedSamples(Dataset[Batch]):
             persons = torch.tensor([drawn[place][1] for place in samples])
             new = self._new(lane, shown)
             sent = np.stack([shown[person] for person in new]) if new else np.empty((0, *picture.shape), np.uint8)
-            arrived.append(Arrived(lane, torch.tensor(new), torch.from_numpy(sent), torch.tensor(samples), persons))
-        crops = PlannedCrops(arrived, from_crop(plans), in_rounds([plan.changes for plan in plans]))
+            arrived.append(
+                Arrived(
+                    lane, torch.tensor(new, dtype=torch.int64), torch.from_numpy(sent), torch.tensor(samples), persons
+                )
+            )
+        crops = PlannedCrops(arrived, from_crop(plans), *in_rounds([plan.changes for plan in plans]))
         points, weights = (np.stack([getattr(plan, name) for plan in plans]) for name in ("points", "weights"))
         return crops, torch.from_numpy(points), torch.from_numpy(weights), torch.zeros(len(positions), dtype=torch.long)
 

@@ -11,6 +11,7 @@ from rtmw_edge.crops import box_to_crop, crop
 from rtmw_edge.data.instances import Instance
 from rtmw_edge.errors import BadInputError
 from rtmw_edge.keypoints import FLIP
+from rtmw_edge.training import augmentation
 from rtmw_edge.training.augmentation import (
     NONE,
     OFFICIAL,
@@ -18,13 +19,16 @@ from rtmw_edge.training.augmentation import (
     OFFICIAL_3D_STAGE_2,
     Augmentation,
     augmented,
-    photometric,
     sample_rng,
 )
 
 SIZE = (192, 256)
 cv2.setNumThreads(1)
 PICTURE = np.random.default_rng(5).integers(0, 256, (480, 640, 3), dtype=np.uint8)
+
+
+def photometric(crop, settings, rng):
+    return augmentation.changed(crop, augmentation.drawn_changes(settings, crop.shape[1::-1], rng))
 
 
 def changed(**values):

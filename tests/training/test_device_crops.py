@@ -14,8 +14,8 @@ from small_runs import TINY, NoValidation, forget, small_recipe
 from rtmw_edge.errors import BadInputError
 from rtmw_edge.training import loop, stream
 from rtmw_edge.training.augmentation import OFFICIAL, OFFICIAL_3D, Augmentation, changed, drawn_changes
-from rtmw_edge.training.device_crops import KINDS, CropMaker, bgr_to_hsv, hsv_to_bgr, in_rounds, warped
-from rtmw_edge.training.stream import Crops, PlannedSamples, Rendered
+from rtmw_edge.training.device_crops import CropMaker, bgr_to_hsv, change, hsv_to_bgr, in_rounds, warped
+from rtmw_edge.training.stream import Crops, PlannedSamples, Positions, Rendered, loader
 
 CPU = torch.device("cpu")
 RICH = Augmentation(hsv=0.4, colour=0.9, grey=0.3, blur=0.3, median_blur=0.3, dropout=0.5)
@@ -74,7 +74,7 @@ def both(crops, planned, maker, positions):
 @pytest.mark.parametrize("size", [(64, 96), (64, 96, 64)])
 def test_the_device_makes_the_crops_of_the_workers(monkeypatch, augmentation, size):
     monkeypatch.setattr(stream, "Renderer", Drawn)
-    planned = PlannedSamples(crops_of(augmentation, size=size))
+    planned = PlannedSamples(crops_of(augmentation, size=size), 12)
     maker = CropMaker((64, 96), planned.capacity, CPU)
     apart = []
     for batch in range(6):  # the last ones have the late augmentation
@@ -90,7 +90,7 @@ def test_a_picture_is_sent_once_and_again_when_it_has_made_room(monkeypatch):
     monkeypatch.setattr(stream, "Renderer", Drawn)
     monkeypatch.setattr(stream, "WINDOW", 16)
     monkeypatch.setattr(stream, "FIRST", 4)
-    planned = PlannedSamples(crops_of(RICH, lanes=1))
+    planned = PlannedSamples(crops_of(RICH, lanes=1), 12)
     maker = CropMaker((64, 96), planned.capacity, CPU)
     sent = Counter()
     batches = [list(range(start, start + 12)) for start in range(0, 600, 12)]
@@ -101,8 +101,54 @@ def test_a_picture_is_sent_once_and_again_when_it_has_made_room(monkeypatch):
         sent.update(made.arrived[0].numbers.tolist())
     assert set(sent.values()) == {1}
     assert max(sent) > 4 * planned.capacity  # the ring went round
-    host, device, made = both(crops_of(RICH, lanes=1), planned, maker, batches[3])  # back, as a new pass over a run
-    assert len(made.arrived[0].numbers) and (host.int() - device.int()).abs().float().mean() < 1
+
+
+def test_a_batch_may_bring_nobody_new(monkeypatch):
+    monkeypatch.setattr(stream, "Renderer", Drawn)
+    planned = PlannedSamples(crops_of(RICH), 12)
+    maker = CropMaker((64, 96), planned.capacity, CPU)
+    first = maker(planned.__getitems__(list(range(12)))[0])
+    again, *_ = planned.__getitems__(list(range(12)))
+    assert again.arrived[0].numbers.shape == (0,)
+    assert torch.equal(maker(again), first)
+
+
+def test_two_workers_may_serve_a_lane_in_turns(monkeypatch):
+    monkeypatch.setattr(stream, "Renderer", Drawn)
+    monkeypatch.setattr(stream, "WINDOW", 16)
+    workers = [PlannedSamples(crops_of(RICH, lanes=1), 12) for _ in range(2)]
+    maker, host = CropMaker((64, 96), workers[0].capacity, CPU), crops_of(RICH, lanes=1)
+    for number in range(40):
+        crops, device, _ = both(host, workers[number // 3 % 2], maker, range(number * 12, number * 12 + 12))
+        assert (crops.int() - device.int()).abs().float().mean() < 1
+
+
+def test_a_run_of_small_passes_may_go_on_in_large_ones(monkeypatch):
+    monkeypatch.setattr(stream, "Renderer", Drawn)
+    monkeypatch.setattr(stream, "WINDOW", 16)
+    planned = PlannedSamples(crops_of(RICH, lanes=1, reuse=2.0), 96)
+    maker, host = CropMaker((64, 96), planned.capacity, CPU), crops_of(RICH, lanes=1, reuse=2.0)
+    assert planned.capacity < 16 + 96
+    for start in range(0, 960, 96):
+        crops, device, made = both(host, planned, maker, range(start, start + 96))
+        persons = made.arrived[0].persons
+        assert int(persons.max() - persons.min()) < planned.capacity
+        assert (crops.int() - device.int()).abs().float().mean((1, 2, 3)).max() < 3
+
+
+@pytest.mark.slow
+def test_workers_send_people_to_the_device():
+    crops = crops_of(Augmentation(), reuse=3.0)
+    planned = PlannedSamples(crops, 12)
+    maker = CropMaker((64, 96), planned.capacity, CPU)
+    batches = list(loader(planned, Positions(0, 72, 12, 0, 1), workers=2, pin=False))
+    for number, (made, points, weights, _) in enumerate(batches):
+        rows = [crops[position] for position in range(number * 12, number * 12 + 12)]
+        assert torch.allclose(torch.stack([row[1] for row in rows]), points, atol=1e-3)  # other threads of BLAS
+        assert torch.equal(torch.stack([row[2] for row in rows]), weights)
+        off = (torch.stack([row[0] for row in rows]).int() - maker(made).int()).abs().float()
+        assert off.mean() < 0.5 and off.mean((1, 2, 3)).max() < 3
+    assert len(batches) == 6
 
 
 def test_a_worker_renders_every_person_once(monkeypatch):
@@ -110,7 +156,7 @@ def test_a_worker_renders_every_person_once(monkeypatch):
     monkeypatch.setattr(stream, "WINDOW", 16)
     monkeypatch.setattr(stream, "FIRST", 4)
     monkeypatch.setattr(Drawn, "counts", Counter())
-    planned = PlannedSamples(crops_of(RICH, lanes=1, span=48))
+    planned = PlannedSamples(crops_of(RICH, lanes=1, span=48), 48)
     for start in range(0, 960, 48):
         planned.__getitems__(list(range(start, start + 48)))
     assert set(Drawn.counts.values()) == {1}
@@ -119,7 +165,7 @@ def test_a_worker_renders_every_person_once(monkeypatch):
 
 def test_a_batch_over_several_lanes_and_a_run_that_goes_on_elsewhere(monkeypatch):
     monkeypatch.setattr(stream, "Renderer", Drawn)
-    planned = PlannedSamples(crops_of(RICH))
+    planned = PlannedSamples(crops_of(RICH), 30)
     maker = CropMaker((64, 96), planned.capacity, CPU)
     host, device, made = both(crops_of(RICH), planned, maker, range(5000, 5030))
     assert [arrived.lane for arrived in made.arrived] == [0, 1]
@@ -156,10 +202,9 @@ def test_every_change_is_that_of_opencv(kind):
     ]
     plans = [drawn_changes(only, (48, 64), np.random.default_rng(n)) for n in range(30)]
     assert all(plans)
-    made = stacked = torch.stack([torch.from_numpy(crop) for crop in crops]).permute(0, 3, 1, 2).float()
-    for change in in_rounds(plans):
-        made = made.clone()
-        made[change.samples] = KINDS[change.kind](made[change.samples], change.values, change.size)
+    stacked = torch.stack([torch.from_numpy(crop) for crop in crops]).permute(0, 3, 1, 2).float()
+    made = stacked.clone()
+    change(made, *in_rounds(plans))
     expected = np.stack([changed(crop, plan) for crop, plan in zip(crops, plans, strict=True)])
     off = np.abs(made.permute(0, 2, 3, 1).numpy() - expected)
     assert not torch.equal(made, stacked)
