@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from .. import __version__
 from ..crops import read_image
 from ..errors import NotAvailableError, VerificationError
-from ..files import atomic_write, check_replaceable
+from ..files import atomic_write, check_replaceable, claim_directory
 from .config import TORCH, SweepConfig, TablePair
 from .report import write_report
 from .rows import PART_ORDER, Row
@@ -39,7 +41,7 @@ class Quickstart:
 
     Args:
         out: folder of the store, `bundles/`, `pictures/`, `report.html`; must be new, empty or ours.
-        image: a photograph to run as well, the whole image as one person.
+        image: a photograph to run as well; the builtin detector finds its people.
         count: validation people to evaluate on. calibration: rendered people to calibrate on, where the embedded model
             has no quantization table of its own.
     """
@@ -52,6 +54,7 @@ class Quickstart:
             check_replaceable(out)
         self.image = None if image is None else read_image(image)
         self.image_name = "" if image is None else image.stem
+        self._boxes: NDArray[np.float32] | None = None
 
     def run(self) -> None:
         """Raises VerificationError at the end when a bundle did not reproduce its golden outputs."""
@@ -109,7 +112,8 @@ class Quickstart:
                 f"a crop (p90 {pace.ms_p90:.1f}), {ran.int8} of {ran.convolutions} convolutions in int8."
             )
             if self.image is not None:
-                path = self._draw(runner, self.image, self.image_name, runner(self.image))
+                claim_directory(self.out, f"a quickstart of rtmw-edge {__version__}")
+                path = self._draw(runner, self.image, self.image_name, self._poses(runner, self.image))
                 self._say(f"Picture: {path}")
         reason = next(iter(missing.values()), "")
         self._say(f"To export to all targets and compare them: {reason}")
@@ -126,7 +130,17 @@ class Quickstart:
                 poses = runner(item.image, item.people.boxes)
                 yield self._draw(runner, item.image, f"rendered-{item.image_id}", poses)
             if self.image is not None:
-                yield self._draw(runner, self.image, self.image_name, runner(self.image))
+                yield self._draw(runner, self.image, self.image_name, self._poses(runner, self.image))
+
+    def _poses(self, runner: Runner, image: NDArray[np.uint8]) -> Poses:
+        """The people in the user's image, the same for every runner; the whole image where nobody is found."""
+        from ..runtime.detectors import open_detector
+
+        if self._boxes is None:
+            self._boxes, _ = open_detector(threads=self.threads)(image)
+            found = len(self._boxes)
+            self._say(f"In {self.image_name}: {found or 'no'} {'person' if found == 1 else 'people'}.")
+        return runner(image, self._boxes if len(self._boxes) else None)
 
     def _draw(self, runner: Runner, image: np.ndarray, name: str, poses: Poses) -> Path:
         import cv2

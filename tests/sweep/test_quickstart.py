@@ -91,6 +91,22 @@ def test_without_converters_the_ready_bundle_runs(tmp_path: Path, photo: Path, m
     assert (tmp_path / "out" / "pictures" / "someone-onnx-int8.jpg").is_file()
 
 
+def test_the_people_in_a_photograph_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quickstart, "installed_targets", lambda: ([], {}))
+    one = list(open_dataset("synthetic:val:4"))[3].image
+    image = np.concatenate([one, one[:, ::-1]], axis=1)
+    cv2.imwrite(str(tmp_path / "two.png"), image)
+    text = run(tmp_path / "out", tmp_path / "two.png")
+    assert "In two: 2 people." in text
+    drawn = cv2.imread(str(tmp_path / "out" / "pictures" / "two-onnx-int8.jpg"))
+    painted = np.abs(drawn.astype(int) - image).max(axis=2) > 100
+    halves = np.split(painted, [image.shape[1] // 2], axis=1)
+    assert all(half.sum() > 200 for half in halves)
+    cv2.imwrite(str(tmp_path / "fog.png"), np.full((120, 90, 3), 128, np.uint8))
+    assert "In fog: no people." in run(tmp_path / "out", tmp_path / "fog.png")
+    assert (tmp_path / "out" / "pictures" / "fog-onnx-int8.jpg").is_file()  # the whole image is one
+
+
 def test_a_folder_of_somebody_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(BadInputError, match="Refusing to overwrite"):
