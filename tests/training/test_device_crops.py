@@ -211,6 +211,13 @@ def test_every_change_is_that_of_opencv(kind):
     assert off.max() <= 2 and (off > 1).mean() < 0.01
 
 
+def test_a_batch_without_changes_stays_as_it_is():
+    crops = torch.arange(2 * 3 * 4 * 5).view(2, 3, 4, 5).float()
+    made = crops.clone()
+    change(made, *in_rounds([[], []]))
+    assert torch.equal(made, crops)
+
+
 def test_a_training_takes_its_crops_from_the_device(monkeypatch, tmp_path):
     monkeypatch.setattr(stream, "Renderer", Drawn)
     losses = {}
