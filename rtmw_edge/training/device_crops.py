@@ -1,4 +1,4 @@
-"""Crops of rendered people, made where the network is: an H100 takes 15 microseconds for a crop, a core 1.4 ms.
+"""Crops of rendered people, made where the network is: a GPU would else wait for the cores that warp and colour.
 
 The loader's workers render and draw all chance (`augmentation.planned`), the pixels are made here. A person's picture
 travels once and stays on the device for as long as it is in use. The crops are those that `augmented` makes of the same

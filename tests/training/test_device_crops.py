@@ -86,7 +86,7 @@ def test_the_device_makes_the_crops_of_the_workers(monkeypatch, augmentation, si
     assert off.mean() < 0.5 and off.quantile(0.99) <= 3
 
 
-def test_a_picture_is_sent_once_and_again_when_it_has_made_room(monkeypatch):
+def test_a_picture_is_sent_once(monkeypatch):
     monkeypatch.setattr(stream, "Renderer", Drawn)
     monkeypatch.setattr(stream, "WINDOW", 16)
     monkeypatch.setattr(stream, "FIRST", 4)
