@@ -172,7 +172,13 @@ class Trainer:
             width, height = self.variant.input_size
             size = (width * 5 // 4, height * 5 // 4)
             return None, Rendered(
-                recipe.seed, recipe.reuse, size, lanes=self.lanes, span=self.span, backgrounds=backgrounds
+                recipe.seed,
+                recipe.reuse,
+                size,
+                window=recipe.window,
+                lanes=self.lanes,
+                span=self.span,
+                backgrounds=backgrounds,
             )
         if isinstance(data, Path):
             from ..data.sets import open_sets, read_config

@@ -20,7 +20,7 @@ PRECISIONS = ("fp32", "bf16")
 SYNCHRONIZED = ("none", "neck", "all")
 CROPS = ("auto", "host", "device")
 LEARNED_GRIDS = ("common", "affine")
-AT_LEAST_1 = ("batch", "warmup", "validate_every", "checkpoint_every")
+AT_LEAST_1 = ("batch", "warmup", "validate_every", "checkpoint_every", "window")
 NOT_NEGATIVE = ("steps", "epochs", "micro", "late", "clip", "weight_decay", "bone_weight", "official_batch")
 
 
@@ -90,9 +90,11 @@ class Recipe:
         bone_weight: weight of the bone lengths in 3D.
         dropout: on the head's attention matrix.
         crops: where crops of rendered people are made: "host" by the loader's workers, "device" where the network is
-            (the same crops but for rounding), "auto" for the device where it is a GPU. The device then holds some 1,100
-            pictures for every worker, 250 MB for crops of 256x192 and 560 MB for 384x288.
+            (the same crops but for rounding), "auto" for the device where it is a GPU. The device then holds the people
+            in use as well.
         reuse: how often a rendered person is used on average, each time with another augmentation.
+        window: rendered people of every worker among whom samples choose at a time, 0.23 MB each for crops of 256x192
+            and 0.52 MB for 384x288. The larger, the longer until a person is used again.
         occluded_weight: weight of joints that are hidden; visible ones weigh 1.
         late: the last epochs (steps) have `late_augmentation`, which is the second stage of `augmentation` with what
             the TOML changes in it.
@@ -121,6 +123,7 @@ class Recipe:
     dropout: float = 0.0
     crops: str = "auto"
     reuse: float = 2.0
+    window: int = 1024
     occluded_weight: float = 0.5
     seed: int = 0
     late: int = 0

@@ -29,8 +29,6 @@ from .augmentation import Augmentation, Plan, augmented, planned
 from .device_crops import Arrived, PlannedCrops, from_crop, in_rounds
 from .recipe import Recipe
 
-WINDOW = 1024
-"""Rendered people of a lane that are in use at a time (0.23 MB each at 240x320)."""
 FIRST = 64
 """People that a lane has before the first sample."""
 BLOCK = 256
@@ -51,7 +49,7 @@ class Rendered:
     """Rendered people, endless, each used about `reuse` times, because rendering costs more than augmenting.
 
     Positions are dealt out in runs of `span` to `lanes`. Every lane has people of its own and draws from a window over
-    the latest of them, which moves on by one person every `reuse` samples. A loader's worker that always serves the
+    the latest `window` of them, which moves on by one person every `reuse` samples. A loader's worker that always serves the
     same lanes therefore renders every person once, in order; another one gets the same samples with more work.
 
     Args:
@@ -60,9 +58,17 @@ class Rendered:
     """
 
     def __init__(
-        self, seed: int, reuse: float, size: tuple[int, int], *, lanes: int, span: int, backgrounds: Path | None = None
+        self,
+        seed: int,
+        reuse: float,
+        size: tuple[int, int],
+        *,
+        window: int,
+        lanes: int,
+        span: int,
+        backgrounds: Path | None = None,
     ) -> None:
-        self.seed, self.reuse, self.size = seed, reuse, size
+        self.seed, self.reuse, self.size, self.window = seed, reuse, size, window
         self.lanes, self.span, self.backgrounds = lanes, span, backgrounds
         self._renderer: Renderer | None = None
         self._kept: dict[int, dict[int, Sample]] = {}
@@ -84,7 +90,7 @@ class Rendered:
         self._sample(lane, newest)  # in order, as the renderer likes it
         if self.reuse <= 1:
             return lane, newest
-        age = np.random.default_rng([self.seed, position, 1]).integers(min(WINDOW, newest + 1))
+        age = np.random.default_rng([self.seed, position, 1]).integers(min(self.window, newest + 1))
         return lane, newest - int(age)
 
     def person(self, lane: int, person: int) -> tuple[NDArray[np.uint8], Instance]:
@@ -105,7 +111,7 @@ class Rendered:
 
     def in_use(self, samples: int) -> int:
         """People of a lane among whom so many consecutive samples choose, those who join meanwhile included."""
-        return WINDOW + math.ceil(samples / self.reuse) + 1
+        return self.window + math.ceil(samples / self.reuse) + 1
 
     def _sample(self, lane: int, person: int) -> Sample:
         kept = self._kept.setdefault(lane, {})
@@ -118,8 +124,8 @@ class Rendered:
 
     def _forget(self, lane: int, newest: int) -> None:
         kept = self._kept.get(lane, {})
-        if len(kept) > WINDOW + FIRST:
-            for person in [person for person in kept if person <= newest - WINDOW]:
+        if len(kept) > self.window + FIRST:
+            for person in [person for person in kept if person <= newest - self.window]:
                 del kept[person]
 
 

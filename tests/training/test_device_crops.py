@@ -56,9 +56,9 @@ class Drawn:
         return SimpleNamespace(image=image, people=(person,), camera=np.eye(3))
 
 
-def crops_of(augmentation, *, reuse=4.0, lanes=2, span=12, size=(64, 96)):
+def crops_of(augmentation, *, reuse=4.0, window=1024, lanes=2, span=12, size=(64, 96)):
     recipe = dataclasses.replace(small_recipe("steps=9"), augmentation=augmentation, late_augmentation=OFFICIAL)
-    return Crops(Rendered(5, reuse, (80, 120), lanes=lanes, span=span), recipe, size, 48)
+    return Crops(Rendered(5, reuse, (80, 120), window=window, lanes=lanes, span=span), recipe, size, 48)
 
 
 def both(crops, planned, maker, positions):
@@ -88,13 +88,12 @@ def test_the_device_makes_the_crops_of_the_workers(monkeypatch, augmentation, si
 
 def test_a_picture_is_sent_once(monkeypatch):
     monkeypatch.setattr(stream, "Renderer", Drawn)
-    monkeypatch.setattr(stream, "WINDOW", 16)
     monkeypatch.setattr(stream, "FIRST", 4)
-    planned = PlannedSamples(crops_of(RICH, lanes=1), 12)
+    planned = PlannedSamples(crops_of(RICH, window=16, lanes=1), 12)
     maker = CropMaker((64, 96), planned.capacity, CPU)
     sent = Counter()
     batches = [list(range(start, start + 12)) for start in range(0, 600, 12)]
-    host = crops_of(RICH, lanes=1)
+    host = crops_of(RICH, window=16, lanes=1)
     for positions in batches:
         crops, device, made = both(host, planned, maker, positions)
         assert (crops.int() - device.int()).abs().float().mean() < 1
@@ -115,9 +114,8 @@ def test_a_batch_may_bring_nobody_new(monkeypatch):
 
 def test_two_workers_may_serve_a_lane_in_turns(monkeypatch):
     monkeypatch.setattr(stream, "Renderer", Drawn)
-    monkeypatch.setattr(stream, "WINDOW", 16)
-    workers = [PlannedSamples(crops_of(RICH, lanes=1), 12) for _ in range(2)]
-    maker, host = CropMaker((64, 96), workers[0].capacity, CPU), crops_of(RICH, lanes=1)
+    workers = [PlannedSamples(crops_of(RICH, window=16, lanes=1), 12) for _ in range(2)]
+    maker, host = CropMaker((64, 96), workers[0].capacity, CPU), crops_of(RICH, window=16, lanes=1)
     for number in range(40):
         crops, device, _ = both(host, workers[number // 3 % 2], maker, range(number * 12, number * 12 + 12))
         assert (crops.int() - device.int()).abs().float().mean() < 1
@@ -125,9 +123,8 @@ def test_two_workers_may_serve_a_lane_in_turns(monkeypatch):
 
 def test_a_run_of_small_passes_may_go_on_in_large_ones(monkeypatch):
     monkeypatch.setattr(stream, "Renderer", Drawn)
-    monkeypatch.setattr(stream, "WINDOW", 16)
-    planned = PlannedSamples(crops_of(RICH, lanes=1, reuse=2.0), 96)
-    maker, host = CropMaker((64, 96), planned.capacity, CPU), crops_of(RICH, lanes=1, reuse=2.0)
+    planned = PlannedSamples(crops_of(RICH, window=16, lanes=1, reuse=2.0), 96)
+    maker, host = CropMaker((64, 96), planned.capacity, CPU), crops_of(RICH, window=16, lanes=1, reuse=2.0)
     assert planned.capacity < 16 + 96
     for start in range(0, 960, 96):
         crops, device, made = both(host, planned, maker, range(start, start + 96))
@@ -153,10 +150,9 @@ def test_workers_send_people_to_the_device():
 
 def test_a_worker_renders_every_person_once(monkeypatch):
     monkeypatch.setattr(stream, "Renderer", Drawn)
-    monkeypatch.setattr(stream, "WINDOW", 16)
     monkeypatch.setattr(stream, "FIRST", 4)
     monkeypatch.setattr(Drawn, "counts", Counter())
-    planned = PlannedSamples(crops_of(RICH, lanes=1, span=48), 48)
+    planned = PlannedSamples(crops_of(RICH, window=16, lanes=1, span=48), 48)
     for start in range(0, 960, 48):
         planned.__getitems__(list(range(start, start + 48)))
     assert set(Drawn.counts.values()) == {1}

@@ -51,7 +51,7 @@ def test_rendered_people_hang_on_the_position_alone(monkeypatch):
     monkeypatch.setattr(stream, "Renderer", Counted)
 
     def fresh():
-        return Rendered(7, 3.0, (240, 320), lanes=2, span=16)
+        return Rendered(7, 3.0, (240, 320), window=1024, lanes=2, span=16)
 
     straight = indices(fresh(), range(3000))
     behind = fresh()
@@ -66,9 +66,8 @@ def test_rendered_people_hang_on_the_position_alone(monkeypatch):
 
 def test_a_worker_of_one_lane_renders_every_person_once_and_reuses_it(monkeypatch):
     monkeypatch.setattr(stream, "Renderer", Counted)
-    monkeypatch.setattr(stream, "WINDOW", 128)
     Counted.drawn = Counter()
-    uses = Counter(indices(Rendered(0, 6.0, (240, 320), lanes=1, span=32), range(6000)))
+    uses = Counter(indices(Rendered(0, 6.0, (240, 320), window=128, lanes=1, span=32), range(6000)))
     assert set(Counted.drawn.values()) == {1}
     assert max(Counted.drawn) == 1000 + stream.FIRST - 1
     # The first ones are used more often, while the window is small; then it is `reuse`.
@@ -77,7 +76,7 @@ def test_a_worker_of_one_lane_renders_every_person_once_and_reuses_it(monkeypatc
 
 def test_people_are_new_every_time_without_reuse(monkeypatch):
     monkeypatch.setattr(stream, "Renderer", Counted)
-    assert indices(Rendered(0, 1.0, (240, 320), lanes=1, span=4), range(50)) == list(range(50))
+    assert indices(Rendered(0, 1.0, (240, 320), window=1024, lanes=1, span=4), range(50)) == list(range(50))
 
 
 def test_annotated_people_come_once_an_epoch_in_a_new_order():
