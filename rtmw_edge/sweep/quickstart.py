@@ -162,7 +162,8 @@ class Quickstart:
 
     def _show(self, rows: list[Row]) -> None:
         table = RichTable(
-            title=f"{VARIANT}: ms a crop; AP in %, below it points lost against float; left and right hand",
+            title=f"{VARIANT}: ms a crop; of each part AP in %, below it points lost against float, "
+            "then px from torch (p99); left and right hand",
             box=box.SIMPLE_HEAD,
             padding=(0, 1, 0, 0),
         )
@@ -178,9 +179,10 @@ class Quickstart:
             cells = [f"{size:.1f}" if size else "-", f"{row.speed['ms_p50']:.1f}", f"{row.speed['ms_p90']:.1f}"]
             cells.append(f"{runs['int8']}/{sum(runs['kernels'].values())}")
             for part in PART_ORDER:
-                ap, drop = row.ap(part), row.drop.get(part)
-                lost = f"[dim]{drop.value + 0.0:.1f}[/]" if drop is not None and not row.is_float else ""
-                cells.append(f"{ap.value:.1f}\n{lost}" if ap is not None else "-")
+                ap, drop, moved = row.ap(part), row.drop.get(part), row.px(part)
+                lost = f"{drop.value + 0.0:.1f}" if drop is not None and not row.is_float else ""
+                px = f"{moved.value:.1f} px" if moved is not None and row.cell.target != TORCH else ""
+                cells.append(f"{ap.value:.1f}\n[dim]{lost}\n{px}[/]" if ap is not None else "-")
             table.add_row(name, *cells)
         self.console.print(table)
         for row in rows:

@@ -15,6 +15,7 @@ from typing import Any
 from ..files import atomic_write
 from ..fleet.link import LOCAL
 from .charts import COSTS, OTHER, SHAPES, cost_of, points, scatter
+from .config import TORCH
 from .rows import PART_ORDER, Row
 from .tables import number, ratio
 from .verdicts import Advice, about_processor, fastest, verdicts
@@ -56,6 +57,7 @@ def write_report(
         _section("Accuracy against cost", [_controls(rows), *_charts(rows)]),
         _section("Cells", [_table(rows), *(f'<p class="weak">{html.escape(note)}</p>' for note in (*NOTES, *notes))]),
         _section("Points of AP lost, part by part", [_heat_map(rows)]),
+        _section("How far keypoints are from PyTorch's", [_distances(rows)]),
         _section(f"What broke the gate '{document['gate']['name']}'", [*_gate(rows)]),
         _section("What did not work, and what to distrust", [*_troubles(rows, document)]),
         _section("Poses", [f'<div class="pictures">{"".join(map(_picture, pictures))}</div>']) if pictures else "",
@@ -196,6 +198,25 @@ def _heat_map(rows: Sequence[Row]) -> str:
         body.append(f'<tr {_data(row)}><th scope="row">{name}</th>{"".join(cells)}</tr>')
     table = _scrolled(f'<table class="heat"><thead><tr><th>cell</th>{head}</tr></thead>', body)
     return f'{table}\n<p class="weak">Underlined: more than the gate allows.</p>'
+
+
+def _distances(rows: Sequence[Row]) -> str:
+    """Cells by parts: median and 99th percentile in crop pixels."""
+    compared = [row for row in rows if row.px("whole") is not None and row.cell.target != TORCH]
+    if not compared:
+        return "<p>Nothing to compare.</p>"
+    head = "".join(f'<th scope="col">{part.replace("_", " ")}</th>' for part in PART_ORDER)
+    several = len({row.cell.variant for row in rows}) > 1
+    body = []
+    for row in compared:
+        cells = []
+        for part in PART_ORDER:
+            figures = [row.px(part, percentile) for percentile in ("p50", "p99")]
+            cells.append(f"<td>{' / '.join(number(None if px is None else px.value) for px in figures)}</td>")
+        name = html.escape(f"{row.cell.variant} {row.label}" if several else row.label)
+        body.append(f'<tr {_data(row)}><th scope="row">{name}</th>{"".join(cells)}</tr>')
+    table = _scrolled(f"<table><thead><tr><th>cell</th>{head}</tr></thead>", body)
+    return f'{table}\n<p class="weak">Pixels of the crop, median / 99th percentile, of keypoints it is sure of.</p>'
 
 
 def _scrolled(head: str, body: Sequence[str]) -> str:

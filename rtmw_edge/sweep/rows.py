@@ -66,6 +66,11 @@ class Row:
         found = self.accuracy.get("mpjpe", {}).get(part)
         return None if found is None or found["value"] < 0 else Estimate(**found)
 
+    def px(self, part: str, percentile: str = "p99") -> Estimate | None:
+        """Crop pixels that keypoints are from the PyTorch network's, at "p50", "p90" or "p99"; those it is sure of."""
+        found = self.accuracy.get("px", {}).get(part, {}).get(percentile)
+        return None if found is None else Estimate(**found)
+
 
 PENDING = "pending"
 

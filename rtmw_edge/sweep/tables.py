@@ -34,7 +34,8 @@ def flat(row: Row) -> dict[str, Any]:
         out |= _ends(f"mpjpe_{part}", row.mpjpe(part))
         out |= _ends(f"mpjpe_more_{part}", row.mpjpe_more.get(part))
     for part in PART_ORDER:
-        out[f"px_p99_{part}"] = row.accuracy.get("px", {}).get(part, {}).get("p99", {}).get("value")
+        moved = row.px(part)
+        out[f"px_p99_{part}"] = None if moved is None else moved.value
     out["gate"] = {None: "", True: "passed", False: "failed"}[row.passed]
     out["gate_failed"] = "; ".join(check.sentence() for check in row.gate if not check.passed)
     return out

@@ -48,9 +48,9 @@ class Source(Protocol):
 class Rendered:
     """Rendered people, endless, each used about `reuse` times, because rendering costs more than augmenting.
 
-    Positions are dealt out in runs of `span` to `lanes`. Every lane has people of its own and draws from a window over
-    the latest `window` of them, which moves on by one person every `reuse` samples. A loader's worker that always serves the
-    same lanes therefore renders every person once, in order; another one gets the same samples with more work.
+    Positions are dealt out in runs of `span` to `lanes`. Every lane has people of its own and draws from the latest
+    `window` of them, whom one more joins every `reuse` samples. A loader's worker that always serves the same lanes
+    therefore renders every person once, in order; another one gets the same samples with more work.
 
     Args:
         size: (width, height) of the pictures in pixels.
