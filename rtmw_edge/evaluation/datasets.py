@@ -1,7 +1,7 @@
 """What to evaluate on: rendered people, a COCO-WholeBody annotation file with its images, or H3WB in 3D.
 
 A dataset is named by a text: "synthetic:val", "synthetic:val:100", "coco:ANNOTATIONS:IMAGES", "h3wb:FILE",
-"h3wb:FILE:ROOT", "h3wb:FILE:ROOT:S5,S6".
+"h3wb:FILE:ROOT", "h3wb:FILE:ROOT:S5,S6", "h3wb:FILE:ROOT:S7:{subject}/{action}.{camera}/{frame:06d}.jpg".
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,18 @@ class Dataset(ABC):
     @abstractmethod
     def __iter__(self) -> Iterator[Item]: ...
 
+    @property
+    def image_files(self) -> Iterable[Path]:
+        """The files that it reads; none of people who are rendered."""
+        return ()
+
+    def check_images(self) -> None:
+        """Raise BadInputError where an image file is missing, without reading any."""
+        missing = [path for path in self.image_files if not path.is_file()]
+        if missing:
+            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            raise BadInputError(f"There is no image {missing[0]}{more}, of {len(self)} in {self.name}: check the path.")
+
 
 def open_dataset(text: str, limit: int | None = None) -> Dataset:
     """The dataset that `text` names, its first `limit` images if given; BadInputError where there is none such."""
@@ -95,8 +107,7 @@ def _open_synthetic(text: str, rest: str, limit: int | None) -> Dataset:
 def _open_h3wb(text: str, rest: str, limit: int | None) -> Dataset:
     from ..data.sets import SetConfig, open_set
 
-    file, _, place = rest.partition(":")
-    root, _, subjects = place.partition(":")
+    file, root, subjects, images = [*rest.split(":", 3), "", "", "", ""][:4]
     if not file:
         raise BadInputError(f"Cannot read the data set '{text}': write h3wb:h3wb_train_bbox.npz:HUMAN36M_FOLDER.")
     path = Path(file).absolute()
@@ -104,7 +115,7 @@ def _open_h3wb(text: str, rest: str, limit: int | None) -> Dataset:
         raise BadInputError(f"There is no H3WB file at {file}: check the path.")
     chosen = tuple((subjects or H3WB_SUBJECT).split(","))
     folder = Path(root) if root else path.parent.parent
-    config = SetConfig("h3wb", folder, annotations=str(path), subjects=chosen)
+    config = SetConfig("h3wb", folder, annotations=str(path), images=images, subjects=chosen)
     return InstancePeople(open_set(config), text, limit)
 
 
@@ -183,6 +194,10 @@ class CocoWholeBody(Dataset):
             yield Item(image_id, read_image(self.folder / name), people)
 
     @property
+    def image_files(self) -> Iterable[Path]:
+        return (self.folder / name for _, name, _ in self._images)
+
+    @property
     def image_ids(self) -> Collection[int]:
         return [image_id for image_id, _, _ in self._images]
 
@@ -207,6 +222,11 @@ class InstancePeople(Dataset):
             instance = self._instances[index]
             image = read_image(instance.image) if isinstance(instance.image, Path) else instance.image
             yield Item(index, image, _one_person(instance), _labels_3d(instance))
+
+    @property
+    def image_files(self) -> Iterable[Path]:
+        images = (self._instances[index].image for index in range(self._count))
+        return (image for image in images if isinstance(image, Path))
 
 
 def _one_person(instance: Instance) -> People:

@@ -20,8 +20,8 @@ State = dict[str, Any]
 
 def write(out: Path, state: State) -> None:
     """Write `state` to the folder `out`; an earlier one stays until the new one is complete."""
-    with atomic_write(out / NAME) as path:
-        torch.save({"format": FORMAT, **state}, path)
+    with atomic_write(out / NAME) as path, path.open("wb") as file:  # given a path, torch hides that the disk is full
+        torch.save({"format": FORMAT, **state}, file)
 
 
 def read(out: Path, recipe: dict[str, Any], device: torch.device) -> State | None:

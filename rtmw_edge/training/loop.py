@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from ..data.instances import InstanceSet, Joined
-from ..errors import BadInputError
+from ..errors import BadInputError, RtmwEdgeError
 from ..files import atomic_write
 from ..models import build
 from ..models.checkpoints import load_weights, save_safetensors
@@ -367,7 +367,11 @@ class Trainer:
                 raise KeyboardInterrupt
 
     def _validated(self, validation: Validation, logs: Logs) -> dict[str, float]:
-        figures = self._figures(validation)
+        try:
+            figures = self._figures(validation)
+        except RtmwEdgeError:  # a damaged image: what was trained is not lost with it
+            self.save()
+            raise
         logs.write("validation", {"step": self.step, **figures})
         if is_better(figures, self.best):
             self.best = figures

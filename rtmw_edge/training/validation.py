@@ -30,11 +30,12 @@ def _statistics(device: torch.device) -> tuple[Tensor, Tensor]:
 class Validation:
     """The data set that `text` names (see `evaluation.open_dataset`), with ground-truth boxes and no flip test.
 
-    Raises BadInputError when there is no such data set.
+    Raises BadInputError when there is no such data set, or an image of it is not there: now, not hours later.
     """
 
     def __init__(self, text: str) -> None:
         self.dataset = open_dataset(text)
+        self.dataset.check_images()
 
     def figures(self, network: RTMW, device: str) -> dict[str, float]:
         """Shares in 0..1 named ap_PART and pck_PART, in 3D also mpjpe_PART in millimetres, the hips put together."""

@@ -12,6 +12,7 @@ from coco_files import document, write_images
 from rtmw_edge.errors import BadInputError
 from rtmw_edge.evaluation import open_dataset, read_detections
 from rtmw_edge.evaluation.datasets import SyntheticPeople
+from rtmw_edge.training.validation import Validation
 
 
 @pytest.fixture
@@ -99,6 +100,12 @@ def test_missing_image_is_named(labels: Path) -> None:
     (labels.parent / "1.png").unlink()
     with pytest.raises(BadInputError, match=r"There is no image .*1\.png"):
         list(open_dataset(f"coco:{labels}:{labels.parent}"))
+    with pytest.raises(BadInputError, match=r"There is no image .*1\.png, of \d+ in coco:.*: check the path\."):
+        open_dataset(f"coco:{labels}:{labels.parent}").check_images()
+    (labels.parent / "elsewhere").mkdir()
+    with pytest.raises(BadInputError, match=r"There is no image .*elsewhere/\d\.png and \d more, of"):
+        Validation(f"coco:{labels}:{labels.parent / 'elsewhere'}")
+    open_dataset("synthetic:val:3").check_images()
 
 
 def test_detections(tmp_path: Path) -> None:

@@ -98,6 +98,21 @@ def test_missing_subject_and_frame_are_named(root: Path) -> None:
         list(open_dataset(f"h3wb:{file}:{root / 'elsewhere'}"))
 
 
+def test_frames_of_other_names_are_found_by_their_pattern(root: Path) -> None:
+    (root / "walk").mkdir()
+    (root / "original" / "S7" / "Images" / f"Walking.{CAMERA}").rename(root / "walk" / f"S7-Walking-{CAMERA}")
+    pattern = "walk/{subject}-{action}-{camera}/frame_{frame:06d}.jpg"
+    dataset = open_dataset(f"h3wb:{root}/annotation_body3d/h3wb_train_bbox.npz:::{pattern}")
+    dataset.check_images()
+    assert [item.image.shape for item in dataset] == [(HEIGHT, WIDTH, 3)] * 3
+    with pytest.raises(
+        BadInputError, match=r"There is no image .*walk/S7_Walking_\d+_\d+\.png and 2 more, of 3 in h3wb:"
+    ):
+        open_dataset(
+            f"h3wb:{root}/annotation_body3d/h3wb_train_bbox.npz:{root}:S7:walk/{{subject}}_{{action}}_{{camera}}_{{frame}}.png"
+        ).check_images()
+
+
 def test_the_real_files_subset(samples_dir: Path) -> None:
     dataset = open_dataset(f"h3wb:{samples_dir}/h3wb/h3wb_train_bbox_subset.npz:.:S5")
     assert len(dataset) == 1

@@ -5,6 +5,7 @@ import csv
 import math
 import os
 import signal
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from rtmw_edge.errors import BadInputError
 from rtmw_edge.models import build
 from rtmw_edge.models.checkpoints import load_weights, read_metadata, read_state, save_safetensors
 from rtmw_edge.models.variants import VARIANTS, Variant
-from rtmw_edge.training import loop, ranks, spectral
+from rtmw_edge.training import checkpoint, loop, ranks, spectral
 from rtmw_edge.training.ema import Ema
 from rtmw_edge.training.logs import Logs
 from rtmw_edge.training.loss import SimccLoss, part_weights
@@ -233,6 +234,30 @@ def test_a_batch_that_cannot_be_dealt_out_is_refused():
         passes(recipe, 2)
     with pytest.raises(BadInputError, match="A batch of 12 cannot be dealt out to 5 ranks;"):
         passes(small_recipe("batch=12"), 5)
+
+
+def test_a_full_disk_is_one_sentence_and_keeps_the_checkpoint(tmp_path, monkeypatch):
+    checkpoint.write(tmp_path, {"step": 1})
+    before = (tmp_path / "last.pt").read_bytes()
+    opened = Path.open
+
+    def full(self, mode="r", *arguments, **options):
+        return opened(Path("/dev/full") if mode == "wb" else self, mode, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(BadInputError, match=r"The disk is full while writing .*last\.pt; nothing was kept"):
+        checkpoint.write(tmp_path, {"step": 2, "weights": torch.zeros(100_000)})
+    assert (tmp_path / "last.pt").read_bytes() == before and os.listdir(tmp_path) == ["last.pt"]
+
+
+def test_a_validation_that_fails_loses_no_step(tmp_path, monkeypatch):
+    def damaged(self, network, device):
+        raise BadInputError("Cannot decode b.jpg as an image")
+
+    monkeypatch.setattr(NoValidation, "figures", damaged)
+    with pytest.raises(BadInputError, match="Cannot decode b"):
+        list(trainer(tmp_path, "steps=20", "validate_every=3").run())
+    assert trainer(tmp_path, "steps=20", "validate_every=3").step == 3
 
 
 def test_logs_drop_what_lies_behind_the_checkpoint(tmp_path):

@@ -219,8 +219,8 @@ def _save(out: Path, step: int, network: PersonDetector, ema: Ema, optimizer: Op
         "ema": ema.network.state_dict(),
         "optimizer": optimizer.state_dict(),
     }
-    with atomic_write(out / STATE) as path:
-        torch.save(state, path)
+    with atomic_write(out / STATE) as path, path.open("wb") as file:
+        torch.save(state, file)
 
 
 def _resume(out: Path, network: PersonDetector, ema: Ema, optimizer: Optimizer) -> int:
