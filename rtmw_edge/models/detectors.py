@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import shutil
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -165,7 +166,7 @@ def _unpack(source: Path, target: Path, name: str, remedy: str) -> None:
                     raise VerificationError(f"The zip of {name} holds {len(inside)} ONNX files, not one. {remedy}")
                 with archive.open(inside[0]) as stream:
                     shutil.copyfileobj(stream, out, CHUNK)
-        except (zipfile.BadZipFile, EOFError) as error:
+        except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError) as error:
             raise VerificationError(f"The zip of {name} is damaged ({error}). {remedy}") from error
 
 

@@ -143,6 +143,28 @@ def test_a_pickle_cannot_change_later_readings(tmp_path: Path) -> None:
     assert load_objects(archive(tmp_path / "good.npz", good), ("x",))[0]["a"].tolist() == [0, 1, 2]
 
 
+def test_lists_of_one_another_neither_grow_nor_run_in_circles(tmp_path: Path) -> None:
+    doubled: list[Any] = [1]
+    for _ in range(60):
+        doubled = [doubled, doubled]
+    (read,) = load_objects(archive(tmp_path / "x.npz", pickle.dumps(doubled)), ("x",))
+    assert read[0] is read[1]
+    circle: list[Any] = []
+    circle.append(circle)
+    with pytest.raises(BadInputError, match=r"y\.npz is damaged \(RecursionError"):
+        load_objects(archive(tmp_path / "y.npz", pickle.dumps(circle)), ("x",))
+
+
+def test_a_damaged_compressed_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "z.npz"
+    np.savez_compressed(path, x=np.random.default_rng(0).integers(0, 9, 5000))
+    content = bytearray(path.read_bytes())
+    content[300:340] = b"\xff" * 40
+    path.write_bytes(content)
+    with pytest.raises(BadInputError, match=r"z\.npz is damaged \((error|BadZipFile): .*download it again"):
+        load_objects(path, ("x",))
+
+
 def test_damaged_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match=r"There is no annotation file .*none\.npz"):
         load_objects(tmp_path / "none.npz", ("x",))

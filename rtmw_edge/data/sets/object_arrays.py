@@ -9,6 +9,7 @@ from __future__ import annotations
 import pickle
 import re
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
@@ -20,6 +21,9 @@ from ...errors import BadInputError
 
 NUMERIC = re.compile(r"[biuf][1248]")
 TEXT_OR_OBJECT = re.compile(r"O8?|[US]\d+")
+BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError)
+NONSENSE = (ValueError, TypeError, LookupError, AttributeError, MemoryError, RecursionError)
+"""What readers raise of a broken zip, and of a pickle that makes no sense."""
 
 
 def load_objects(path: Path, names: tuple[str, ...]) -> list[Any]:
@@ -43,7 +47,7 @@ def load_objects(path: Path, names: tuple[str, ...]) -> list[Any]:
         raise BadInputError(f"Cannot read the annotations {path}: {error.strerror or error}.") from None
     except pickle.UnpicklingError as error:
         raise BadInputError(f"{path} was not loaded: {error}. Use the file as its authors published it.") from None
-    except (zipfile.BadZipFile, EOFError, ValueError, TypeError, LookupError, AttributeError, MemoryError) as error:
+    except (*BROKEN_ZIP, *NONSENSE) as error:
         raise BadInputError(f"{path} is damaged ({type(error).__name__}: {error}): download it again.") from None
 
 
@@ -115,14 +119,20 @@ def _stand_ins() -> tuple[dict[tuple[str, str], Any], Callable[[Any], Any]]:
     def encode(text: str, _encoding: str = "latin1") -> bytes:
         return text.encode("latin1")
 
+    done: dict[int, Any] = {}
+
     def plain(value: Any) -> Any:
-        if isinstance(value, Array):
-            return plain(value.value)
-        if isinstance(value, dict):
-            return {key: plain(entry) for key, entry in value.items()}
-        if isinstance(value, list):
-            return [plain(entry) for entry in value]
-        return value
+        """What is in a pickle twice is taken over once: lists of one another could else grow beyond all memory."""
+        if not isinstance(value, (Array, dict, list)):
+            return value
+        if id(value) not in done:
+            if isinstance(value, Array):
+                done[id(value)] = plain(value.value)
+            elif isinstance(value, dict):
+                done[id(value)] = {key: plain(entry) for key, entry in value.items()}
+            else:
+                done[id(value)] = [plain(entry) for entry in value]
+        return done[id(value)]
 
     names = {
         ("numpy", "dtype"): DType,
