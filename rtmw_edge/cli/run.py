@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from ..errors import RtmwEdgeError
     from ..runtime import Runner
     from ..runtime.detectors import OnnxDetector
     from ..runtime.frame_runner import FrameRunner, View
@@ -123,8 +122,8 @@ def run(
     box_file = BoxFile(boxes) if boxes else None
     if box_file:
         box_file.check_matches([Path(one.origin.name) for one in opened])
-    # What a file lists for a frame is never passed over.
-    tracking = TrackingOptions(detect_every=1 if box_file else detect_every)
+    # What a file lists for a frame is never passed over, and nobody else is there.
+    tracking = TrackingOptions(detect_every=1, misses=0) if box_file else TrackingOptions(detect_every=detect_every)
     view = _view(intrinsics, depth)
     address = parse_address(serve) if serve else None
     look = listed_in(box_file) if box_file else None
@@ -141,6 +140,8 @@ def run(
             smoothing=OneEuroOptions() if smooth else None,
             view=view,
         )
+        if runner.model.z_range is None and (intrinsics is not None or depth is not None):
+            raise BadInputError(f"{runner.model.variant} has no depth: leave out --intrinsics and --depth.")
         paint = Painter(threshold, boxes=draw_boxes, ids=draw_ids, view3d=view3d)
         job = _Job(runner, opened, process, paint, err=json_file == "-")
         job.run(save or [], json_file, show, address, boxes)
@@ -291,16 +292,16 @@ class _Job:
         typer.echo(text, err=self._err)
 
 
-def _close(sinks: list[Sink]) -> tuple[list[str], RtmwEdgeError | None]:
+def _close(sinks: list[Sink]) -> tuple[list[str], Exception | None]:
     """Finish every sink, also after one that cannot: what they tell, and the first trouble."""
     from ..errors import RtmwEdgeError
 
     told: list[str] = []
-    problem: RtmwEdgeError | None = None
+    problem: Exception | None = None
     for sink in sinks:
         try:
             told += sink.close()
-        except RtmwEdgeError as error:
+        except (RtmwEdgeError, OSError) as error:
             sink.discard()
             problem = problem or error
     return told, problem

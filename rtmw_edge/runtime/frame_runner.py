@@ -54,16 +54,24 @@ class FrameRunner:
         # A look that sees the whole picture is of no use once it is known where in it the person is.
         self._tracker = Tracker(options if look is not None else replace(options, detect_every=0))
         self._smoother: PoseSmoother | None = None
-        self._source: str | None = None
+        self._source: tuple[str, tuple[int, ...]] | None = None
+        self._broken: str | None = None
 
-    def __call__(self, frame: Frame) -> Result | Failure:
-        """The people of `frame`; a Failure for an image that cannot be used. Raises BadInputError in moving sources."""
-        if frame.origin.moving:
-            return self._follow(frame)
+    def __call__(self, frame: Frame) -> Result | Failure | None:
+        """The people of `frame`; a Failure for what cannot be used, and None for what follows it in a video.
+
+        Raises BadInputError in live sources.
+        """
+        if frame.origin.moving and frame.origin.name == self._broken:
+            return None
         try:
-            return self._alone(frame)
+            return self._follow(frame) if frame.origin.moving else self._alone(frame)
         except BadInputError as error:
-            return Failure(frame.name, f"{frame.name}: {error}")
+            reason = f"{frame.name}: {error}"
+            if frame.origin.live:
+                raise BadInputError(reason) from error
+            self._broken = frame.origin.name
+            return Failure(frame.name, reason)
 
     def _alone(self, frame: Frame) -> Result:
         start = time.perf_counter()
@@ -75,8 +83,9 @@ class FrameRunner:
         return self._finished(result, start, looked)
 
     def _follow(self, frame: Frame) -> Result:
-        if frame.origin.name != self._source:
-            self._source = frame.origin.name
+        source = frame.origin.name, frame.image.shape[:2]  # a camera that comes back may have another size
+        if source != self._source:
+            self._source = source
             self._tracker.reset()
             self._smoother = PoseSmoother(self._smoothing) if self._smoothing else None
         start = time.perf_counter()

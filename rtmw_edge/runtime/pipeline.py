@@ -84,7 +84,7 @@ class Line(Generic[Item]):
 
 
 class Pipeline:
-    """Results of `sources` by `process`, in order; iterate it once, in a `with`.
+    """Results of `sources` by `process`, those that there are, in order; iterate it once, in a `with`.
 
     An error in a thread is raised to whoever iterates, after the results before it. `stop`, from any thread or signal
     handler, ends reading; the frames that are under way still come out.
@@ -94,7 +94,7 @@ class Pipeline:
     ...         print(result.frame.name, len(result.poses))
     """
 
-    def __init__(self, sources: Iterable[Source], process: Callable[[Frame], Result | Failure]) -> None:
+    def __init__(self, sources: Iterable[Source], process: Callable[[Frame], Result | Failure | None]) -> None:
         self._sources, self._process = list(sources), process
         live = any(source.origin.live for source in self._sources)
         self._frames: Line[Frame | Failure] = Line(LIVE_DEPTH if live else FILE_DEPTH)
@@ -176,8 +176,9 @@ class Pipeline:
     def _infer(self) -> None:
         while True:
             item = self._frames.get()
-            if item is not None:
-                self._results.put(self._process(item) if isinstance(item, Frame) else item)
+            result = self._process(item) if isinstance(item, Frame) else item
+            if result is not None:
+                self._results.put(result)
 
 
 def _is_live(item: Frame | Failure) -> bool:

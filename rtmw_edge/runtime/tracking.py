@@ -40,6 +40,7 @@ class TrackingOptions:
     match_iou: a detection is the person whose box has at least this IoU with it; so are people who come back.
     same_oks: two poses with at least this OKS (body keypoints) are one person.
     remember: frames for which the id of a lost person is kept.
+    misses: looks in a row that may miss somebody who is still followed.
     """
 
     detect_every: int = 10
@@ -47,10 +48,11 @@ class TrackingOptions:
     match_iou: float = 0.3
     same_oks: float = 0.7
     remember: int = 30
+    misses: int = 1
 
     def __post_init__(self) -> None:
         shares = (self.lost_below, self.match_iou, self.same_oks)
-        if self.detect_every < 0 or self.remember < 0 or not all(0 <= share <= 1 for share in shares):
+        if min(self.detect_every, self.remember, self.misses) < 0 or not all(0 <= share <= 1 for share in shares):
             raise BadInputError(f"People cannot be followed with {self}: frames are 0 or more, the others in 0..1.")
 
 
@@ -99,7 +101,7 @@ class Tracker:
     def begin(self, found: Detections | None) -> Detections:
         """The boxes to run in this frame: the people who are followed, then those of `found` who are new.
 
-        `found` is what the detector saw; None where it was not asked. Who is not seen in two looks is lost.
+        `found` is what the detector saw; None where it was not asked. Who is missed more than `misses` times is lost.
         """
         self._since_look += 1
         new = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
@@ -111,7 +113,7 @@ class Tracker:
                 if row in pairs:
                     person.missed, person.box = 0, found.boxes[pairs[row]]
                     person.score = float(found.scores[pairs[row]])
-            self._lose([person for person in self._people if person.missed > 1])
+            self._lose([person for person in self._people if person.missed > self.options.misses])
             rest = sorted(set(range(len(found.boxes))) - set(pairs.values()))
             new = Detections(found.boxes[rest], found.scores[rest])
         scores = np.array([person.score for person in self._people], np.float32)

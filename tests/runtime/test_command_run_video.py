@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import json
 import os
@@ -66,10 +67,29 @@ def test_boxes_of_frames(cli: Callable[..., Any], tiny_bundle: Path, clip: Path,
     out = tmp_path / "a.jsonl"
     assert cli("run", tiny_bundle, clip, "--boxes", boxes, "--json", out).code == 0
     assert [len(frame["people"]) for frame in lines(out)][:5] == [1] * 5
+    boxes.write_text(json.dumps({"clip.mp4#0": [[60, 80, 180, 280]], "clip.mp4#1": [], "clip.mp4#2": []}))
+    assert cli("run", tiny_bundle, clip, "--boxes", boxes, "--json", out).code == 0
+    assert [len(frame["people"]) for frame in lines(out)][:3] == [1, 0, 0], "who is not listed is not there"
     other = tmp_path / "other.json"
     other.write_text('{"film.mp4#0": []}')
     done = cli("run", tiny_bundle, clip, "--boxes", other)
     assert done.code == 2 and "it speaks of 'film.mp4#0', not of 'clip.mp4'" in done.err
+
+
+def test_a_bad_box_ends_its_video_and_the_next_goes_on(
+    cli: Callable[..., Any], tiny_bundle: Path, clip: Path, tmp_path: Path
+) -> None:
+    second = clip.rename(tmp_path / "a.mp4").with_name("b.mp4")
+    second.write_bytes((tmp_path / "a.mp4").read_bytes())
+    boxes = tmp_path / "boxes.json"
+    good = [[60, 80, 180, 280]]
+    boxes.write_text(json.dumps({"a.mp4": good, "a.mp4#4": [[900, 0, 950, 90]], "b.mp4": good}))
+    out = tmp_path / "all.jsonl"
+    done = cli("run", tiny_bundle, tmp_path / "a.mp4", second, "--boxes", boxes, "--json", out)
+    assert done.code == 2 and "a.mp4#4: Box 0 (900, 0, 950, 90) lies wholly outside the 300x400 image" in done.err
+    assert "1 of 2 sources could not be used to their end" in done.err and "Traceback" not in done.err
+    frames = [line for line in lines(out) if "people" in line]
+    assert [Path(line["file"]).name for line in frames] == ["a.mp4"] * 4 + ["b.mp4"] * 12
 
 
 def test_json_lines_on_stdout_are_nothing_else(cli: Callable[..., Any], tiny_bundle: Path, clip: Path) -> None:
@@ -117,6 +137,21 @@ def test_a_sink_that_fails_keeps_the_others(
     assert not (tmp_path / "a.csv").exists() and 3 <= len(lines(tmp_path / "a.jsonl")) <= 4
 
 
+def test_a_full_disk_at_the_end_of_a_video_keeps_the_poses(
+    cli: Callable[..., Any], tiny_bundle: Path, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rtmw_edge.runtime.sinks import video
+
+    class Full:
+        def __add__(self, mark: bytes) -> bytes:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(video, "SKIPPED", {".mp4": Full()})
+    done = cli("run", tiny_bundle, *WHOLE, clip, "--save", tmp_path / "a.mp4", "--json", tmp_path / "a.json")
+    assert done.code == 2 and f"error: The disk is full while writing {tmp_path / 'a.mp4'}" in done.err
+    assert not (tmp_path / "a.mp4").exists() and len(json.loads((tmp_path / "a.json").read_text())["images"]) == 12
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [
@@ -125,6 +160,9 @@ def test_a_sink_that_fails_keeps_the_others(
         (["rtsp://me:secret@127.0.0.1:9/live"], 3, "Cannot reach rtsp://127.0.0.1:9/live: check the address"),
         (["-"], 2, "Frames on stdin need their format"),
         (["CLIP", "--raw", "1x1"], 2, "--raw tells the format of frames on stdin"),
+        (["CLIP", "--camera", "640x480@30"], 2, "--camera asks a camera for a format, and no source is a camera"),
+        (["CLIP", "--live"], 2, "--live and --no-live are about an address or stdin, and no source is one"),
+        (["CLIP", "--depth", "3"], 2, "has no depth: leave out --intrinsics and --depth."),
         (["CLIP", "--detect-every", "-1"], 2, "People cannot be followed with"),
         (["CLIP", "--view3d", "side"], 2, "Unknown 3D view 'side'"),
         (["CLIP", "--intrinsics", "1,2,3"], 2, "Cannot read the intrinsics '1,2,3': write FX,FY,CX,CY in pixels."),

@@ -103,15 +103,35 @@ def test_boxes_of_a_file(tmp_path: Path) -> None:
     assert isinstance(missing, Result) and len(missing.poses) == 0 and not missing.boxed
 
 
-def test_a_bad_box_fails_an_image_and_stops_a_video() -> None:
+def test_a_bad_box_fails_an_image_ends_a_video_and_stops_a_camera() -> None:
     outside = looking_with(lambda image: Detections(np.array([[900, 0, 950, 9]], np.float32), np.ones(1, np.float32)))
     process = FrameRunner(Runner(FixedEngine()), outside)
     failure = process(still())
     assert isinstance(failure, Failure) and failure.reason.startswith(
         "a.jpg: Box 0 (900, 0, 950, 9) lies wholly outside"
     )
-    with pytest.raises(BadInputError, match="lies wholly outside the 200x100 image"):
-        process(moving(0))
+    broken = process(moving(7))
+    assert isinstance(broken, Failure) and broken.name == "clip.mp4#7"
+    assert broken.reason.startswith("clip.mp4#7: Box 0 (900, 0, 950, 9) lies wholly outside the 200x100 image")
+    assert process(moving(8)) is None and isinstance(process(moving(0, "b.mp4")), Failure)
+    with pytest.raises(BadInputError, match=r"cam#3: Box 0 .* lies wholly outside the 200x100 image"):
+        process(Frame(Origin("cam", 30.0, live=True), 3, 0.1, IMAGE))
+
+
+def test_a_camera_that_comes_back_smaller_is_looked_at_anew() -> None:
+    looks: list[int] = []
+
+    def seen(image: np.ndarray) -> Detections:
+        looks.append(image.shape[1])
+        x = image.shape[1] - 40
+        return Detections(np.array([[x, 0, x + 40, 90]], np.float32), np.ones(1, np.float32))
+
+    process = FrameRunner(Runner(FixedEngine()), looking_with(seen))
+    camera = Origin("cam", 30.0, live=True)
+    for index, width in enumerate((200, 200, 90, 90)):
+        result = process(Frame(camera, index, index / 30, IMAGE[:, :width]))
+        assert isinstance(result, Result) and result.poses.boxes[0, 0] < width
+    assert looks[0] == 200 and looks.count(90) >= 1
 
 
 def test_metres_of_the_assumed_camera() -> None:

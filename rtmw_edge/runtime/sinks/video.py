@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 
 from ...errors import BadInputError
-from ...files import atomic_write
+from ...files import atomic_write, reported_disk_errors
 from ..frames import Annotated, Failure, UInt8
 from ..quiet import quiet_stderr
 
@@ -109,7 +109,7 @@ class AnnotatedVideo:
             return []
         self._writer.release()
         self._writer, self._last = None, None
-        with self._temporary.open("ab") as file:
+        with reported_disk_errors(self.path), self._temporary.open("ab") as file:
             file.write(SKIPPED[self.path.suffix.lower()] + MARK)
         self._stack.close()
         width, height = self._size

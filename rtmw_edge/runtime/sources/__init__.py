@@ -54,7 +54,16 @@ def open_sources(
         )
     if raw is not None and STDIN not in map(str, names):
         raise BadInputError("--raw tells the format of frames on stdin: name - as the source.")
+    kinds = {(_kind(name) if _is_special(name) else "") for name in map(str, names)}
+    if camera is not None and "camera" not in kinds:
+        raise BadInputError("--camera asks a camera for a format, and no source is a camera: leave it out.")
+    if live is not None and not kinds & {"address", "stdin"}:
+        raise BadInputError("--live and --no-live are about an address or stdin, and no source is one: leave them out.")
     return opened
+
+
+def _kind(name: str) -> str:
+    return "stdin" if name == STDIN else "address" if "://" in name else "camera"
 
 
 def _is_special(name: str) -> bool:
