@@ -12,7 +12,7 @@ from ..files import atomic_write
 
 NAME = "last.pt"
 FORMAT = 2
-FIXED = ("variant", "optimizer", "batch", "seed", "reuse", "distillation", "quantization")
+FIXED = ("variant", "optimizer", "batch", "seed", "reuse", "window", "distillation", "quantization")
 """What a run cannot change on its way: its state or the order of its samples hang on it."""
 
 State = dict[str, Any]
@@ -44,7 +44,8 @@ def read(out: Path, recipe: dict[str, Any], device: torch.device) -> State | Non
             "weights.safetensors with --weights."
         )
     for name in FIXED:
-        held, wanted = state["recipe"].get(name), recipe[name]
+        wanted = recipe[name]
+        held = state["recipe"].get(name, wanted)  # a run of before there was such a key had its default
         if held != wanted:
             raise BadInputError(f"'{out}' holds a run with {name} {held}, not {wanted}; choose another --out.")
     return state

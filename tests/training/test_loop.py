@@ -211,6 +211,8 @@ def test_what_does_not_fit_is_refused(tmp_path):
     list(training.run())
     with pytest.raises(BadInputError, match=r"holds a run with batch 4, not 2; choose another --out"):
         trainer(tmp_path, "steps=1", "batch=2")
+    with pytest.raises(BadInputError, match=r"holds a run with window 1024, not 64; choose another --out"):
+        trainer(tmp_path, "steps=1", "window=64")
     with pytest.raises(BadInputError, match=f"holds a run with variant {TINY.name}, not {TINY_3D.name}"):
         trainer(tmp_path, "steps=1", f"variant={TINY_3D.name}")
     (tmp_path / "last.pt").write_bytes(b"half a file")
