@@ -32,7 +32,7 @@ results: $(STAMP) sweeps/before-qat.safetensors
 # The shipped weights as they were before they were fine-tuned with quantization.
 sweeps/before-qat.safetensors:
 	mkdir -p sweeps
-	git show bbe5979:benchmarks/before-qat.safetensors > $@.part
+	git show bf4332f:benchmarks/before-qat.safetensors > $@.part
 	mv $@.part $@
 
 setup: $(STAMP)
