@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def benchmark(
     bundle: Annotated[str | None, typer.Argument(help="A bundle (directory or .zip), or 'builtin'.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, tensorrt, gpu or npu.")] = "cpu",
-    threads: Annotated[int | None, typer.Option(help="Threads; the runtime's own choice when left out.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads; one for every core when left out.")] = None,
     streams: Annotated[
         int | None,
         typer.Option(

@@ -76,5 +76,6 @@ def _what_runs(bundle: Bundle, device: str) -> str:
     except NotAvailableError as error:
         return str(error)
     kernels = [f"{count:5d}  {kernel}" for kernel, count in ran.kernels.items()]
-    lines = [ran.int8_share, f"{ran.runtime} {ran.version} on {ran.device}", *kernels, ran.note]
+    threads = {None: "", 1: ", 1 thread"}.get(ran.threads, f", {ran.threads} threads")
+    lines = [ran.int8_share, f"{ran.runtime} {ran.version} on {ran.device}{threads}", *kernels, ran.note]
     return "\n".join(line for line in lines if line)

@@ -90,8 +90,9 @@ class Description:
     """What really runs: the runtime, its version, the device, and its convolutions counted by kernel.
 
     `kernels` maps a kernel as the runtime calls it to how many convolutions it runs; `int8` is the part of them that
-    multiplies integers. `macs` are the multiply-accumulates of all convolutions in one run, `int8_macs` those of
-    the `int8` ones. `note` says why another kernel runs than the file would have, when one does.
+    multiplies integers. `threads` is None where the runtime does not tell: on other devices than the CPU, and in ONNX
+    Runtime when nobody said how many. `macs` are the multiply-accumulates of all convolutions in one run, `int8_macs`
+    those of the `int8` ones. `note` says why another kernel runs than the file would have, when one does.
     """
 
     runtime: str
@@ -261,7 +262,7 @@ class BundleEngine(Engine):
     def open(
         cls, bundle: Bundle, device: str, threads: int | None, *, spin: bool = True, streams: int | None = None
     ) -> BundleEngine:
-        """Load the bundle's model on `device` with `threads` threads (None: as many as the runtime likes).
+        """Load the bundle's model on `device` with `threads` threads (None: all cores, as the runtime counts them).
 
         Without `spin` those that wait give their core to others; runtimes that have no such setting do as they do.
         `streams` batches run side by side where there are so many, each on its share of the threads; None: two, where

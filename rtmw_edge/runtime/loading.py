@@ -28,9 +28,10 @@ def load(
 ) -> Runner:
     """Open `bundle` (a directory, a .zip or "builtin", the one in the package) as a Runner.
 
-    `device`: "cpu", "cuda", "tensorrt", "gpu" or "npu". `threads`: None for the runtime's own choice. With `verify` one
-    golden crop is run and compared. `subbin` refines coordinates between the half-pixel bins. Pass `spin=False` where
-    other threads work beside it, as a `Pipeline`'s do: those of the runtime that wait then give their core to them.
+    `device`: "cpu", "cuda", "tensorrt", "gpu" or "npu". `threads`: None for all cores, as the runtime counts them. With
+    `verify` one golden crop is run and compared. `subbin` refines coordinates between the half-pixel bins. Pass
+    `spin=False` where other threads work beside it, as a `Pipeline`'s do: those of the runtime that wait then give
+    their core to them.
     `streams` people of a call run side by side, each on its share of the threads of a CPU; None: two, where there are
     two threads and the model is small (64 MB). The answers are the same.
 

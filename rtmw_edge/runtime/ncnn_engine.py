@@ -75,7 +75,7 @@ class NcnnEngine(BundleEngine):
                 integer = parameters.get(INT8_SCALE_TERM, "0") != "0"
                 macs = output.w * output.h * int(parameters[WEIGHTS])
                 ran.append(Ran(f"{words[0]} {'int8' if integer else 'float32'}", integer, macs))
-        return Description.of(self.runtime, self._ncnn.__version__, "cpu", self._threads, ran)
+        return Description.of(self.runtime, self._ncnn.__version__, "cpu", self._net.opt.num_threads, ran)
 
     def close(self) -> None:
         super().close()

@@ -70,7 +70,8 @@ class OpenVinoEngine(BundleEngine):
             for operator, facts in operators
             if facts["layerType"].astype(str) in CONVOLUTIONS
         ]
-        return Description.of(self.runtime, self._version, self.device, self._threads, ran, self._note)
+        threads = int(self._compiled.get_property("INFERENCE_NUM_THREADS")) if self.device == "cpu" else None
+        return Description.of(self.runtime, self._version, self.device, threads, ran, self._note)
 
     def close(self) -> None:
         super().close()

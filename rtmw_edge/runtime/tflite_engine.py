@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ..bundle import Bundle
 from .devices import missing_runtime
 from .engine import BundleEngine, Description, Ran, refusals_of
+from .machine import cores
 from .quiet import quiet_stderr
 
 RUNTIMES = (
@@ -39,6 +40,7 @@ class TFLiteEngine(BundleEngine):
 
     def load(self, bundle: Bundle) -> None:
         self.runtime, self._version, interpreter = find_interpreter()
+        self._threads = self._threads or cores()  # its own choice is one thread, whatever the machine has
         with refusals_of(self.runtime, bundle, self.device):
             with quiet_stderr():  # "INFO: Created TensorFlow Lite XNNPACK delegate"
                 self._interpreter = interpreter(model_path=str(bundle.path("model")), num_threads=self._threads)

@@ -78,7 +78,8 @@ class TorchEngine(Engine):
         macs = multiply_accumulates(self._network)
         names = [name for name, module in self._network.named_modules() if isinstance(module, torch.nn.Conv2d)]
         ran = [Ran("Conv2d float32", False, macs.get(name, 0)) for name in names]
-        return Description.of(self.runtime, torch.__version__, self.device, self._threads, ran)
+        threads = torch.get_num_threads() if self.device == "cpu" else None
+        return Description.of(self.runtime, torch.__version__, self.device, threads, ran)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import tiny_models
 from rtmw_edge import bundle
 from rtmw_edge.errors import BadInputError, VerificationError
 from rtmw_edge.runtime import Engine, open_engine
-from rtmw_edge.runtime.machine import int8_sums_overflow
+from rtmw_edge.runtime.machine import cores, int8_sums_overflow
 from rtmw_edge.runtime.onnx_engine import SPINNING, session_options
 
 MODULES = {"onnx": "onnx", "openvino": "openvino", "tflite": "ai_edge_litert", "ncnn": "ncnn"}
@@ -182,6 +182,19 @@ def test_crops_need_not_be_contiguous(engine: Engine) -> None:
     images = tiny_models.crops(2)
     mirrored = images[:, :, ::-1]
     assert np.array_equal(engine.infer(mirrored)[0], engine.infer(mirrored.copy())[0])
+
+
+@pytest.mark.parametrize("target", MODULES)
+def test_without_a_number_of_threads_all_cores_are_used_and_told_of(tmp_path: Path, target: str) -> None:
+    with bundle.read(Case(target, 1, False).write(tmp_path)) as opened, open_engine(opened, "cpu", None) as engine:
+        engine.infer(tiny_models.crops(1))
+        told = engine.describe().threads
+    if target == "onnx":
+        assert told is None  # it does not tell
+    elif target == "tflite":
+        assert told == cores()
+    else:
+        assert told is not None and 1 <= told <= cores()
 
 
 def test_the_runtime_says_what_it_ran(engine: Engine, case: Case) -> None:
