@@ -181,7 +181,7 @@ class Quickstart:
             for part in PART_ORDER:
                 ap, drop, moved = row.ap(part), row.drop.get(part), row.px(part)
                 lost = f"{drop.value + 0.0:.1f}" if drop is not None and not row.is_float else ""
-                px = f"{moved.value:.1f} px" if moved is not None and row.cell.target != TORCH else ""
+                px = f"{moved.value:.1f}" if moved is not None and row.cell.target != TORCH else ""
                 cells.append(f"{ap.value:.1f}\n[dim]{lost}\n{px}[/]" if ap is not None else "-")
             table.add_row(name, *cells)
         self.console.print(table)
