@@ -30,7 +30,7 @@ results: $(STAMP) sweeps/before-qat.safetensors
 	$(BIN)/rtmw-edge results export sweeps/shipped --svg --most 100 --part left_hand --out docs/results/left-hand.svg
 
 # The shipped weights as they were before they were fine-tuned with quantization.
-sweeps/before-qat.safetensors:
+sweeps/before-qat.safetensors: Makefile
 	mkdir -p sweeps
 	git show bf4332f:benchmarks/before-qat.safetensors > $@.part
 	mv $@.part $@

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import lzma
 import os
 import shutil
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +20,9 @@ MARKER = ".rtmw-edge"
 
 
 CACHE_VARIABLE = "RTMW_EDGE_CACHE"
+
+BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError)
+"""What readers raise of a zip that is damaged, encrypted, or of a kind that they do not know."""
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 UNUSABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def benchmark(
     bundle: Annotated[str | None, typer.Argument(help="A bundle (directory or .zip), or 'builtin'.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, tensorrt, gpu or npu.")] = "cpu",
-    threads: Annotated[int | None, typer.Option(help="Threads; one for every core when left out.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads; all cores when left out.")] = None,
     streams: Annotated[
         int | None,
         typer.Option(
@@ -119,7 +119,7 @@ def _print(result: Benchmark) -> None:
 def _title(result: Benchmark) -> str:
     model, settings = result.model, result.settings
     threads, people = settings["threads"], settings["people"]
-    work = "the runtime's own threads" if threads is None else "1 thread" if threads == 1 else f"{threads} threads"
+    work = {None: "its own threads", 1: "1 thread"}.get(threads, f"{threads} threads")
     whom = "1 person a call" if people == 1 else f"{people} people a call"
     if people > 1 and settings.get("streams", 1) > 1:
         whom += f", {settings['streams']} side by side"

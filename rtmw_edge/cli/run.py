@@ -61,7 +61,7 @@ def run(
     show: Annotated[bool, typer.Option("--show", help="Show a window.")] = False,
     serve: Annotated[str | None, typer.Option(help="Serve a page on HOST:PORT; a port alone is loopback.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, tensorrt, gpu or npu.")] = "cpu",
-    threads: Annotated[int | None, typer.Option(help="Threads; one for every core when left out.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads; all cores when left out.")] = None,
     streams: Annotated[
         int | None,
         typer.Option(

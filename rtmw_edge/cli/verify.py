@@ -10,7 +10,7 @@ import typer
 def verify(
     bundle: Annotated[str, typer.Argument(help="A bundle (directory or .zip), or 'builtin'.")] = "builtin",
     device: Annotated[str, typer.Option(help="cpu, cuda, tensorrt, gpu or npu.")] = "cpu",
-    threads: Annotated[int | None, typer.Option(help="Threads; one for every core when left out.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads; all cores when left out.")] = None,
 ) -> None:
     """Re-run a bundle's golden crops on this machine.
 

@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import shutil
 import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import BadInputError, VerificationError, unknown
-from ..files import atomic_write, cache_dir, reported_disk_errors
+from ..files import BROKEN_ZIP, atomic_write, cache_dir, reported_disk_errors
 from .download import CHUNK, Fetched, Progress, checked_digest, download, sha256_of
 
 MEGVII = "https://github.com/Megvii-BaseDetection/YOLOX/releases/download/0.1.1rc0/"
@@ -166,7 +165,7 @@ def _unpack(source: Path, target: Path, name: str, remedy: str) -> None:
                     raise VerificationError(f"The zip of {name} holds {len(inside)} ONNX files, not one. {remedy}")
                 with archive.open(inside[0]) as stream:
                     shutil.copyfileobj(stream, out, CHUNK)
-        except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError) as error:
+        except BROKEN_ZIP as error:
             raise VerificationError(f"The zip of {name} is damaged ({error}). {remedy}") from error
 
 

@@ -68,7 +68,7 @@ class Benchmark:
 
     Attributes:
         model: variant, target, precision, and one sha256 over those of the bundle's model files.
-        settings: device, threads (None: all cores), people in a call and how many of them side by side.
+        settings: device, threads (None: the runtime does not tell), people in a call and how many of them side by side.
         runs: what the engine says really ran (`Description`).
         steps: the times of `STEPS` and of "call".
         peak_memory_mb: the most memory that the process ever had, loading included, in 10^6 bytes.

@@ -62,7 +62,7 @@ def check_device(device: str) -> None:
 def check_threads(threads: int | None) -> None:
     """Raise BadInputError for a number of threads that no runtime takes."""
     if threads is not None and not 1 <= threads <= 1024:
-        raise BadInputError(f"Cannot run on {threads} threads: pass 1 to 1024, or none for the runtime's own choice.")
+        raise BadInputError(f"Cannot run on {threads} threads: pass 1 to 1024, or none for all cores.")
 
 
 def missing_runtime(runtime: str, distribution: str) -> NotAvailableError:

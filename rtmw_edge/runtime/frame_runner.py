@@ -55,23 +55,16 @@ class FrameRunner:
         self._tracker = Tracker(options if look is not None else replace(options, detect_every=0))
         self._smoother: PoseSmoother | None = None
         self._source: tuple[str, tuple[int, ...]] | None = None
-        self._broken: str | None = None
 
-    def __call__(self, frame: Frame) -> Result | Failure | None:
-        """The people of `frame`; a Failure for what cannot be used, and None for what follows it in a video.
-
-        Raises BadInputError in live sources.
-        """
-        if frame.origin.moving and frame.origin.name == self._broken:
-            return None
+    def __call__(self, frame: Frame) -> Result | Failure:
+        """The people of `frame`; a Failure of its source where it cannot be used. Raises BadInputError in live ones."""
         try:
             return self._follow(frame) if frame.origin.moving else self._alone(frame)
         except BadInputError as error:
             reason = f"{frame.name}: {error}"
             if frame.origin.live:
                 raise BadInputError(reason) from error
-            self._broken = frame.origin.name
-            return Failure(frame.name, reason)
+            return Failure(frame.origin.name, reason) if frame.origin.moving else Failure(frame.name, reason)
 
     def _alone(self, frame: Frame) -> Result:
         start = time.perf_counter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import os
 import platform
 import re
@@ -91,9 +92,18 @@ def int8_sums_overflow() -> bool:
     return platform.machine().lower() in ("x86_64", "amd64") and not set(EXACT_FLAGS) & set(int8_flags())
 
 
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+"""Microseconds of processor time and the period that they are of, or "max"."""
+
+
 def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Processors that this process may use; in a container with a quota as many as that is worth, rounded up."""
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = CPU_QUOTA.read_text(encoding="ascii").split()
+        return max(1, min(there, math.ceil(int(quota) / int(period))))
+    except (OSError, ValueError, ZeroDivisionError):  # no file, or "max"
+        return there
 
 
 def _version(distribution: str) -> str | None:

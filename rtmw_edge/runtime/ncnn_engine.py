@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..bundle import Bundle
 from .devices import missing_runtime
 from .engine import BundleEngine, Description, Ran, Run, refusals_of
+from .machine import cores
 
 REDUCED = ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_packed", "use_bf16_storage")
 """On by default in part, and costly: half-precision arithmetic on ARMv8.2 moves half of the keypoints."""
@@ -39,8 +40,8 @@ class NcnnEngine(BundleEngine):
         options.use_vulkan_compute = False
         options.use_packing_layout = True
         options.use_int8_inference = True
-        if self._threads is not None:
-            options.num_threads = self._threads
+        # Its own choice is all cores of the machine, whichever this process may use.
+        options.num_threads = self._threads or min(options.num_threads, cores())
         with refusals_of(self.runtime, bundle, self.device):
             if self._net.load_param(str(bundle.path("param"))) or self._net.load_model(str(bundle.path("bin"))):
                 raise ValueError("a layer that it does not know, or too few weights")

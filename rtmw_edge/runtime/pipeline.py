@@ -84,23 +84,25 @@ class Line(Generic[Item]):
 
 
 class Pipeline:
-    """Results of `sources` by `process`, those that there are, in order; iterate it once, in a `with`.
+    """Results of `sources` by `process`, in order; iterate it once, in a `with`.
 
-    An error in a thread is raised to whoever iterates, after the results before it. `stop`, from any thread or signal
-    handler, ends reading; the frames that are under way still come out.
+    A source ends with its first Failure by `process`. An error in a thread is raised to whoever iterates, after the
+    results before it. `stop`, from any thread or signal handler, ends reading; the frames that are under way still come
+    out.
 
     >>> with Pipeline(open_sources(["clip.mp4"]), FrameRunner(runner)) as results:      # doctest: +SKIP
     ...     for result in results:
     ...         print(result.frame.name, len(result.poses))
     """
 
-    def __init__(self, sources: Iterable[Source], process: Callable[[Frame], Result | Failure | None]) -> None:
+    def __init__(self, sources: Iterable[Source], process: Callable[[Frame], Result | Failure]) -> None:
         self._sources, self._process = list(sources), process
         live = any(source.origin.live for source in self._sources)
         self._frames: Line[Frame | Failure] = Line(LIVE_DEPTH if live else FILE_DEPTH)
         self._results: Line[Result | Failure] = Line(RESULT_DEPTH)
         self._error: BaseException | None = None
         self._stopped = False
+        self._given_up: set[str] = set()
         self.dropped = 0
         """Frames of a live source that inference was too slow for."""
         self._threads = [
@@ -170,15 +172,23 @@ class Pipeline:
             for item in source:
                 if self._stopped:
                     return
+                if source.origin.name in self._given_up:
+                    break
                 if item is not None:
                     self.dropped += self._frames.put(item, _is_live)
 
     def _infer(self) -> None:
         while True:
             item = self._frames.get()
-            result = self._process(item) if isinstance(item, Frame) else item
-            if result is not None:
+            if isinstance(item, Frame):
+                if item.origin.name in self._given_up:
+                    continue
+                result = self._process(item)
+                if isinstance(result, Failure):
+                    self._given_up.add(item.origin.name)
                 self._results.put(result)
+            elif item is not None and item.name not in self._given_up:
+                self._results.put(item)
 
 
 def _is_live(item: Frame | Failure) -> bool:

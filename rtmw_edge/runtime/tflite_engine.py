@@ -27,7 +27,7 @@ CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
 DELEGATE = "DELEGATE"
 
 NO_FAST_KERNELS = (
-    "LiteRT has no fast convolution with 16-bit activations: its plain kernels run them, on x86 14 times slower than "
+    "LiteRT has no fast convolution with 16-bit activations: its plain kernels run them, on x86 24 times slower than "
     "fp32 (rtmw-n); w8a16 is for accuracy studies and for accelerators that have such arithmetic."
 )
 

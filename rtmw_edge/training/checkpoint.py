@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,14 @@ import torch
 
 from ..errors import BadInputError
 from ..files import atomic_write
+from .recipe import Recipe
 
 NAME = "last.pt"
 FORMAT = 2
 FIXED = ("variant", "optimizer", "batch", "seed", "reuse", "window", "distillation", "quantization")
 """What a run cannot change on its way: its state or the order of its samples hang on it."""
+
+DEFAULTS = {one.name: one.default for one in fields(Recipe) if one.default is not MISSING}
 
 State = dict[str, Any]
 
@@ -43,9 +47,9 @@ def read(out: Path, recipe: dict[str, Any], device: torch.device) -> State | Non
             f"The checkpoint '{path}' was written by another version; choose another --out, and begin from its "
             "weights.safetensors with --weights."
         )
+    state["recipe"] = {**DEFAULTS, **state["recipe"]}  # a run of before there was a key had its default
     for name in FIXED:
-        wanted = recipe[name]
-        held = state["recipe"].get(name, wanted)  # a run of before there was such a key had its default
+        held, wanted = state["recipe"][name], recipe[name]
         if held != wanted:
             raise BadInputError(f"'{out}' holds a run with {name} {held}, not {wanted}; choose another --out.")
     return state

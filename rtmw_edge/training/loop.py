@@ -103,7 +103,7 @@ class Trainer:
             scales=self.student.scales,
             scale_lr=recipe.quantization.scale_lr if recipe.quantization else 0.0,
         )
-        self.step, self.seconds, self.skipped = 0, 0.0, 0
+        self.step, self.seconds, self.skipped, self.validated = 0, 0.0, 0, 0
         self.best: dict[str, float] = {}
         self.losses: list[Tensor] = []
         self.lanes, self.span = self.fabric.world_size * max(1, workers), self.micro
@@ -214,7 +214,7 @@ class Trainer:
         self.ema.network.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.seconds, self.skipped, self.best = step, state["seconds"], state["skipped"], state["best"]
-        self.losses = list(state["losses"])
+        self.losses, self.validated = list(state["losses"]), state.get("validated", step)
         self.lanes, self.span = state["lanes"], state["span"]
         for key, value in asdict(self.recipe).items():
             if state["recipe"].get(key) != value:
@@ -244,6 +244,7 @@ class Trainer:
                 "seconds": self.seconds,
                 "skipped": self.skipped,
                 "best": self.best,
+                "validated": self.validated,
             },
         )
         with atomic_write(self.out / RECIPE) as path:
@@ -309,7 +310,7 @@ class Trainer:
         The checkpoint is written every `recipe.checkpoint_every` steps, at the end, when the caller stops, and after
         the step in which SIGINT or SIGTERM comes; then KeyboardInterrupt is raised.
         """
-        if self.step >= self.schedule.steps:
+        if self.step >= self.schedule.steps and self.validated >= self.step:
             return
         validation = logs = None
         if self.is_first:
@@ -324,6 +325,11 @@ class Trainer:
         self.fabric.barrier()
 
     def _run(self, validation: Validation | None, logs: Logs | None) -> Iterator[dict[str, float]]:
+        if self.step >= self.schedule.steps:  # the last validation failed, and all else is done
+            if validation and logs:
+                yield {"step": self.step, **self._validated(validation, logs)}
+                self.save()
+            return
         earlier, begun, first = self.seconds, time.monotonic(), self.step
         clock, counted = begun, first
         if validation and logs and self.recipe.quantization and not self.step:
@@ -373,6 +379,7 @@ class Trainer:
             self.save()
             raise
         logs.write("validation", {"step": self.step, **figures})
+        self.validated = self.step
         if is_better(figures, self.best):
             self.best = figures
             self._save_weights(BEST, figures)

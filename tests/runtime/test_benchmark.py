@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from rtmw_edge.errors import BadInputError
-from rtmw_edge.runtime import Description, Engine, Model, Runner
+from rtmw_edge.runtime import Description, Engine, Model, Runner, machine
 from rtmw_edge.runtime import benchmark as timing
 from rtmw_edge.runtime.benchmark import Benchmark, Times, benchmark, scene
 from rtmw_edge.runtime.environment import Sensors, differences, environment, read_sensors
@@ -209,3 +209,14 @@ def test_the_command_compares_in_one_environment(cli: Callable[..., Any], record
 def test_bad_usage_is_one_line(arguments: list[str], text: str, cli: Callable[..., Any]) -> None:
     done = cli("benchmark", *arguments)
     assert done.code == 2 and text in done.err and len(done.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("quota", "wanted"), [("max 100000", 8), ("150000 100000", 2), ("1000 100000", 1), ("x", 8)])
+def test_a_container_s_share_of_the_processors_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: str, wanted: int
+) -> None:
+    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda process: set(range(8)))
+    monkeypatch.setattr(machine, "CPU_QUOTA", tmp_path / "cpu.max")
+    assert machine.cores() == 8
+    (tmp_path / "cpu.max").write_text(quota + "\n")
+    assert machine.cores() == wanted

@@ -231,7 +231,9 @@ def test_a_full_disk(
     monkeypatch.undo()
     opened = Path.open
     monkeypatch.setattr(
-        Path, "open", lambda self, mode="r", *rest: full() if mode == "wb" else opened(self, mode, *rest)
+        Path,
+        "open",
+        lambda self, mode="r", *rest, **more: full() if mode == "wb" else opened(self, mode, *rest, **more),
     )
     done = cli("run", tiny_bundle, *WHOLE, photos, "--json", tmp_path / "poses.json")
     assert done.code == 2 and "The disk is full while writing" in done.err

@@ -9,7 +9,6 @@ from __future__ import annotations
 import pickle
 import re
 import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
@@ -18,12 +17,12 @@ import numpy as np
 from numpy.lib import format as npy
 
 from ...errors import BadInputError
+from ...files import BROKEN_ZIP
 
 NUMERIC = re.compile(r"[biuf][1248]")
 TEXT_OR_OBJECT = re.compile(r"O8?|[US]\d+")
-BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError)
 NONSENSE = (ValueError, TypeError, LookupError, AttributeError, MemoryError, RecursionError)
-"""What readers raise of a broken zip, and of a pickle that makes no sense."""
+"""What a pickle that makes no sense makes its reader raise."""
 
 
 def load_objects(path: Path, names: tuple[str, ...]) -> list[Any]:

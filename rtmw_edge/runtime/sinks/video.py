@@ -108,9 +108,9 @@ class AnnotatedVideo:
         if self._writer is None:
             return []
         self._writer.release()
-        self._writer, self._last = None, None
         with reported_disk_errors(self.path), self._temporary.open("ab") as file:
             file.write(SKIPPED[self.path.suffix.lower()] + MARK)
+        self._writer, self._last = None, None
         self._stack.close()
         width, height = self._size
         hint = "" if self._codec.plays else ", which browsers do not play; a name in .webm gets a video that they do"
