@@ -214,7 +214,8 @@ class Trainer:
         self.ema.network.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.seconds, self.skipped, self.best = step, state["seconds"], state["skipped"], state["best"]
-        self.losses, self.validated = list(state["losses"]), state.get("validated", step)
+        self.losses = list(state["losses"])
+        self.validated = int(state.get("validated", step))
         self.lanes, self.span = state["lanes"], state["span"]
         for key, value in asdict(self.recipe).items():
             if state["recipe"].get(key) != value:
