@@ -48,6 +48,7 @@ def read(out: Path, recipe: dict[str, Any], device: torch.device) -> State | Non
             "weights.safetensors with --weights."
         )
     state["recipe"] = {**DEFAULTS, **state["recipe"]}  # a run of before there was a key had its default
+    state.setdefault("validated", state["step"])
     for name in FIXED:
         held, wanted = state["recipe"][name], recipe[name]
         if held != wanted:

@@ -215,7 +215,7 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.seconds, self.skipped, self.best = step, state["seconds"], state["skipped"], state["best"]
         self.losses = list(state["losses"])
-        self.validated = state["validated"] if "validated" in state else step
+        self.validated = state["validated"]
         self.lanes, self.span = state["lanes"], state["span"]
         for key, value in asdict(self.recipe).items():
             if state["recipe"].get(key) != value:
