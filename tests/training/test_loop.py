@@ -268,6 +268,17 @@ def test_a_validation_that_fails_loses_no_step(tmp_path, monkeypatch):
     assert list(trainer(tmp_path, "steps=3", "validate_every=2").run()) == []
 
 
+def test_a_checkpoint_of_before_there_was_a_key_had_its_default(tmp_path, caplog):
+    list(trainer(tmp_path, "steps=1").run())
+    state = torch.load(tmp_path / "last.pt", weights_only=True)
+    del state["recipe"]["window"], state["validated"]
+    torch.save(state, tmp_path / "last.pt")
+    with pytest.raises(BadInputError, match=r"holds a run with window 1024, not 64"):
+        trainer(tmp_path, "steps=1", "window=64")
+    assert list(trainer(tmp_path, "steps=1").run()) == []
+    assert "instead of" not in caplog.text
+
+
 def test_logs_drop_what_lies_behind_the_checkpoint(tmp_path):
     logs = Logs(tmp_path, 0)
     for step in (1, 2, 3):
