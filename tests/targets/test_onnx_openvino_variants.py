@@ -99,9 +99,14 @@ def test_int8_of_the_shipped_weights(target: str, tmp_path: Path) -> None:
     crops = np.stack([renderer.crop(200_000 + index).image for index in range(8)])
     chosen = target_named(target)
     converted = chosen.convert(network, table, Precision.INT8, tmp_path, 1, lambda step: None)
-    found, expected = opened(converted)(crops), float_logits(fake_quantize(network, table), crops)
-    for logits, wanted in zip(found, expected, strict=True):
-        assert relative_rms(logits, wanted) < 0.04
+    quantized = fake_quantize(network, table)
+    found, expected = opened(converted)(crops), float_logits(quantized, crops)
+    with torch.no_grad():
+        for convolution in quantized.convolutions().values():
+            convolution.conv.bias.mul_(1 + 1e-6)
+    # A millionth of the biases sends some values to another integer, and what that changes spreads: no file is closer.
+    for logits, wanted, nearly in zip(found, expected, float_logits(quantized, crops), strict=True):
+        assert relative_rms(logits, wanted) < 1.5 * relative_rms(nearly, wanted) < 0.08
     (here, scores), (there, _) = decode(found), decode(expected)
     confident = scores > np.median(scores)
     # Rounding avalanches move a joint whose answer has two peaks; most have one.
