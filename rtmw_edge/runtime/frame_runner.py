@@ -64,7 +64,7 @@ class FrameRunner:
             reason = f"{frame.name}: {error}"
             if frame.origin.live:
                 raise BadInputError(reason) from error
-            return Failure(frame.origin.name, reason) if frame.origin.moving else Failure(frame.name, reason)
+            return Failure(frame.origin.name, reason)
 
     def _alone(self, frame: Frame) -> Result:
         start = time.perf_counter()
