@@ -1,4 +1,7 @@
-"""Files written whole: to a temporary name beside the target, then renamed; never over what the tool did not write."""
+"""Files written whole: to a temporary name beside the target, then renamed; never over what the tool did not write.
+
+And what reading and writing them raises, turned into sentences.
+"""
 
 from __future__ import annotations
 

@@ -43,8 +43,9 @@ def open_sources(
             "There is nothing to run on: name an image, a folder, a video, a camera (0) or an address (rtsp://...)."
         )
     found: dict[str, Source] = {}
-    for name in map(str, names):
-        sources = [_special(name, raw, camera, live)] if _is_special(name) else _files(name)
+    kinds = {name: _kind(name) for name in map(str, names)}
+    for name, kind in kinds.items():
+        sources = _files(name) if kind == "file" else [_special(name, kind, raw, camera, live)]
         found.update({source.origin.name: source for source in sources if source.origin.name not in found})
     opened = list(found.values())
     endless = [source.origin.name for source in opened if source.origin.live]
@@ -52,31 +53,33 @@ def open_sources(
         raise BadInputError(
             f"{endless[0]} has no end, so nothing can run beside it: run the other sources by themselves."
         )
-    if raw is not None and STDIN not in map(str, names):
+    if raw is not None and "stdin" not in kinds.values():
         raise BadInputError("--raw tells the format of frames on stdin: name - as the source.")
-    kinds = {(_kind(name) if _is_special(name) else "") for name in map(str, names)}
-    if camera is not None and "camera" not in kinds:
+    if camera is not None and "camera" not in kinds.values():
         raise BadInputError("--camera asks a camera for a format, and no source is a camera: leave it out.")
-    if live is not None and not kinds & {"address", "stdin"}:
+    if live is not None and not {"address", "stdin"} & set(kinds.values()):
         raise BadInputError("--live and --no-live are about an address or stdin, and no source is one: leave them out.")
     return opened
 
 
 def _kind(name: str) -> str:
-    return "stdin" if name == STDIN else "address" if "://" in name else "camera"
-
-
-def _is_special(name: str) -> bool:
-    is_camera = name.isdecimal() or (name.startswith("/dev/") and not Path(name).is_file())
-    return name == STDIN or "://" in name or (is_camera and not Path(name).is_file())
-
-
-def _special(name: str, raw: PictureFormat | None, camera: PictureFormat | None, live: bool | None) -> Source:
+    """ "stdin", "address", "camera" or "file": what a name means."""
     if name == STDIN:
+        return "stdin"
+    if "://" in name:
+        return "address"
+    is_camera = (name.isdecimal() or name.startswith("/dev/")) and not Path(name).is_file()
+    return "camera" if is_camera else "file"
+
+
+def _special(
+    name: str, kind: str, raw: PictureFormat | None, camera: PictureFormat | None, live: bool | None
+) -> Source:
+    if kind == "stdin":
         if raw is None:
             raise BadInputError("Frames on stdin need their format: add --raw 640x480@30:bgr24, say.")
         return RawFrames(STDIN_FILE, raw, live=bool(live))
-    if "://" not in name:
+    if kind == "camera":
         return LiveStream(int(name) if name.isdecimal() else name, camera)
     address = urlsplit(name)
     if address.scheme not in SCHEMES:
