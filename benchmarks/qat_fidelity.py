@@ -93,15 +93,15 @@ def main() -> None:
     print("float            " + points(figures))
     references: dict[tuple[str, ...], tuple[Remembering, Evaluation]] = {}
     for name in options.targets:
-        target = target_named(name)
-        if target.carried not in references:
-            fake = TakesRgb(for_inference(fake_quantize(network, table, target.carried)))
-            references[target.carried] = seen(fake)
+        carried = target_named(name).carried(table.grid)
+        if carried not in references:
+            fake = TakesRgb(for_inference(fake_quantize(network, table, carried)))
+            references[carried] = seen(fake)
             double, figures = seen(InDouble(fake))
-            print(f"torch, {'+'.join(target.carried)}: floor {within(references[target.carried][0], double, sure)}")
-            print("float32          " + points(references[target.carried][1]))
+            print(f"torch, {'+'.join(carried)}: floor {within(references[carried][0], double, sure)}")
+            print("float32          " + points(references[carried][1]))
             print("float64          " + points(figures))
-        reference, _ = references[target.carried]
+        reference, _ = references[carried]
         with tempfile.TemporaryDirectory() as folder:
             out = export(options.variant, name, "int8", Path(folder) / "bundle", weights=weights, table=table)
             runner = rtmw_edge.load(out, threads=torch.get_num_threads())

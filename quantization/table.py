@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,11 @@ BETWEEN = ("silu", "sum", "concat", "product", "mean", "sigmoid")
 """
 MAX_BYTES = 64 << 20
 """Larger files are refused unread; the largest variant's table has about 1 MB."""
+
+
+def role_of(point: str) -> str:
+    """Which of `KINDS` or `BETWEEN` a point is."""
+    return point.rpartition(":")[2]
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +104,10 @@ class Table:
         kept = {point: entry for point, entry in self.entries.items() if point.rpartition(":")[0] not in more}
         corrections = {name: values for name, values in self.bias_corrections.items() if name not in more}
         return replace(self, entries=kept, floats=tuple(sorted({*self.floats, *more})), bias_corrections=corrections)
+
+    def carrying(self, roles: Collection[str]) -> Table:
+        """The table with the points of these roles alone: what a format holds of it."""
+        return replace(self, entries={point: entry for point, entry in self.entries.items() if role_of(point) in roles})
 
     @property
     def sha256(self) -> str:
@@ -169,7 +178,7 @@ def _table_from_json(document: Any) -> Table:
         raise BadInputError(f"its grid is {document['grid']!r}, this tool knows {', '.join(GRIDS)}.")
     entries = {}
     for point, item in document["entries"].items():
-        if point.rpartition(":")[2] not in (*KINDS, *BETWEEN):
+        if role_of(point) not in (*KINDS, *BETWEEN):
             raise BadInputError(f"point '{point}' does not end in one of :{', :'.join((*KINDS, *BETWEEN))}.")
         low, high = item["range"]
         with np.errstate(over="ignore"):

@@ -77,14 +77,17 @@ class Stored:
 
 
 class Target(Protocol):
-    """One format. `name` is the word of the command line; `carried` are the kinds of points that its files hold.
+    """One format. `name` is the word of the command line.
 
     `grids` are the names of those that it can honour, the first of a precision being its default.
     """
 
     name: str
     grids: tuple[str, ...]
-    carried: tuple[str, ...]
+
+    def carried(self, grid: str) -> tuple[str, ...]:
+        """The roles of a table's points, of `KINDS` and `BETWEEN`, that a file on `grid` holds."""
+        ...
 
     def requirements(self) -> list[str]:
         """The distributions (names of the package index) that `convert` imports; checked before it is called."""
@@ -115,7 +118,7 @@ class Target(Protocol):
         """What is stored in the written files, by point ("<convolution>:input"), in this format's spelling.
 
         Reads the files alone; `deployable` serves only to tell which convolution is which where the format keeps no
-        names. A point whose kind is in `carried` and that is not found is left out, and `check_scales` names it.
+        names. A point whose role is `carried` and that is not found is left out, and `check_scales` names it.
         """
         ...
 
@@ -171,9 +174,9 @@ def installed(requirements: Iterable[str], extra: str = "export") -> dict[str, s
 def check_scales(table: Table, read: Mapping[str, Stored], target: Target) -> None:
     """Compare what a file holds with the table, number by number; raise VerificationError naming the first difference.
 
-    Every point of the table whose kind the target carries must be in `read`, and `read` must hold nothing else.
+    Every point of the table whose role the target carries must be in `read`, and `read` must hold nothing else.
     """
-    expected = {point: entry for point, entry in table.entries.items() if point.rpartition(":")[2] in target.carried}
+    expected = table.carrying(target.carried(table.grid)).entries
     for point, entry in expected.items():
         if point not in read:
             raise VerificationError(f"The written {target.name} file holds no scale for '{point}'; nothing was kept.")

@@ -110,7 +110,7 @@ def export(
     on_step("computing golden outputs")
     from rtmw_edge.quantization.fake import corrected
 
-    crops, logits, movement = golden_vectors(network, scales, writer.carried)
+    crops, logits, movement = golden_vectors(network, scales, () if scales is None else writer.carried(scales.grid))
     with tempfile.TemporaryDirectory(prefix="rtmw-edge-") as folder:
         stored: Mapping[str, Stored] = {}
         if peer is not None:

@@ -38,7 +38,9 @@ class Ncnn:
 
     name = "ncnn"
     grids = ("common",)
-    carried = ("input", "weight")
+
+    def carried(self, grid: str) -> tuple[str, ...]:
+        return ("input", "weight")
 
     def requirements(self) -> list[str]:
         """The distributions that `convert` imports."""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from rtmw_edge.quantization import GRIDS, Entry, Table
+from rtmw_edge.quantization.table import KINDS
 
 from rtmw_edge.errors import VerificationError
 
@@ -46,7 +47,9 @@ class Onnx:
 
     name = "onnx"
     grids: tuple[str, ...] = ("common", "affine", "w8", "w8a16")
-    carried = ("input", "weight", "output")
+
+    def carried(self, grid: str) -> tuple[str, ...]:
+        return KINDS
 
     def requirements(self) -> list[str]:
         return ["torch", "onnx", "onnxscript"]
@@ -69,7 +72,7 @@ class Onnx:
         model = float_model(deployable, batch, on_step, OPSET_16_BITS if precision is Precision.W8A16 else OPSET)
         if table is not None:
             on_step("inserting the scales")
-            model = onnx_qdq.quantize(model, table, self.spelling(precision))
+            model = onnx_qdq.quantize(model, table.carrying(self.carried(table.grid)), self.spelling(precision))
         if precision is not Precision.FP32:
             model = with_half_weights(model)
         on_step("writing model.onnx")

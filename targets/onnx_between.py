@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import ast
 import copy
-from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from rtmw_edge.quantization import Table
-from rtmw_edge.quantization.table import BETWEEN
 
 from rtmw_edge.errors import VerificationError
 
@@ -27,14 +25,13 @@ SCOPES = "pkg.torch.onnx.name_scopes"
 SUFFIXES = {"QuantizeLinear": "quantize", "DequantizeLinear": "dequantize"}
 
 
-def with_quantizers(deployable: Deployable, table: Table, carried: Collection[str]) -> Deployable:
-    """A copy of the network that rounds to the table's integers at the places whose role is `carried`."""
+def with_quantizers(deployable: Deployable, table: Table) -> Deployable:
+    """A copy of the network that rounds to the table's integers at the places between convolutions that it names."""
     from rtmw_edge.quantization.fake import FakeQuantizeTensor
 
     quantized = copy.deepcopy(deployable)
     for point, place in quantized.between().items():
-        role = point.rpartition(":")[2]
-        if role in carried and role in BETWEEN:
+        if point in table.entries:
             place.quant = FakeQuantizeTensor(table.entries[point])
     return quantized
 

@@ -41,8 +41,15 @@ class OpenVINO:
 
     name = "openvino"
     grids = ("common", "affine", "full", "w8")
-    carried = (*KINDS, *(role for role in BETWEEN if role != "sigmoid"))
-    """OpenVINO computes SiLU whole."""
+
+    def carried(self, grid: str) -> tuple[str, ...]:
+        """What convolutions read, and between them all but the sigmoid: OpenVINO computes SiLU whole.
+
+        Not what convolutions put out, unless the next reads just that: integer kernels need it not, and it costs time.
+        """
+        if GRIDS[grid].between:
+            return (*KINDS, *(role for role in BETWEEN if role != "sigmoid"))
+        return ("input", "weight")
 
     def requirements(self) -> list[str]:
         return ["torch", "onnx", "onnxscript", "openvino"]
@@ -60,8 +67,9 @@ class OpenVINO:
         from . import onnx_qdq
 
         tools = installed(self.requirements())
-        if table is not None and GRIDS[table.grid].between:
-            deployable = with_quantizers(deployable, table, self.carried)
+        if table is not None:
+            table = table.carrying(self.carried(table.grid))
+            deployable = with_quantizers(deployable, table)
         source = float_model(deployable, batch, on_step)
         if table is not None:
             on_step("inserting the scales")
@@ -69,6 +77,7 @@ class OpenVINO:
         on_step("converting to OpenVINO")
         model = read_onnx(source)
         if table is not None:
+            name_image_quantizer(model)
             halve_weights(model)
         on_step("writing model.xml and model.bin")
         files = write(model, out_dir, compress_to_fp16=precision is Precision.FP16)
@@ -94,7 +103,7 @@ class OpenVINO:
             if point.rpartition(":")[2] in BETWEEN:
                 stored[point] = _stored_bounds(node, point)
         for name, convolution in convolutions(model):
-            quantizers = {"input": convolution.input_value(0).get_node(), "output": _consumer(_consumer(convolution))}
+            quantizers = {"input": _transposed(convolution.input_value(0).get_node()), "output": _consumer(_consumer(convolution))}
             for kind, node in quantizers.items():
                 if node is not None and _point(node).rpartition(":")[2] == kind:
                     stored[f"{name}:{kind}"] = _stored_bounds(node, f"{name}:{kind}")
@@ -134,6 +143,17 @@ def write(model: openvino.Model, out_dir: Path, compress_to_fp16: bool = False) 
     return {"xml": path, "bin": path.with_suffix(".bin")}
 
 
+def name_image_quantizer(model: openvino.Model) -> None:
+    """Give the quantizer of the image its name back: OpenVINO moves it before the transposition, which keeps that."""
+    for _, convolution in convolutions(model):
+        node = convolution.input_value(0).get_node()
+        quantizer = _transposed(node)
+        if quantizer is not node and quantizer.get_type_name() == "FakeQuantize":
+            name = node.get_friendly_name()
+            node.set_friendly_name(f"{name}:transposed")
+            quantizer.set_friendly_name(name)
+
+
 def halve_weights(model: openvino.Model) -> None:
     """Store a quantized model's float matrices and kernels in half precision; arithmetic stays as it is."""
     from openvino import opset8
@@ -160,6 +180,12 @@ def _point(node: openvino.Node) -> str:
     """The point that a FakeQuantize was written for; "" for any other node."""
     quantizes = node.get_type_name() == "FakeQuantize"
     return node.get_friendly_name().removesuffix(":dequantize") if quantizes else ""
+
+
+def _transposed(node: openvino.Node) -> openvino.Node:
+    """What `node` turns from pixels into planes; itself, if it does not."""
+    found: openvino.Node = node.input_value(0).get_node() if node.get_type_name() == "Transpose" else node
+    return found
 
 
 def _consumer(node: openvino.Node | None) -> openvino.Node | None:

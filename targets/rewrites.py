@@ -219,10 +219,17 @@ class FromPixels(nn.Module):
 
 
 class FromUint8(FromPixels):
-    """BGR crops as images are in memory, uint8 (N, H, W, 3) -> logits."""
+    """BGR crops as images are in memory, uint8 (N, H, W, 3) -> logits.
+
+    Normalized row by row: against three numbers at a time, as they lie in memory, ONNX Runtime and XNNPACK take as
+    long as some convolutions.
+    """
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        return super().forward(pixels.permute(0, 3, 1, 2).to(self.mean.dtype))
+        width = pixels.shape[2]
+        mean, inverse_std = (row.flatten().repeat(width) for row in (self.mean, self.inverse_std))
+        rows = (pixels.flatten(2).to(mean.dtype) - mean) * inverse_std
+        return self.network(rows.unflatten(2, (width, 3)).permute(0, 3, 1, 2))
 
 
 def deployable(network: RTMW) -> Deployable:

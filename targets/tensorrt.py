@@ -26,6 +26,10 @@ class TensorRt(Onnx):
     name = "tensorrt"
     grids = ("common",)
 
+    def carried(self, grid: str) -> tuple[str, ...]:
+        """Not what convolutions put out: NVIDIA advises against it, as TensorRT then fuses no activation with them."""
+        return ("input", "weight")
+
     def spelling(self, precision: Precision) -> Spelling:
         from .onnx_qdq import INT8
 

@@ -32,7 +32,9 @@ class TFLite:
 
     name = "tflite"
     grids = ("common", "affine", "full", "w8", "w8a16")
-    carried = (*KINDS, *BETWEEN)
+
+    def carried(self, grid: str) -> tuple[str, ...]:
+        return (*KINDS, *BETWEEN)
 
     def requirements(self) -> list[str]:
         """The distributions that `convert` imports."""

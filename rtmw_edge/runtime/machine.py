@@ -87,9 +87,18 @@ def int8_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
     return [flag for flag in INT8_FLAGS if flag in words]
 
 
+def has_vnni() -> bool:
+    """Whether this is an x86 processor that multiplies uint8 x int8 and sums in 32 bits; False where that is unknown."""
+    return _is_x86() and not set(EXACT_FLAGS).isdisjoint(int8_flags())
+
+
 def int8_sums_overflow() -> bool:
     """Whether this is an x86 processor without VNNI, on which the fast uint8 x int8 kernels clip sums to 16 bits."""
-    return platform.machine().lower() in ("x86_64", "amd64") and not set(EXACT_FLAGS) & set(int8_flags())
+    return _is_x86() and not has_vnni()
+
+
+def _is_x86() -> bool:
+    return platform.machine().lower() in ("x86_64", "amd64")
 
 
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")

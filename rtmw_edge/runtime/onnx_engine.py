@@ -17,6 +17,7 @@ from ..errors import NotAvailableError
 from ..files import cache_dir
 from .devices import missing_device, missing_runtime
 from .engine import BundleEngine, Description, Ran, Run, refusals_of
+from .machine import int8_sums_overflow
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 OPTIONS: dict[str, dict[str, str]] = {"CUDAExecutionProvider": {"use_tf32": "0"}}
@@ -38,8 +39,8 @@ KEEP_WEIGHTS = "session.disable_prepacking"
 """Profiles do not list weights that a kernel has packed for itself, and their shapes are wanted."""
 ERRORS_ONLY = 3
 EXACT_ON_OLD_X86 = "session.x64quantprecision"
-"""uint8 x int8 products overflow 16 bits on x86 without VNNI; this has ONNX Runtime multiply uint8 x uint8 there, which
-is a fifth slower and right. Elsewhere it changes nothing."""
+"""uint8 x int8 products overflow 16 bits on x86 without VNNI; with this ONNX Runtime multiplies uint8 x uint8, which is
+a fifth slower there and right. With VNNI it would halve the speed for nothing, so it is asked for only where needed."""
 
 SPINNING = "session.intra_op.allow_spinning"
 """Threads that wait for one another run in circles for a while. On idle cores that is a quarter faster than to sleep;
@@ -168,6 +169,7 @@ def session_options(threads: int | None = None, *, spin: bool = True) -> Any:
     options.intra_op_num_threads = threads or 0
     options.inter_op_num_threads = 1
     options.log_severity_level = ERRORS_ONLY
-    options.add_session_config_entry(EXACT_ON_OLD_X86, "1")
+    if int8_sums_overflow():
+        options.add_session_config_entry(EXACT_ON_OLD_X86, "1")
     options.add_session_config_entry(*((REST_BETWEEN_RUNS, "1") if spin else (SPINNING, "0")))
     return options

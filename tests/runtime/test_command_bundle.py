@@ -135,3 +135,20 @@ def test_int8_instructions(tmp_path: Path, text: str, flags: list[str]) -> None:
     (tmp_path / "cpuinfo").write_text(text)
     assert machine.int8_flags(tmp_path / "cpuinfo") == flags
     assert machine.int8_flags(tmp_path / "none") == []
+
+
+@pytest.mark.parametrize(
+    ("processor", "flags", "vnni", "overflow"),
+    [
+        ("x86_64", ["avx2", "avx_vnni"], True, False),
+        ("AMD64", ["avx2"], False, True),
+        ("x86_64", [], False, True),  # nothing is known of it: better slow than wrong
+        ("aarch64", ["asimddp"], False, False),
+    ],
+)
+def test_who_sums_int8_in_32_bits(
+    monkeypatch: pytest.MonkeyPatch, processor: str, flags: list[str], vnni: bool, overflow: bool
+) -> None:
+    monkeypatch.setattr(machine.platform, "machine", lambda: processor)
+    monkeypatch.setattr(machine, "int8_flags", lambda: flags)
+    assert (machine.has_vnni(), machine.int8_sums_overflow()) == (vnni, overflow)

@@ -122,7 +122,7 @@ def test_convolutions_left_in_float_stay_float(network: SmallDeployable, table: 
     converted = TARGET.convert(network, mixed, Precision.INT8_MIXED, tmp_path, 1, lambda step: None)
     assert converted.convolutions == {"total": 8, "int8": 5}
     check_scales(mixed, TARGET.read_scales(converted.files, network), TARGET)
-    rounded = fake_quantize(network, mixed, TARGET.carried)
+    rounded = fake_quantize(network, mixed, TARGET.carried(mixed.grid))
     for found, expected in zip(run(converted, CROPS), float_logits(rounded, CROPS), strict=True):
         assert relative_rms(found, expected) < 0.015
 
@@ -163,7 +163,7 @@ def test_every_convolution_computes_the_integer_reference(
 
 def test_end_to_end_at_the_floor_of_rounding(network: SmallDeployable, table: Table, int8: Converted) -> None:
     """Outputs are not quantized in ncnn, so the torch figure leaves them out as well."""
-    rounded = fake_quantize(network, table, TARGET.carried)
+    rounded = fake_quantize(network, table, TARGET.carried(table.grid))
     for found, expected in zip(run(int8, CROPS), float_logits(rounded, CROPS), strict=True):
         assert relative_rms(found, expected) < 0.015
     for found, expected in zip(run(int8, CROPS), float_logits(network, CROPS), strict=True):

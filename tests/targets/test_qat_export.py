@@ -139,7 +139,7 @@ def test_the_file_finds_the_bins_of_the_trained_network(name: str, grid: str, tm
     check_scales(table, target.read_scales(converted.files, network), target)
     run = opened(name, converted)
     found = [np.concatenate(axis) for axis in zip(*[run(crop) for crop in CROPS], strict=True)]
-    expected = float_logits(fake_quantize(network, table, target.carried), CROPS)
+    expected = float_logits(fake_quantize(network, table, target.carried(table.grid)), CROPS)
     confident = [sure(axis) for axis in float_logits(network, CROPS)]
     assert sum(int(axis.sum()) for axis in confident) > 100
     distances = [np.abs(ours.argmax(2) - theirs.argmax(2)) for ours, theirs in zip(found, expected, strict=True)]

@@ -179,5 +179,5 @@ def test_trained_weights_in_tflite_stay_at_the_floor(
 def test_trained_weights_in_ncnn_stay_at_the_floor(trained: Deployable, people: np.ndarray, tmp_path: Path) -> None:
     table, writer = absmax_table(trained, people), target_named("ncnn")
     converted = writer.convert(trained, table, Precision.INT8, tmp_path, 1, lambda step: None)
-    expected = float_logits(fake_quantize(trained, table, writer.carried), people)
+    expected = float_logits(fake_quantize(trained, table, writer.carried(table.grid)), people)
     assert_at_the_floor(opened(converted)(people), expected, 0.08)

@@ -81,7 +81,7 @@ def start(options: Options, on_step: OnStep = lambda _: None) -> Study:
         dataset, variant.input_size, lambda done, total: on_step(f"cutting out the people, image {done} of {total}")
     )
     return Study(
-        Subject(network, table, KINDS if target is None else target.carried),
+        Subject(network, table, KINDS if target is None else target.carried(table.grid)),
         crops,
         options.out / FINDINGS,
         proxy_crops=options.proxy_crops,
