@@ -1,8 +1,9 @@
 """How much faster int8 is than float32, one thread, runtime by runtime, the two in turns.
 
     python benchmarks/int8_ratio.py [--variant rtmw-m-256x192] [--targets onnx openvino tflite ncnn] [--threads 1]
+                                    [--grids common full]
 
-Times the engine's inference of one crop. Prints medians, the ratio of float32 to int8 (above 1: int8 is faster) with
+Times the engine's inference of one crop, on every grid that the target has. Prints medians, the ratio of float32 to int8 (above 1: int8 is faster) with
 its 95 % interval and the spread of the rounds, and how many convolutions really ran in int8. Without trained weights
 some are filled from their names: the same work, though nothing is found. --processor-time is for machines that are not
 quiet.
@@ -16,6 +17,8 @@ from pathlib import Path
 
 import numpy as np
 from networks import weights_for
+from rtmw_edge.quantization import GRIDS
+from rtmw_edge.targets import target_named
 from rtmw_edge.targets.export import calibrate, export, load_deployable
 
 from rtmw_edge.errors import NotAvailableError
@@ -24,6 +27,7 @@ from rtmw_edge.runtime.machine import int8_flags
 from rtmw_edge.runtime.timing import in_turns
 
 TARGETS = ("onnx", "openvino", "tflite", "ncnn")
+INT8_GRIDS = [name for name, grid in GRIDS.items() if grid.precision == "int8"]
 
 
 def ratio(single: Runner, integer: Runner, processor_time: bool) -> str:
@@ -39,6 +43,7 @@ def main() -> None:
     parser.add_argument("--variant", default="rtmw-n-256x192")
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--targets", nargs="+", default=list(TARGETS), choices=TARGETS)
+    parser.add_argument("--grids", nargs="+", default=["common", "full"], choices=INT8_GRIDS)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--calibration", default="synthetic:16", help="times hardly depend on it")
     parser.add_argument("--processor-time", action="store_true", help="count this process's time, not the clock's")
@@ -46,26 +51,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         weights, trained = weights_for(options.variant, options.weights, folder)
-        table = calibrate(load_deployable(options.variant, weights), options.calibration)
+        network = load_deployable(options.variant, weights)
+        tables = {name: calibrate(network, options.calibration, grid=GRIDS[name]) for name in options.grids}
         print(f"{options.variant}, {options.threads} thread(s), int8 instructions: {', '.join(int8_flags()) or 'none'}")
         for target in options.targets:
             try:
-                bundles = [
-                    export(
-                        options.variant,
-                        target,
-                        precision,
-                        folder / f"{target}-{precision}",
-                        weights=weights,
-                        table=scales,
-                    )
-                    for precision, scales in (("fp32", None), ("int8", table))
-                ]
-                with (
-                    load(bundles[0], threads=options.threads, verify=trained) as single,
-                    load(bundles[1], threads=options.threads, verify=trained) as integer,
-                ):
-                    print(ratio(single, integer, options.processor_time), flush=True)
+                plain = export(options.variant, target, "fp32", folder / f"{target}-fp32", weights=weights)
+                with load(plain, threads=options.threads, verify=trained) as single:
+                    for grid in (grid for grid in tables if grid in target_named(target).grids):
+                        out = folder / f"{target}-{grid}"
+                        int8 = export(options.variant, target, "int8", out, weights=weights, table=tables[grid])
+                        with load(int8, threads=options.threads, verify=trained) as integer:
+                            print(f"{grid}, {ratio(single, integer, options.processor_time)}", flush=True)
             except NotAvailableError as error:
                 print(f"{target}: {error}")
 

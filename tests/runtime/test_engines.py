@@ -228,7 +228,7 @@ def test_the_runtime_says_what_it_ran(engine: Engine, case: Case) -> None:
         assert ran.note.startswith("This processor has no VNNI") and ran.int8 == ran.int8_macs == 0
         return
     assert (ran.device, ran.threads, ran.convolutions, ran.int8, ran.note) == ("cpu", 1, 1, int(case.int8), "")
-    # 64 x 48 positions, 133 keypoints, 3 colours; ONNX Runtime pads the keypoints of a float convolution to 136, with AVX-512 to 144.
+    # 64 x 48 positions, 133 keypoints, 3 colours; of a float convolution ONNX Runtime pads the keypoints to 136 or 144.
     macs = case.batch * 64 * 48 * 133 * 3
     assert macs <= ran.macs <= macs * 144 / 133 and ran.int8_macs == (ran.macs if case.int8 else 0)
     names = {"onnx": "ONNX Runtime", "openvino": "OpenVINO", "tflite": "LiteRT", "ncnn": "ncnn"}
