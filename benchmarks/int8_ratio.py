@@ -3,10 +3,10 @@
     python benchmarks/int8_ratio.py [--variant rtmw-m-256x192] [--targets onnx openvino tflite ncnn] [--threads 1]
                                     [--grids common full]
 
-Times the engine's inference of one crop, on every grid that the target has. Prints medians, the ratio of float32 to int8 (above 1: int8 is faster) with
-its 95 % interval and the spread of the rounds, and how many convolutions really ran in int8. Without trained weights
-some are filled from their names: the same work, though nothing is found. --processor-time is for machines that are not
-quiet.
+Times the engine's inference of one crop, on those of the grids that the target has. Prints medians, the ratio of
+float32 to int8 (above 1: int8 is faster) with its 95 % interval, and how many convolutions really ran in int8. Without
+trained weights some are filled from their names: the same work, though nothing is found. --processor-time is for
+machines that are not quiet.
 """
 
 from __future__ import annotations

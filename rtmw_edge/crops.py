@@ -6,6 +6,7 @@ box is padded by 1.25, widened or heightened to the crop's aspect, and its middl
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import cv2
@@ -40,11 +41,15 @@ def warp_matrix(
     """The affine (2,3) from image to crop pixels; a positive rotation turns the crop's frame clockwise in the image."""
     width, height = input_size
     zoom = width / float(np.asarray(scale)[0])
-    angle = np.deg2rad(rotation_deg)
-    cosine, sine = zoom * np.cos(angle), zoom * np.sin(angle)
-    linear = np.array([[cosine, sine], [-sine, cosine]])
-    shift = np.array([width / 2, height / 2]) - linear @ np.asarray(center, np.float64)
-    return np.column_stack([linear, shift])
+    angle = math.radians(rotation_deg)
+    cosine, sine = zoom * math.cos(angle), zoom * math.sin(angle)
+    x, y = np.asarray(center, np.float64)
+    return np.array(
+        [
+            [cosine, sine, width / 2 - (cosine * x + sine * y)],
+            [-sine, cosine, height / 2 - (cosine * y - sine * x)],
+        ]
+    )
 
 
 def crop(

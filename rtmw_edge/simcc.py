@@ -155,8 +155,7 @@ def _decode_axes(lines: list[Float], scored: list[Float], *, subbin: bool) -> tu
     """Peak of every line in pixels (N,K,axes), and the lowest maximum over the scored lines (N,K)."""
     people, count, _ = lines[0].shape
     peaks = [line.argmax(axis=2) for line in lines]
-    maxima = [np.take_along_axis(line, peak[..., None], axis=2) for line, peak in zip(scored, peaks, strict=False)]
-    scores = np.minimum(*maxima)[..., 0]
+    scores = np.minimum(*(line.max(axis=2) for line in scored))
     keypoints = np.empty((people, count, len(lines)), np.float32)
     for axis, (line, peak) in enumerate(zip(lines, peaks, strict=True)):
         keypoints[..., axis] = peak + _refine(line, peak) if subbin else peak

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rtmw_edge.quantization import GRIDS, Entry, Table
-from rtmw_edge.quantization.table import BETWEEN, KINDS
+from rtmw_edge.quantization.table import BETWEEN, KINDS, role_of
 
 from rtmw_edge.errors import VerificationError
 
@@ -100,12 +100,13 @@ class OpenVINO:
         model = openvino.Core().read_model(files["xml"], files["bin"])
         for node in model.get_ops():
             point = _point(node)
-            if point.rpartition(":")[2] in BETWEEN:
+            if role_of(point) in BETWEEN:
                 stored[point] = _stored_bounds(node, point)
         for name, convolution in convolutions(model):
-            quantizers = {"input": _transposed(convolution.input_value(0).get_node()), "output": _consumer(_consumer(convolution))}
+            read = _transposed(convolution.input_value(0).get_node())
+            quantizers = {"input": read, "output": _consumer(_consumer(convolution))}
             for kind, node in quantizers.items():
-                if node is not None and _point(node).rpartition(":")[2] == kind:
+                if node is not None and role_of(_point(node)) == kind:
                     stored[f"{name}:{kind}"] = _stored_bounds(node, f"{name}:{kind}")
             weight = _scale_of_weight(convolution.input_value(1).get_node())
             if weight is not None:

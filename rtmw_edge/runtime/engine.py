@@ -186,6 +186,8 @@ class Engine(ABC):
                 f"The crops are {crops.dtype} of shape {crops.shape}; {self.model.variant} takes uint8 BGR "
                 f"(N, {height}, {width}, 3)."
             )
+        if len(crops) == self._batch:  # one person, as a rule: the runtime's own arrays, without a copy
+            return tuple(self._checked(self.run(np.ascontiguousarray(crops)), len(crops)))
         logits = tuple(np.empty((len(crops), NUM_KEYPOINTS, bins), np.float32) for bins in self.model.bins)
         self._infer(crops, logits, range(0, len(crops), self._batch))
         return logits

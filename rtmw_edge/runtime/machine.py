@@ -88,7 +88,7 @@ def int8_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
 
 
 def has_vnni() -> bool:
-    """Whether this is an x86 processor that multiplies uint8 x int8 and sums in 32 bits; False where that is unknown."""
+    """Whether this is an x86 processor that sums uint8 x int8 products in 32 bits; False where that is unknown."""
     return _is_x86() and not set(EXACT_FLAGS).isdisjoint(int8_flags())
 
 

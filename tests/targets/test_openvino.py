@@ -188,7 +188,8 @@ def test_convolutions_left_in_float_stay_as_they_are(network: SmallDeployable, t
     check_scales(mixed, TARGET.read_scales(converted.files, network), TARGET)
     kinds = kernels(converted)
     assert kinds["f32"] == 2 and kinds.total() == 8
-    for found, wanted in zip(answers(converted), float_logits(fake_quantize(network, mixed, TARGET.carried(mixed.grid)), CROPS), strict=True):
+    expected = float_logits(fake_quantize(network, mixed, TARGET.carried(mixed.grid)), CROPS)
+    for found, wanted in zip(answers(converted), expected, strict=True):
         assert relative_rms(found, wanted) < 0.015
 
 

@@ -89,7 +89,8 @@ def test_it_answers_as_the_fake_quantized_network(written: Path, network: SmallD
     """On a CPU, by ONNX Runtime."""
     session = ort.InferenceSession(written.read_bytes(), session_options(threads=1), ["CPUExecutionProvider"])
     found = [np.concatenate(axis) for axis in zip(*(session.run(None, {"image": x[None]}) for x in CROPS), strict=True)]
-    for one, other in zip(found, float_logits(fake_quantize(network, table, TARGET.carried(table.grid)), CROPS), strict=True):
+    expected = float_logits(fake_quantize(network, table, TARGET.carried(table.grid)), CROPS)
+    for one, other in zip(found, expected, strict=True):
         assert relative_rms(one, other) < 0.02
 
 
