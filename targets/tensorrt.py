@@ -27,7 +27,7 @@ class TensorRt(Onnx):
     grids = ("common",)
 
     def carried(self, grid: str) -> tuple[str, ...]:
-        """Not what convolutions put out: NVIDIA advises against it, as TensorRT then fuses no activation with them."""
+        """Not what convolutions put out: NVIDIA's guide to Q/DQ leaves that in float, before a SiLU above all."""
         return ("input", "weight")
 
     def spelling(self, precision: Precision) -> Spelling:

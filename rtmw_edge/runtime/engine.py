@@ -27,6 +27,9 @@ from ..errors import BadInputError, NotAvailableError, RtmwEdgeError, Verificati
 from ..keypoints import NUM_KEYPOINTS
 from .machine import cores
 
+IN_INT8 = ("int8", "int8-mixed")
+"""Precisions whose convolutions, or most of them, are computed in int8."""
+
 Logits = tuple[NDArray[np.float32], ...]
 
 Run = Callable[[NDArray[np.uint8]], Sequence[NDArray[np.float32]]]

@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 
 from ..bundle import Bundle
 from .devices import missing_runtime
-from .engine import BundleEngine, Description, Ran, Run, refusals_of
+from .engine import IN_INT8, BundleEngine, Description, Ran, Run, refusals_of
 from .machine import cores, has_vnni
 
 REDUCED = ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_packed", "use_bf16_storage")
 """On by default in part, and costly: half-precision arithmetic on ARMv8.2 moves half of the keypoints."""
 
-QUANTIZED = ("int8", "int8-mixed")
 CONVOLUTIONS = ("Convolution", "ConvolutionDepthWise")
 INT8_SCALE_TERM = "8"
 """The layer parameter that is non-zero when the weights are int8 and carry scales."""
@@ -41,7 +40,7 @@ class NcnnEngine(BundleEngine):
         options.use_vulkan_compute = False
         options.use_packing_layout = True
         options.use_int8_inference = True
-        if self.model.precision in QUANTIZED and has_vnni():
+        if self.model.precision in IN_INT8 and has_vnni():
             # The same integers, but multiplied as 16 bits: rtmw-m takes 1.2 times as long. On ARM ncnn decides itself.
             options.use_winograd_convolution = False
         # Its own choice is all cores of the machine, whichever this process may use.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..bundle import Bundle
 from .devices import missing_device, missing_runtime
-from .engine import BundleEngine, Description, Ran, refusals_of
+from .engine import IN_INT8, BundleEngine, Description, Ran, refusals_of
 from .machine import int8_sums_overflow
 
 INSTALL = {
@@ -21,7 +21,6 @@ INSTALL = {
 }
 CONVOLUTIONS = ("Convolution", "GroupConvolution")
 INTEGER = ("i8", "u8")
-QUANTIZED = ("int8", "int8-mixed")
 
 FLOAT_KERNELS = {"LP_TRANSFORMS_MODE": "NO"}
 """Keeps what the file quantizes as rounding in float32: the same answers, without integer kernels."""
@@ -50,7 +49,7 @@ class OpenVinoEngine(BundleEngine):
         with refusals_of(self.runtime, bundle, self.device):
             model = core.read_model(bundle.path("xml"), bundle.path("bin"))
             settings = configuration(device, self._threads)
-            if device == "cpu" and bundle.manifest.precision in QUANTIZED and int8_sums_overflow():
+            if device == "cpu" and bundle.manifest.precision in IN_INT8 and int8_sums_overflow():
                 settings |= FLOAT_KERNELS
                 self._note = WITHOUT_VNNI
             self._compiled = core.compile_model(model, device.upper(), settings)
