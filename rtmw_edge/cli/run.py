@@ -171,6 +171,7 @@ class _Job:
         boxes: Path | None,
     ) -> None:
         """Run all sources to their end, or until somebody stops it; whatever happens, what was done is kept."""
+        from ..runtime.pipeline import give_way
         from ..training.stop_signals import StopSignals
 
         keepers = self._keepers(save, json_file)
@@ -179,6 +180,7 @@ class _Job:
         try:
             sinks += self._watchers(show, address)
             with signals, self._pipeline:
+                give_way()
                 for result in self._pipeline:
                     self._deliver(result, sinks, boxes)
         finally:

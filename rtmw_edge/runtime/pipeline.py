@@ -6,7 +6,10 @@ waits, so that no frame of a file is lost and memory stays flat.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -26,7 +29,22 @@ PATIENCE_S = 0.2
 FAREWELL_S = 1.0
 """How long a thread that is stuck in a driver is waited for at the end."""
 
+NICE = 5
+"""The nice value of a thread that gives way; 15 gains no more."""
+
 Item = TypeVar("Item")
+
+
+def give_way() -> None:
+    """Let the calling thread wait for those of inference where there are more of them than cores.
+
+    For good, as only root may take it back; threads that it starts afterwards give way too. Linux alone has nice values
+    by thread; elsewhere nothing is done.
+    """
+    if sys.platform == "linux":
+        thread = threading.get_native_id()
+        with contextlib.suppress(OSError):  # a container may forbid it
+            os.setpriority(os.PRIO_PROCESS, thread, max(NICE, os.getpriority(os.PRIO_PROCESS, thread)))
 
 
 class Closed(Exception):

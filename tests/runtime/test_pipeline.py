@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,7 +19,7 @@ from rtmw_edge.poses import Poses
 from rtmw_edge.runtime import Runner
 from rtmw_edge.runtime.frame_runner import FrameRunner
 from rtmw_edge.runtime.frames import Failure, Frame, Origin, Result
-from rtmw_edge.runtime.pipeline import FILE_DEPTH, Pipeline
+from rtmw_edge.runtime.pipeline import FILE_DEPTH, NICE, Pipeline, give_way
 from rtmw_edge.runtime.smoothing import OneEuroOptions
 
 
@@ -204,3 +206,29 @@ def test_memory_stays_flat_over_thousands_of_frames() -> None:
             if result.frame.index in (500, 1999):
                 sizes.append(resident_mb())
     assert sizes[1] - sizes[0] < 5
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has nice values by thread")
+def test_who_gives_way_does_so_alone_and_once() -> None:
+    def nice() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    def gives_way() -> None:
+        for _ in range(2):
+            give_way()
+            seen.append(nice())
+
+    seen: list[int] = []
+    before = nice()
+    thread = threading.Thread(target=gives_way)
+    thread.start()
+    thread.join()
+    assert seen == [max(NICE, before)] * 2 and nice() == before
+
+
+def test_giving_way_may_be_forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr("rtmw_edge.runtime.pipeline.os.setpriority", refuse)
+    give_way()
