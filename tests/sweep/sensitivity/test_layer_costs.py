@@ -36,7 +36,9 @@ def test_every_convolution_is_found_in_the_runtimes_profile(target: str, monkeyp
     single, integer = kept
     names = list(network.convolutions())
     for times in kept:
-        assert [name for name in names if times.get(name, 0) <= 0] == []
+        assert set(names) <= times.keys() and min(times.values()) >= 0
+        # OpenVINO counts whole microseconds, and the attention's convolution of one position takes less.
+        assert [name for name in names if times[name] == 0] in ([], ["attention"])
     if found.unit == "ms":
         assert found.extra == pytest.approx({name: single[name] - integer[name] for name in names})
     else:
