@@ -19,7 +19,7 @@ lint: $(STAMP)
 	rm -rf build/lint && $(BIN)/pip install -q --no-deps --target build/lint .
 	cd build/lint && MYPYPATH=. ../../$(BIN)/mypy --config-file ../../pyproject.toml --python-executable ../../$(BIN)/python -p rtmw_edge
 
-# Half an hour, or two: the shipped model over all targets, precisions and grids. It goes on where it was stopped.
+# A quarter of an hour, or two hours: the shipped model over all targets, precisions and grids. It goes on where it was stopped.
 results: $(STAMP) sweeps/before-qat.safetensors
 	$(BIN)/rtmw-edge sweep benchmarks/shipped_sweep.toml --out sweeps/shipped
 	$(BIN)/rtmw-edge results report sweeps/shipped --out docs/results/report.html

@@ -15,12 +15,13 @@ import argparse
 import os
 import resource
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from clip import write_clip
@@ -40,6 +41,8 @@ from rtmw_edge.runtime.timing import ticks
 
 VIDEO_SIZE, SMALL_SIZE = (1280, 720), (320, 240)
 SINKS = ("out.mp4", "out.jsonl", "out.json", "out.csv", "out.npz", "out.coco.json")
+Answer = TypeVar("Answer")
+
 MAX_OTHERS, FEWEST_QUIET = 0.05, 3
 """A round counts in which others took at most this share of the machine; so many are enough."""
 SETTLED = 500
@@ -110,12 +113,12 @@ def measure(job: Job, rounds: int) -> dict[str, list[Cost]]:
     """The costs of every stage and, last, of the pipeline, a round each; raises SystemExit where keypoints differ."""
     frames = job.read()
     results = job.infer(frames)
-    beside: list[Result] = []
-    _apart(lambda: beside.extend(job.pipeline()))
-    same = [
-        isinstance(alone, Result) and np.array_equal(alone.poses.keypoints, piped.poses.keypoints)
-        for alone, piped in zip(results, beside, strict=True)
-    ]
+    same = _apart(
+        lambda: [
+            isinstance(alone, Result) and np.array_equal(alone.poses.keypoints, beside.poses.keypoints)
+            for alone, beside in zip(results, job.pipeline(), strict=True)
+        ]
+    )
     if not all(same):
         raise SystemExit(f"the pipeline's keypoints differ in frame {same.index(False)}")
     steps: dict[str, Callable[[], object]] = {
@@ -131,11 +134,10 @@ def measure(job: Job, rounds: int) -> dict[str, list[Cost]]:
     return costs
 
 
-def _apart(work: Callable[[], object]) -> None:
-    """Do it in a thread of its own, as what gives way does so for good."""
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
+def _apart(work: Callable[[], Answer]) -> Answer:
+    """What `work` returns or raises, in a thread of its own: what gives way does so for good."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(work).result()
 
 
 def report(costs: dict[str, list[Cost]]) -> None:

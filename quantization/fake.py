@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from rtmw_edge.errors import BadInputError
 
 from .grids import GRIDS, Grid
-from .table import BETWEEN, KINDS, Entry, Table
+from .table import BETWEEN, KINDS, Entry, Table, role_of
 
 
 class Convolution(Protocol):
@@ -102,7 +102,7 @@ def fake_quantize(network: Network, table: Table, kinds: Sequence[str] = (*KINDS
                 setattr(convolution, place, (FakeQuantizeTensor if kind != "weight" else FakeQuantizeChannels)(entry))
     if GRIDS[table.grid].between:
         for point, hook in cast(Quantizable, quantized).between().items():
-            if point.rpartition(":")[2] in kinds:
+            if role_of(point) in kinds:
                 hook.quant = FakeQuantizeTensor(table.entries[point])
     return quantized
 
@@ -159,8 +159,8 @@ def points_of(network: Convolutional, grid: Grid, floats: Collection[str] = ()) 
 def check_table(network: Convolutional, table: Table) -> None:
     """Raise BadInputError unless `table` was made for exactly the network's weights and has exactly its points."""
     expected = points_of(network, GRIDS[table.grid], table.floats)
-    kinds = {point.rpartition(":")[2] for point in expected}
-    present = {point for point in table.entries if point.rpartition(":")[2] in kinds}
+    kinds = {role_of(point) for point in expected}
+    present = {point for point in table.entries if role_of(point) in kinds}
     missing, extra = sorted(expected - present), sorted(present - expected)
     if missing or extra:
         point, what = (missing[0], "lacks") if missing else (extra[0], "has, and the network has not,")

@@ -69,7 +69,8 @@ class OpenVINO:
         tools = installed(self.requirements())
         if table is not None:
             table = table.carrying(self.carried(table.grid))
-            deployable = with_quantizers(deployable, table)
+            if GRIDS[table.grid].between:
+                deployable = with_quantizers(deployable, table)
         source = float_model(deployable, batch, on_step)
         if table is not None:
             on_step("inserting the scales")

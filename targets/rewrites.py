@@ -225,11 +225,18 @@ class FromUint8(FromPixels):
     long as some convolutions.
     """
 
+    mean_row: Tensor
+    inverse_std_row: Tensor
+
+    def __init__(self, network: Deployable) -> None:
+        super().__init__(network)
+        width, _ = self.variant.input_size
+        self.register_buffer("mean_row", self.mean.flatten().repeat(width), persistent=False)
+        self.register_buffer("inverse_std_row", self.inverse_std.flatten().repeat(width), persistent=False)
+
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        width = pixels.shape[2]
-        mean, inverse_std = (row.flatten().repeat(width) for row in (self.mean, self.inverse_std))
-        rows = (pixels.flatten(2).to(mean.dtype) - mean) * inverse_std
-        return self.network(rows.unflatten(2, (width, 3)).permute(0, 3, 1, 2))
+        rows = (pixels.flatten(2).to(self.mean_row.dtype) - self.mean_row) * self.inverse_std_row
+        return self.network(rows.unflatten(2, (-1, 3)).permute(0, 3, 1, 2))
 
 
 def deployable(network: RTMW) -> Deployable:

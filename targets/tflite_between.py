@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from rtmw_edge.quantization import Entry, Table
+from rtmw_edge.quantization.table import role_of
 from rtmw_edge.quantization.wiring import Sources
 
 from rtmw_edge.errors import RtmwEdgeError
@@ -41,7 +42,7 @@ class FullWriter(IntegerWriter):
     ) -> None:
         super().__init__(graph, names, table)
         points = {point: sources for point, sources in wiring.items() if not point.endswith(":input")}
-        self._points = {(point.rpartition(":")[2], sources): point for point, sources in points.items()}
+        self._points = {(role_of(point), sources): point for point, sources in points.items()}
         self._left = set(points)
         self._above: dict[int, Sources] = {}
         """The nearest points above a float tensor."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from rtmw_edge.quantization.table import BETWEEN
+from rtmw_edge.quantization.table import BETWEEN, role_of
 
 from .base import Stored
 from .tflite_model import CONVOLUTIONS, OPS, GraphEditor
@@ -44,7 +44,7 @@ def _points(graph: GraphEditor) -> Iterator[tuple[str, int]]:
         if graph.name(source).endswith(":input"):  # on the grid `full` it is another operator's point
             yield f"{name}:input", source
     for tensor in range(len(graph.graph.tensors)):
-        if graph.name(tensor).rpartition(":")[2] in BETWEEN:
+        if role_of(graph.name(tensor)) in BETWEEN:
             yield graph.name(tensor), tensor
 
 

@@ -16,7 +16,7 @@ from ..bundle import Bundle
 from ..errors import NotAvailableError
 from ..files import cache_dir
 from .devices import missing_device, missing_runtime
-from .engine import BundleEngine, Description, Ran, Run, refusals_of
+from .engine import IN_INT8, BundleEngine, Description, Ran, Run, refusals_of
 from .machine import int8_sums_overflow
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
@@ -49,7 +49,7 @@ where others want the cores, as those that draw and encode do, it takes twice as
 REST_BETWEEN_RUNS = "session.force_spinning_stop"
 """Threads that spin stop at the end of a run; for tens of milliseconds they would take a core from what comes next."""
 
-QUANTIZED = ("w8a16", "int8", "int8-mixed")
+QUANTIZED = ("w8a16", *IN_INT8)
 """Precisions whose files have quantizers of activations."""
 
 INT8_FOR_TENSORRT = {"trt_int8_enable": "1"}

@@ -73,6 +73,15 @@ def test_logits_are_the_networks(engine: Engine, case: Case, count: int) -> None
         assert np.linalg.norm(answer - right) / np.linalg.norm(right) < (0.03 if case.int8 else 1e-5)
 
 
+def test_answers_outlive_the_next_call(engine: Engine, case: Case) -> None:
+    """A full batch's answers are the runtime's own arrays, which it must not write over."""
+    first = engine.infer(tiny_models.crops(case.batch))
+    kept = [line.copy() for line in first]
+    second = engine.infer(255 - tiny_models.crops(case.batch))
+    assert not np.array_equal(first[0], second[0])
+    assert all(np.array_equal(line, copy) for line, copy in zip(first, kept, strict=True))
+
+
 def test_without_spinning_the_answers_are_the_same(case: Case, engine: Engine, tmp_path: Path) -> None:
     images = tiny_models.crops(3)
     with bundle.read(tmp_path / "bundle") as opened, open_engine(opened, "cpu", threads=2, spin=False) as calm:
@@ -229,8 +238,9 @@ def test_the_runtime_says_what_it_ran(engine: Engine, case: Case) -> None:
         return
     assert (ran.device, ran.threads, ran.convolutions, ran.int8, ran.note) == ("cpu", 1, 1, int(case.int8), "")
     # 64 x 48 positions, 133 keypoints, 3 colours; of a float convolution ONNX Runtime pads the keypoints to 136 or 144.
-    macs = case.batch * 64 * 48 * 133 * 3
-    assert macs <= ran.macs <= macs * 144 / 133 and ran.int8_macs == (ran.macs if case.int8 else 0)
+    widths = (133, 136, 144) if case.target == "onnx" and not case.int8 else (133,)
+    assert ran.macs in [case.batch * 64 * 48 * width * 3 for width in widths]
+    assert ran.int8_macs == (ran.macs if case.int8 else 0)
     names = {"onnx": "ONNX Runtime", "openvino": "OpenVINO", "tflite": "LiteRT", "ncnn": "ncnn"}
     assert ran.runtime == names[case.target] and ran.version[0].isdigit()
 
