@@ -28,11 +28,10 @@ def box_to_crop(boxes: ArrayLike, input_size: tuple[int, int], padding: float = 
     A scale is the crop's (width, height) in the image, in the aspect of `input_size` (width, height).
     """
     corners = np.asarray(boxes, np.float64).reshape(-1, 4)
-    centers = (corners[:, :2] + corners[:, 2:]) / 2
-    wide, high = ((corners[:, 2:] - corners[:, :2]) * padding).T
+    near, far = corners[:, :2], corners[:, 2:]
+    extents = (far - near) * padding
     aspect = input_size[0] / input_size[1]
-    width = np.maximum(wide, high * aspect)
-    return centers, np.stack([width, width / aspect], axis=1)
+    return (near + far) / 2, np.maximum(extents, extents[:, ::-1] * (aspect, 1 / aspect))
 
 
 def warp_matrix(

@@ -98,7 +98,7 @@ def decode(logits: Sequence[NDArray], *, subbin: bool = False) -> tuple[Float, F
     Raises BadInputError when the logits are not two arrays (N,K,bins).
     """
     x, y = _checked(logits, axes=2)
-    keypoints, scores = _decode_axes([x, y], scored=[x, y], subbin=subbin)
+    keypoints, scores = _decode_axes([x, y], subbin=subbin)
     return keypoints, scores
 
 
@@ -108,7 +108,7 @@ def decode_3d(logits: Sequence[NDArray], z_range: float = Z_RANGE, *, subbin: bo
     The score is the lower of the x and y maxima only; where it is not positive all three bin indices count as -1.
     """
     x, y, z = _checked(logits, axes=3)
-    keypoints, scores = _decode_axes([x, y, z], scored=[x, y], subbin=subbin)
+    keypoints, scores = _decode_axes([x, y, z], subbin=subbin)
     half_depth = z.shape[2] / SPLIT_RATIO / 2
     keypoints[..., 2] = (keypoints[..., 2] / half_depth - 1) * z_range
     return keypoints, scores
@@ -151,14 +151,17 @@ def _checked(logits: Sequence[NDArray], axes: int) -> list[Float]:
     return lines
 
 
-def _decode_axes(lines: list[Float], scored: list[Float], *, subbin: bool) -> tuple[Float, Float]:
-    """Peak of every line in pixels (N,K,axes), and the lowest maximum over the scored lines (N,K)."""
+def _decode_axes(lines: list[Float], *, subbin: bool) -> tuple[Float, Float]:
+    """Peak of every line in pixels (N,K,axes), and the lower of the x and y maxima (N,K)."""
     people, count, _ = lines[0].shape
-    peaks = [line.argmax(axis=2) for line in lines]
-    scores = np.minimum(*(line.max(axis=2) for line in scored))
     keypoints = np.empty((people, count, len(lines)), np.float32)
-    for axis, (line, peak) in enumerate(zip(lines, peaks, strict=True)):
+    scores = np.full((people, count), np.inf, np.float32)
+    for axis, line in enumerate(lines):
+        peak = line.argmax(axis=2)
         keypoints[..., axis] = peak + _refine(line, peak) if subbin else peak
+        if axis < 2:  # now, while the line is in the processor's cache
+            starts = np.arange(0, line.size, line.shape[2]).reshape(people, count)
+            np.minimum(scores, line.reshape(-1)[starts + peak], out=scores)
     keypoints[~(scores > 0)] = -1
     keypoints /= SPLIT_RATIO
     return keypoints, scores
