@@ -29,7 +29,7 @@ from rtmw_edge.targets.export import export, load_deployable
 from rtmw_edge.models.variants import MEAN_RGB, STD_RGB, variant_named
 from rtmw_edge.runtime import Runner, load
 from rtmw_edge.runtime.benchmark import scene
-from rtmw_edge.runtime.onnx_engine import session_options
+from rtmw_edge.runtime.onnx_session import session_options
 from rtmw_edge.runtime.timing import Pace, in_turns
 
 PEOPLE = 4

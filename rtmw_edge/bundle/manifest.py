@@ -278,7 +278,7 @@ def _files(entries: list[Fields], target: str, where: str) -> tuple[FileEntry, .
         entry.finish()
     expected = sorted((*ROLES[target], GOLDEN_ROLE))
     if sorted(file.role for file in files) != expected:
-        refuse(f"{where} must list exactly the files {', '.join(expected)} of a {target} bundle; export it again.")
+        refuse(f"{where} must list exactly the files {', '.join(expected)} of {target} bundles; export it again.")
     paths = {file.path for file in files}
     if len(paths) != len(files) or MANIFEST_NAME in paths:
         refuse(f"{where} lists one file twice, or itself; export the bundle again.")

@@ -27,9 +27,9 @@ def doctor() -> None:
 
     engines = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("engine", "runs", "version", "devices that open", ""):
-        engines.add_column(name, no_wrap=bool(name))
+        engines.add_column(name, no_wrap=bool(name), overflow="fold")  # what to install must be whole
     for state in machine.engine_states():
-        failed = "; ".join(f"{device}: {reason}" for device, reason in state.failed.items())
+        failed = "\n".join(f"{device}: {reason}" for device, reason in state.failed.items())
         engines.add_row(
             state.name,
             state.targets,

@@ -47,7 +47,7 @@ def open_engine(
     if device not in engine.devices:
         others = [name for name in _ENGINES if device in engine_class(name).devices]
         raise NotAvailableError(
-            f"{engine.runtime} has no device '{device}': a {target} bundle runs on {', '.join(engine.devices)}. "
+            f"{engine.runtime} has no device '{device}': {target} bundles run on {', '.join(engine.devices)}. "
             f"For '{device}', export for {' or '.join(others)}."
         )
     return engine.open(bundle, device, threads, spin=spin, streams=streams)
@@ -67,7 +67,7 @@ def check_threads(threads: int | None) -> None:
 
 def missing_runtime(runtime: str, distribution: str) -> NotAvailableError:
     """The error for a runtime that is not installed; `distribution` is what brings it."""
-    return NotAvailableError(f'This bundle needs {runtime}, which is not installed. Run: pip install "{distribution}".')
+    return NotAvailableError(f'This needs {runtime}, which is not installed. Run: pip install "{distribution}".')
 
 
 def missing_device(device: str, runtime: str, there: list[str], install: str) -> NotAvailableError:

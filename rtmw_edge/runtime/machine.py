@@ -151,20 +151,11 @@ def _one_line(error: Exception) -> str:
 
 
 def _onnx_devices() -> dict[str, Try]:
-    import onnxruntime
+    from .onnx_session import PROVIDERS, onnx_runtime, open_session, session_options
 
-    from .onnx_engine import PROVIDERS, session_options
-
-    def attempt(provider: str) -> None:
-        session = onnxruntime.InferenceSession(
-            ONNX_IDENTITY, session_options(), providers=[provider], enable_fallback=0
-        )
-        if session.get_providers()[0] != provider:
-            raise NotAvailableError(f"{provider} is listed and gives way to {session.get_providers()[0]}")
-
-    there = onnxruntime.get_available_providers()
+    there = onnx_runtime().get_available_providers()
     return {
-        device: lambda provider=provider: attempt(provider)  # type: ignore[misc]
+        device: lambda device=device: open_session(ONNX_IDENTITY, session_options(), device)  # type: ignore[misc]
         for device, provider in PROVIDERS.items()
         if provider in there
     }

@@ -116,12 +116,12 @@ def test_a_manifest_that_lists_itself(good: Path) -> None:
 
 def test_a_part_of_another_target(good: Path) -> None:
     edit(good, files=files(good, role="param"))
-    refused(good, Reason.BAD_MANIFEST, "must list exactly the files golden, model of a onnx bundle")
+    refused(good, Reason.BAD_MANIFEST, "must list exactly the files golden, model of onnx bundles")
 
 
 def test_a_missing_role(good: Path) -> None:
     edit(good, files=files(good)[:1])
-    refused(good, Reason.BAD_MANIFEST, "must list exactly the files golden, model of a onnx bundle")
+    refused(good, Reason.BAD_MANIFEST, "must list exactly the files golden, model of onnx bundles")
 
 
 @pytest.mark.parametrize("size", [limits.MAX_BUNDLE_BYTES + 1, 0, -1, True, 2400.0, "2400", None])

@@ -82,7 +82,7 @@ def test_a_network_of_another_size_is_refused(tiny: Path, data: str, capsys: pyt
             "error: --weights goes with torch:cpu, torch:",
         ),
         (["builtin", "--weights", "none.pth"], 2, "error: There are no weights at 'none.pth'. Pass --weights"),
-        (["builtin", "--device", "npu"], 3, "error: ONNX Runtime has no device 'npu': a onnx bundle runs on cpu"),
+        (["builtin", "--device", "npu"], 3, "error: ONNX Runtime has no device 'npu': onnx bundles run on cpu"),
         (["builtin", "--report", "/tmp"], 2, "error: Cannot write '/tmp': it is a folder. Name a file."),
     ],
 )

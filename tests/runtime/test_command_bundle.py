@@ -73,7 +73,7 @@ def test_inspect_without_the_runtime(
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     done = cli("inspect", tiny_bundle)
-    assert done.code == 0 and "runs here    This bundle needs ONNX Runtime, which is not installed." in done.out
+    assert done.code == 0 and "runs here    This needs ONNX Runtime, which is not installed." in done.out
 
 
 def test_inspect_a_newer_format(cli: Callable[..., Any], tiny_bundle: Path) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from rtmw_edge.keypoints import NAMES
 from rtmw_edge.poses import Poses
-from rtmw_edge.runtime.onnx_engine import session_options
+from rtmw_edge.runtime.onnx_session import session_options
 
 WHOLE = ("--detector", "none")
 """The tiny network finds crosses, which the builtin detector does not take for people."""
@@ -289,5 +289,6 @@ def test_threads_of_the_runtime_that_wait_leave_the_cores_to_drawing(
         return session_options(threads, spin=spin)
 
     monkeypatch.setattr("rtmw_edge.runtime.onnx_engine.session_options", options)
+    monkeypatch.setattr("rtmw_edge.runtime.onnx_session.session_options", options)
     assert cli("run", tiny_bundle, photos).code == 0
     assert told == [False, False], "those of the detector and of the model"

@@ -19,7 +19,7 @@ from rtmw_edge.errors import BadInputError, VerificationError
 from rtmw_edge.runtime import Engine, open_engine
 from rtmw_edge.runtime.machine import cores, int8_sums_overflow
 from rtmw_edge.runtime.ncnn_engine import NcnnEngine
-from rtmw_edge.runtime.onnx_engine import EXACT_ON_OLD_X86, SPINNING, session_options
+from rtmw_edge.runtime.onnx_session import EXACT_ON_OLD_X86, SPINNING, session_options
 
 MODULES = {"onnx": "onnx", "openvino": "openvino", "tflite": "ai_edge_litert", "ncnn": "ncnn"}
 
@@ -107,7 +107,7 @@ def test_onnx_runtime_takes_the_slow_exact_way_only_where_the_fast_one_is_wrong(
     overflow: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The slow one takes twice as long on a processor with VNNI, for the same answers."""
-    monkeypatch.setattr("rtmw_edge.runtime.onnx_engine.int8_sums_overflow", lambda: overflow)
+    monkeypatch.setattr("rtmw_edge.runtime.onnx_session.int8_sums_overflow", lambda: overflow)
     assert _told(session_options(2), EXACT_ON_OLD_X86) == ("1" if overflow else "")
 
 

@@ -33,9 +33,7 @@ def test_an_unknown_device(tiny_bundle: Path, device: str, text: str) -> None:
 
 
 def test_a_device_of_another_engine(tiny_bundle: Path) -> None:
-    text = (
-        "ONNX Runtime has no device 'npu': a onnx bundle runs on cpu, cuda, tensorrt. For 'npu', export for openvino."
-    )
+    text = "ONNX Runtime has no device 'npu': onnx bundles run on cpu, cuda, tensorrt. For 'npu', export for openvino."
     with pytest.raises(NotAvailableError, match=text) as caught:
         load(tiny_bundle, device="npu")
     assert caught.value.exit_code == 3
@@ -44,7 +42,7 @@ def test_a_device_of_another_engine(tiny_bundle: Path) -> None:
 @pytest.mark.skipif("CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="CUDA is there")
 @pytest.mark.parametrize("device", ["cuda", "tensorrt"])
 def test_a_device_that_is_not_there(tiny_bundle: Path, device: str) -> None:
-    text = rf"There is no device '{device}' for ONNX Runtime here \(it has cpu\); .*run: pip install onnxruntime-gpu"
+    text = rf"There is no device '{device}' for ONNX Runtime here \(it has cpu\); .*\"onnxruntime-gpu\[cuda,cudnn\]\""
     with pytest.raises(NotAvailableError, match=text):
         load(tiny_bundle, device=device)
 
@@ -74,6 +72,64 @@ def test_a_provider_that_fails(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatc
         load(tiny_bundle, device="cuda")
 
 
+@pytest.mark.parametrize(
+    ("library", "advice"),
+    [
+        ("libcuda.so.1", "install the NVIDIA driver"),
+        ("libcublasLt.so.13", 'run: pip install "onnxruntime-gpu[cuda,cudnn]"'),
+        ("libcudart.so.12", 'run: pip install "onnxruntime-gpu[cuda,cudnn]"'),
+        ("libnvinfer.so.10", 'install TensorRT: pip install "tensorrt==10.*"'),
+        ("libnvonnxparser.so.10", 'install TensorRT: pip install "tensorrt==10.*"'),
+    ],
+)
+@pytest.mark.parametrize("gives_way", [True, False])
+def test_the_library_that_a_gpu_build_lacks_is_named(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, library: str, advice: str, gives_way: bool
+) -> None:
+    """ONNX Runtime for CUDA gives way to the CPU, that for TensorRT raises a text that names no library."""
+    real = onnxruntime.InferenceSession
+    asked: list[str] = []
+
+    def opened(model: bytes, options: object, **_: object) -> onnxruntime.InferenceSession:
+        if not gives_way:
+            raise RuntimeError("Please install TensorRT libraries")
+        return real(model, options, providers=["CPUExecutionProvider"])
+
+    def missing(path: str) -> None:
+        asked.append(path)
+        raise OSError(f"{library}: cannot open shared object file: No such file or directory")
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", opened)
+    monkeypatch.setattr("ctypes.CDLL", missing)
+    with pytest.raises(NotAvailableError) as caught:
+        load(tiny_bundle, device="cuda")
+    assert str(caught.value) == f"There is no device 'cuda' for ONNX Runtime here, for want of {library}; {advice}."
+    assert asked[-1].endswith("onnxruntime/capi/libonnxruntime_providers_cuda.so")
+
+
+def test_the_libraries_that_pip_brought_are_loaded_first(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """pip puts NVIDIA's libraries where the system's loader does not look."""
+    order: list[str] = []
+
+    def preload() -> None:
+        order.append("libraries")
+        sys.stdout.write("Failed to load libcublas.so.13")
+
+    def opened(*_: object, **__: object) -> None:
+        order.append("session")
+        raise RuntimeError("no GPU")
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "preload_dlls", preload, raising=False)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", opened)
+    with pytest.raises(NotAvailableError, match=r"on 'cuda' \(no GPU\)"):
+        load(tiny_bundle, device="cuda")
+    assert order == ["libraries", "session"] and capsys.readouterr().out == ""
+
+
 @pytest.mark.parametrize(("int8", "enabled"), [(1, "1"), (0, None)])
 def test_tensorrt_is_told_of_integers_and_keeps_its_engine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, int8: int, enabled: str | None
@@ -88,11 +144,15 @@ def test_tensorrt_is_told_of_integers_and_keeps_its_engine(
     monkeypatch.setenv("RTMW_EDGE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: there)
     monkeypatch.setattr(onnxruntime, "InferenceSession", recording)
+    (tmp_path / "tensorrt_libs.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "tensorrt_libs", raising=False)
     files = tiny_formats.onnx(tmp_path, int8=bool(int8))
     fields = {"precision": "int8" if int8 else "fp32", "convolutions": {"total": 1, "int8": int8}}
     written = tiny_models.write_bundle(tmp_path / "bundle", files, target="tensorrt", **fields)
     with pytest.raises(NotAvailableError, match=r"cannot run the model in .* on 'tensorrt' \(no GPU\)"):
         load(written, device="tensorrt")
+    assert "tensorrt_libs" in sys.modules, "pip's TensorRT loads its libraries when it is imported"
     (tensorrt, options), (cuda, cuda_options) = seen[0]
     assert (tensorrt, cuda) == ("TensorrtExecutionProvider", "CUDAExecutionProvider")
     assert options.get("trt_int8_enable") == enabled and cuda_options == {"use_tf32": "0"}
@@ -124,7 +184,7 @@ def test_an_intel_device_that_is_not_there(tmp_path: Path, device: str) -> None:
 @pytest.mark.parametrize(
     ("target", "modules", "text"),
     [
-        ("onnx", ["onnxruntime"], r'This bundle needs ONNX Runtime, .* Run: pip install "onnxruntime"\.'),
+        ("onnx", ["onnxruntime"], r'This needs ONNX Runtime, .* Run: pip install "onnxruntime"\.'),
         (
             "openvino",
             ["openvino"],

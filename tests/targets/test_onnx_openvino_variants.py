@@ -21,7 +21,7 @@ from rtmw_edge.models import build
 from rtmw_edge.models.checkpoints import load_weights
 from rtmw_edge.models.weights import embedded
 from rtmw_edge.runtime.machine import int8_sums_overflow
-from rtmw_edge.runtime.onnx_engine import session_options
+from rtmw_edge.runtime.onnx_session import session_options
 from rtmw_edge.runtime.openvino_engine import FLOAT_KERNELS
 from rtmw_edge.simcc import decode
 

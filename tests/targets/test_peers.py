@@ -28,7 +28,7 @@ def test_onnx_runtime_quantizes_the_convolutions_alone(
     network: SmallDeployable, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     onnx, ort = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
-    from rtmw_edge.runtime.onnx_engine import session_options
+    from rtmw_edge.runtime.onnx_session import session_options
 
     steps: list[str] = []
     converted = PEERS["ort"].quantize(network, CROPS[:7], tmp_path, 2, steps.append)

@@ -83,7 +83,7 @@ def opened(name: str, converted: Converted) -> Run:
     if name in ("onnx", "tensorrt"):
         import onnxruntime
 
-        from rtmw_edge.runtime.onnx_engine import session_options
+        from rtmw_edge.runtime.onnx_session import session_options
 
         session = onnxruntime.InferenceSession(files["model"], session_options(1), providers=["CPUExecutionProvider"])
         return lambda crop: session.run(outputs, {"image": crop[None]})

@@ -12,7 +12,7 @@ from rtmw_edge.quantization.fake import fake_quantize
 from small_deployable import SmallDeployable, absmax_table, float_logits, relative_rms, small_deployable, smooth_crops
 
 from rtmw_edge.errors import BadInputError
-from rtmw_edge.runtime.onnx_engine import session_options
+from rtmw_edge.runtime.onnx_session import session_options
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")

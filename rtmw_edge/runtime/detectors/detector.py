@@ -122,29 +122,19 @@ def open_detector(
 
 def _session(file: Path, device: str, threads: int | None) -> tuple[Any, bytes]:
     """The session, and the bytes it was made of."""
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise NotAvailableError(
-            'A detector needs ONNX Runtime, which is not installed. Run: pip install "onnxruntime".'
-        ) from error
-    from ..onnx_engine import PROVIDERS, check_provider, providers_of, session_options
+    from ..onnx_session import PROVIDERS, open_session, session_options
 
     if device not in PROVIDERS:
         raise NotAvailableError(
             f"Detectors run in ONNX Runtime, which has no device '{device}' (it has {', '.join(PROVIDERS)}): "
             "pass --detector-device cpu."
         )
-    providers = providers_of(device)
     with _refusals(file, device):
         # From bytes: a file could point at external data elsewhere on the disk.
         model = file.read_bytes()
         # A detector waits most of the time, beside a pose model that wants the cores.
         options = session_options(threads, spin=False)
-        # Without enable_fallback=0 a provider that fails is replaced by the CPU, with no more than a warning.
-        session = onnxruntime.InferenceSession(model, options, providers=providers, enable_fallback=0)
-    check_provider(session, device)
-    return session, model
+        return open_session(model, options, device), model
 
 
 def _size(shape: list[int | str | None], wanted: tuple[int, int] | None) -> tuple[int, int] | None:

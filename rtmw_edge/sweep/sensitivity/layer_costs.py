@@ -97,7 +97,7 @@ def _onnx_times(converted: Converted, crop: NDArray[np.uint8], threads: int | No
     import onnx
     import onnxruntime
 
-    from ...runtime.onnx_engine import session_options
+    from ...runtime.onnx_session import session_options
 
     owners = _owners(onnx.load(converted.files["model"]))
     with tempfile.TemporaryDirectory(prefix="rtmw-edge-") as folder:
