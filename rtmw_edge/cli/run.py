@@ -82,7 +82,9 @@ def run(
     ] = None,
     draw_boxes: Annotated[bool, typer.Option("--draw-boxes", help="Draw boxes and each person's confidence.")] = False,
     draw_ids: Annotated[bool, typer.Option("--draw-ids", help="Draw the people's numbers.")] = False,
-    view3d: Annotated[str, typer.Option(help="3D beside the picture: rotate, fixed or none.")] = "rotate",
+    view3d: Annotated[
+        str | None, typer.Option(help="3D beside the picture: rotate, fixed or none.", show_default="rotate")
+    ] = None,
     intrinsics: Annotated[
         str | None, typer.Option(help="FX,FY,CX,CY in pixels, for metres of 3D; RTMW3D's assumption when left out.")
     ] = None,
@@ -106,7 +108,7 @@ def run(
 
     if not 0 <= threshold <= 1:
         raise BadInputError(f"The threshold {threshold:g} is not a score in 0..1: pass 0.3, say.")
-    if view3d not in VIEWS:
+    if view3d not in (None, *VIEWS):
         raise unknown("3D view", view3d, VIEWS)
     if detector is None and detector_file is None and boxes is None:
         detector = BUILTIN
@@ -140,9 +142,10 @@ def run(
             smoothing=OneEuroOptions() if smooth else None,
             view=view,
         )
-        if runner.model.z_range is None and (intrinsics is not None or depth is not None):
-            raise BadInputError(f"{runner.model.variant} has no depth: leave out --intrinsics and --depth.")
-        paint = Painter(threshold, boxes=draw_boxes, ids=draw_ids, view3d=view3d)
+        in_depth = intrinsics is not None or depth is not None or view3d not in (None, "none")
+        if runner.model.z_range is None and in_depth:
+            raise BadInputError(f"{runner.model.variant} has no depth: leave out --intrinsics, --depth and --view3d.")
+        paint = Painter(threshold, boxes=draw_boxes, ids=draw_ids, view3d=view3d or "rotate")
         job = _Job(runner, opened, process, paint, err=json_file == "-")
         job.run(save or [], json_file, show, address, boxes)
 

@@ -10,13 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from ..runtime.machine import EXACT_FLAGS
 from .cells import Cell
 from .rows import Row
 
 FASTER = 0.95
 """Share of the float cell's time that the upper end of the interval must stay below."""
-
-VNNI = ("avx512_vnni", "avx_vnni", "amx_int8")
 
 
 class Advice(str, Enum):
@@ -126,7 +125,7 @@ def fastest(rows: Sequence[Row]) -> list[str]:
 def about_processor(environment: Mapping[str, str]) -> str:
     """A sentence on int8 arithmetic where the processor is known for having little; "" otherwise."""
     flags = environment.get("int8 instructions", "")
-    if "avx2" in flags and not any(name in flags for name in VNNI):
+    if "avx2" in flags and not any(name in flags for name in EXACT_FLAGS):
         return (
             "This processor has no VNNI: int8 products take as many instructions as float ones, so that int8 may be no "
             "faster than fp32 here, whatever it gains on a processor that has it."
