@@ -18,6 +18,9 @@ from .errors import BadInputError
 PADDING = 1.25
 """How much larger than the person's box the crop is, before its aspect is fixed."""
 
+FARTHEST = 1 << 24
+"""Pixels; beyond, float32 does not tell one from the next, and no image is so large."""
+
 UInt8 = NDArray[np.uint8]
 Float = NDArray[np.float64]
 
@@ -106,6 +109,8 @@ def check_boxes(boxes: ArrayLike, image_shape: tuple[int, ...]) -> NDArray[np.fl
     for index, (x1, y1, x2, y2) in enumerate(array.tolist()):  # sooner done than in numpy, for people in one image
         if not all(map(math.isfinite, (x1, y1, x2, y2))):
             why = "holds a value that is not finite: drop it"
+        elif max(map(abs, (x1, y1, x2, y2))) > FARTHEST:
+            why = f"reaches farther than {FARTHEST} pixels: drop it"
         elif x2 <= x1 or y2 <= y1:
             why = "is empty or inverted: pass x1 < x2 and y1 < y2"
         elif x2 < 0 or y2 < 0 or x1 > width - 1 or y1 > height - 1:
@@ -155,4 +160,7 @@ def read_image(path: Path | str) -> UInt8:
         image = None
     if image is None:
         raise BadInputError(f"Cannot decode {path} as an image: it is damaged, empty or of an unknown format.")
-    return to_bgr8(image)
+    try:
+        return to_bgr8(image)
+    except BadInputError as error:
+        raise BadInputError(f"{path}: {error}") from None

@@ -17,6 +17,9 @@ StoreArgument = Annotated[Path, typer.Argument(help="The folder of a sweep.")]
 RunOption = Annotated[int | None, typer.Option(help="Number of a run; the last when left out.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
+ALIKE = 8
+"""So many characters of every file that is written here are those of all others of its kind."""
+
 
 @app.command("list")
 def list_(store: StoreArgument, json_: JsonOption = False) -> None:
@@ -96,7 +99,7 @@ def export(
 ) -> None:
     """Write the results of a run as Markdown, CSV, JSON or SVG."""
     from ..errors import BadInputError, unknown
-    from ..files import atomic_write
+    from ..files import atomic_write, check_writable
     from ..sweep.charts import COSTS, points, scatter
     from ..sweep.rows import PART_ORDER
     from ..sweep.tables import to_csv, to_json, to_markdown
@@ -121,6 +124,7 @@ def export(
     if out is None:
         print(text, end="")
         return
+    check_writable(out, text[:ALIKE].encode())
     with atomic_write(out) as temporary:
         temporary.write_text(text, encoding="utf-8")
     print(out)
@@ -133,11 +137,13 @@ def report(
     out: Annotated[Path | None, typer.Option(help="The page to write; default: STORE/report.html.")] = None,
 ) -> None:
     """Write the report of a run again: one HTML page that needs no network."""
-    from ..sweep.report import write_report
+    from ..files import check_writable
+    from ..sweep.report import HEAD, write_report
     from ..sweep.start import REPORT
 
-    chosen, rows = _rows(store, run)
     path = out or store / REPORT
+    check_writable(path, HEAD.encode())
+    chosen, rows = _rows(store, run)
     write_report(path, rows, chosen.document)
     print(path)
 

@@ -72,8 +72,11 @@ def run(
     threshold: Annotated[float, typer.Option(help="Draw keypoints of at least this score in 0..1.")] = 0.1,
     subbin: Annotated[bool, typer.Option("--subbin", help="Refine coordinates between half pixels.")] = False,
     detect_every: Annotated[
-        int, typer.Option(help="Look for people in every so-many-th frame of a video, and follow them between.")
-    ] = 10,
+        int | None,
+        typer.Option(
+            help="Look for people in every so-many-th frame of a video, and follow them between.", show_default="10"
+        ),
+    ] = None,
     smooth: Annotated[bool, typer.Option("--smooth/--no-smooth", help="Smooth keypoints of moving sources.")] = True,
     raw: Annotated[str | None, typer.Option(help="Format of frames on stdin: 640x480@30:bgr24, say.")] = None,
     camera: Annotated[str | None, typer.Option(help="Ask the camera for WxH@FPS.")] = None,
@@ -94,6 +97,8 @@ def run(
 
     Without --detector or --boxes the builtin detector finds the people; in videos they are then followed.
     """
+    from dataclasses import replace
+
     from ..errors import BadInputError, unknown
     from ..runtime import load
     from ..runtime.boxes import BoxFile
@@ -110,12 +115,16 @@ def run(
         raise BadInputError(f"The threshold {threshold:g} is not a score in 0..1: pass 0.3, say.")
     if view3d not in (None, *VIEWS):
         raise unknown("3D view", view3d, VIEWS)
+    # What a file lists for a frame is never passed over, and nobody else is there.
+    tracking = TrackingOptions(detect_every=1, misses=0, same_oks=1) if boxes else TrackingOptions()
+    if detect_every is not None:
+        tracking = replace(tracking, detect_every=detect_every)
     if detector is None and detector_file is None and boxes is None:
         detector = BUILTIN
     wants_detector = detector not in (None, "none") or detector_file is not None
     if wants_detector and boxes:
         raise BadInputError("People come from --boxes or from a detector, not from both: leave one of them out.")
-    if not wants_detector and (detector_score is not None or detector_device is not None):
+    if not wants_detector and not (detector_score is detector_device is detect_every is None):
         instead = "--boxes" if boxes else "--detector none"
         raise BadInputError(f"There is no detector to set up: leave out {instead}, or the detector's options.")
     names = [*(sources or []), *(source or [])]
@@ -124,8 +133,6 @@ def run(
     box_file = BoxFile(boxes) if boxes else None
     if box_file:
         box_file.check_matches([Path(one.origin.name) for one in opened])
-    # What a file lists for a frame is never passed over, and nobody else is there.
-    tracking = TrackingOptions(detect_every=1, misses=0) if box_file else TrackingOptions(detect_every=detect_every)
     view = _view(intrinsics, depth)
     address = parse_address(serve) if serve else None
     look = listed_in(box_file) if box_file else None

@@ -18,7 +18,7 @@ from .intervals import Weights, estimate, resampled_ap, resamples
 from .matching import Matches
 from .mpjpe import JointErrors, Mpjpe
 from .pck import Pck
-from .whole_body_ap import EVALUATED_PARTS, NOBODY, People, Scores, match_image, part_scores, rank
+from .whole_body_ap import EVALUATED_PARTS, NOBODY, Scores, match_image, part_scores, rank
 
 Progress = Callable[[int, int], None]
 
@@ -80,7 +80,7 @@ class Evaluator:
         labels = item.people
         self._people += len(poses)
         if len(poses) and not self._detected:
-            chosen = labelled_people(labels)
+            chosen = labelled_people(item)
             keypoints = poses.keypoints[..., :2]
             for pck in (self._pck, self._pck10):
                 pck.add(keypoints, labels.keypoints[chosen], labels.visible[chosen], labels.boxes[chosen])
@@ -156,7 +156,7 @@ def boxes_to_run(item: Item, detections: Detections | None) -> tuple[NDArray[np.
     """Boxes (N,4) xyxy and scores (N,) to run: the detected ones, or the labelled ones cut to the image, of score 1."""
     if detections is not None:
         return detections.of(item.image_id)
-    chosen = labelled_people(item.people)
+    chosen = labelled_people(item)
     return clipped_boxes(item, chosen), np.ones(len(chosen), np.float32)
 
 
@@ -171,10 +171,14 @@ def _in_metres(
     return found, truth[known], visible[chosen][known] & np.isfinite(truth[known]).all(axis=2)
 
 
-def labelled_people(people: People) -> NDArray[np.intp]:
-    """Indices of the people whose labelled box is run: no crowds, nobody without a label, no box under one pixel."""
-    extent = people.boxes[:, 2:] - people.boxes[:, :2]
-    return np.flatnonzero((people.visible > 0).any(axis=1) & ~people.crowd & (extent >= 1).all(axis=1))
+def labelled_people(item: Item) -> NDArray[np.intp]:
+    """Indices of the people whose labelled box is run: no crowds, nobody without a label, no box under one pixel, none
+    of which the image shows nothing.
+    """
+    people = item.people
+    labelled, cut = people.boxes, clipped_boxes(item, np.arange(len(people.boxes)))
+    has_area = (labelled[:, 2:] - labelled[:, :2] >= 1).all(axis=1) & (cut[:, 2:] > cut[:, :2]).all(axis=1)
+    return np.flatnonzero((people.visible > 0).any(axis=1) & ~people.crowd & has_area)
 
 
 def clipped_boxes(item: Item, chosen: NDArray[np.intp]) -> NDArray[np.float32]:

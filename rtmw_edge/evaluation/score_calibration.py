@@ -29,7 +29,7 @@ def collect(runner: ImageRunner, dataset: Dataset) -> tuple[NDArray[np.float64],
     """
     scores, correct = [], []
     for item in dataset:
-        chosen = labelled_people(item.people)
+        chosen = labelled_people(item)
         boxes = clipped_boxes(item, chosen)
         if not len(chosen):
             continue

@@ -43,7 +43,7 @@ class BoxFile:
         self.path = path
         try:
             rows = _rows(_read(path))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             reason = f"no {error}" if isinstance(error, KeyError) else error
             raise BadInputError(
                 f'The boxes in {path} cannot be read ({reason}): write {{"photo.jpg": [[x1, y1, x2, y2], ...]}}.'

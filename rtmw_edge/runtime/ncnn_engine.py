@@ -83,7 +83,7 @@ class NcnnEngine(BundleEngine):
 
     def close(self) -> None:
         super().close()
-        self._net.clear()
+        self._net = None  # and not clear(): a run that is under way holds it
 
 
 def _runtime() -> Any:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import hashlib
 import io
 import re
 from pathlib import Path
 from typing import Any
 
 from ..errors import NotAvailableError
-from ..files import cache_dir
+from ..files import cache_dir, reported_disk_errors
 from .devices import missing_device, missing_runtime
 from .machine import int8_sums_overflow
 
@@ -19,7 +20,9 @@ PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "te
 OPTIONS: dict[str, dict[str, str]] = {"CUDAExecutionProvider": {"use_tf32": "0"}}
 """TF32 has 10 bits of mantissa: float32 on a GPU would not be the float32 that was verified."""
 
-GPU_BUILD = 'pip uninstall -y onnxruntime && pip install "onnxruntime-gpu[cuda,cudnn]"'
+GPU_BUILD = 'pip uninstall -y onnxruntime onnxruntime-gpu && pip install "onnxruntime-gpu[cuda,cudnn]"'
+"""Both lie in one folder: whichever is uninstalled takes files of the other with it."""
+
 INSTALL = {
     "cuda": f"install the NVIDIA driver and run: {GPU_BUILD}",
     "tensorrt": f"install the NVIDIA driver and TensorRT and run: {GPU_BUILD}",
@@ -78,7 +81,7 @@ def open_session(model: bytes, options: Any, device: str, *, has_integers: bool 
     `has_integers`: for a file with quantizers. Raises NotAvailableError where the device is not there, and lets through
     whatever else ONNX Runtime raises.
     """
-    runtime, chosen = onnx_runtime(), _providers(device, has_integers)
+    runtime, chosen = onnx_runtime(), _providers(model, device, has_integers)
     if device != "cpu":
         _load_libraries(runtime, device)
         runtime.set_default_logger_severity(SILENT)  # what it would print comes as an error
@@ -95,11 +98,11 @@ def open_session(model: bytes, options: Any, device: str, *, has_integers: bool 
     return session
 
 
-def _providers(device: str, has_integers: bool) -> list[tuple[str, dict[str, str]]]:
+def _providers(model: bytes, device: str, has_integers: bool) -> list[tuple[str, dict[str, str]]]:
     """The providers for a session on `device`, with their options; NotAvailableError where this build has none.
 
-    TensorRT builds an engine for minutes when a file is first opened; it is kept in the cache folder, under a name that
-    has the hash of the graph and the versions in it.
+    TensorRT builds an engine for minutes when a file is first opened; it is kept in the cache folder. ONNX Runtime
+    finds it again by versions and by the names in the graph, which other weights share: so each file has a folder.
     """
     there = onnx_runtime().get_available_providers()
     if PROVIDERS[device] not in there:
@@ -108,7 +111,10 @@ def _providers(device: str, has_integers: bool) -> list[tuple[str, dict[str, str
     rest = [PROVIDERS["cuda"]] if device == "tensorrt" and PROVIDERS["cuda"] in there else []
     found = [(name, dict(OPTIONS.get(name, {}))) for name in (PROVIDERS[device], *rest)]
     if device == "tensorrt":
-        kept = {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(cache_dir() / "tensorrt")}
+        folder = cache_dir() / "tensorrt" / hashlib.sha256(model).hexdigest()[:16]
+        with reported_disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        kept = {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(folder)}
         found[0][1].update({**kept, **(INT8_FOR_TENSORRT if has_integers else {})})
     return found
 

@@ -74,7 +74,7 @@ class OpenVinoEngine(BundleEngine):
 
     def close(self) -> None:
         super().close()
-        del self._request, self._compiled
+        self._request = self._compiled = None
 
 
 def _macs(convolution: Any) -> int:

@@ -149,8 +149,9 @@ class Pipeline:
         self._stopped = True
         self._frames.close(drop=True)
         self._results.close(drop=True)
-        for thread in self._threads:
-            thread.join(FAREWELL_S)
+        reads, infers = self._threads
+        infers.join()  # whoever closes the runtime next must not do so under its run
+        reads.join(FAREWELL_S)
 
     def __iter__(self) -> Iterator[Result | Failure]:
         while True:

@@ -244,7 +244,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _frame(self) -> None:
         served = self.server.served
-        found = served.picture(served.number, JUST_WATCHED_S)
+        # The newest may be old, since none is drawn while nobody watches; where none comes, better that than nothing.
+        found = served.picture(served.number, JUST_WATCHED_S) or served.picture(0, 0)
         if found is None:
             self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "There is no picture yet.", Retry_After="1")
         else:

@@ -38,7 +38,7 @@ class TrackingOptions:
     detect_every: look for people in every so-many-th frame; 0: only when nobody is followed or somebody was lost.
     lost_below: somebody is lost when the median confidence of the 17 body keypoints falls below this.
     match_iou: a detection is the person whose box has at least this IoU with it; so are people who come back.
-    same_oks: two poses with at least this OKS (body keypoints) are one person.
+    same_oks: two poses with more than this OKS (body keypoints) are one person; with 1 nobody is another.
     remember: frames for which the id of a lost person is kept.
     misses: looks in a row that may miss somebody who is still followed.
     """
@@ -133,7 +133,7 @@ class Tracker:
         people: list[_Person] = []
         left: list[_Person] = []
         for row in range(len(poses)):
-            twin = next((k for k, other in enumerate(kept) if same[row, other] >= self.options.same_oks), None)
+            twin = next((k for k, other in enumerate(kept) if same[row, other] > self.options.same_oks), None)
             if twin is None:
                 kept.append(row)
                 arrived = row >= len(followed)

@@ -80,7 +80,9 @@ def _check_files(config: SweepConfig, cells: list[Cell]) -> None:
     calibrated = [cell for cell in cells if cell.calibration]
     for source, count, held_out in dict.fromkeys((cell.calibration, cell.count, cell.held_out) for cell in calibrated):
         open_source(source, count=count or None, evaluation=held_out)
-    read_gate(config.gate or DEFAULT)
+    gate = read_gate(config.gate or DEFAULT)
+    for cell in cells:
+        gate.judge({}, in_3d=variant_named(cell.variant).z_range is not None)
 
 
 def base_of(cell: Cell, cells: list[Cell]) -> Cell | None:

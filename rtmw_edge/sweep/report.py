@@ -32,6 +32,12 @@ NOTES = (
     "libraries included.",
 )
 
+HEAD = (
+    '<!doctype html>\n<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+    "<title>rtmw-edge: "
+)
+"""What every page begins with."""
+
 
 def write_report(
     path: Path,
@@ -67,8 +73,7 @@ def write_report(
     style = "".join((HERE / name).read_text(encoding="utf-8") for name in ("chart.css", "report.css"))
     script = (HERE / "report.js").read_text(encoding="utf-8")
     page = (
-        '<!doctype html>\n<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>rtmw-edge: {title}</title><style>{style}</style>\n<h1>{title}</h1>\n"
+        f"{HEAD}{title}</title><style>{style}</style>\n<h1>{title}</h1>\n"
         + "\n".join(parts)
         + f"\n<script>{script}</script>\n</html>\n"
     )

@@ -99,6 +99,7 @@ def test_bad_images_are_refused(image: np.ndarray, text: str) -> None:
         ([[1, 2, np.nan, 4]], "Box 0 (1, 2, nan, 4) holds a value that is not finite: drop it."),
         ([[0, 0, 9, 9], [5, 5, 5, 9]], "Box 1 (5, 5, 5, 9) is empty or inverted: pass x1 < x2 and y1 < y2."),
         ([[9, 9, 1, 1]], "Box 0 (9, 9, 1, 1) is empty or inverted"),
+        ([[-1e12, 0, 1e12, 9]], "Box 0 (-1e+12, 0, 1e+12, 9) reaches farther than 16777216 pixels: drop it."),
         (
             [[30, 2, 40, 8]],
             "Box 0 (30, 2, 40, 8) lies wholly outside the 20x10 image: drop it or check its coordinates.",
@@ -174,3 +175,10 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(data)
         with pytest.raises(BadInputError, match=rf"Cannot decode .*{name} as an image: it is damaged, empty or"):
             crops.read_image(tmp_path / name)
+
+
+def test_a_kind_of_pixels_that_is_not_taken_is_named_with_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "depth.tiff"
+    cv2.imwrite(str(path), np.zeros((6, 5, 3), np.float32))
+    with pytest.raises(BadInputError, match=r"depth\.tiff: Cannot turn an image of float32 and shape \(6, 5, 3\)"):
+        crops.read_image(path)

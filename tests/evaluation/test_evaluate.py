@@ -27,7 +27,7 @@ class Oracle:
     def __init__(self, dataset: Dataset, offset: float = 0.0) -> None:
         self._answers: dict[bytes, tuple[NDArray[np.float64], NDArray[np.bool_]]] = {}
         for item in dataset:
-            chosen = labelled_people(item.people)
+            chosen = labelled_people(item)
             for box, person in zip(clipped_boxes(item, chosen), chosen, strict=True):
                 answer = item.people.keypoints[person] + offset, item.people.visible[person] > 0
                 self._answers[box.tobytes()] = answer
@@ -65,7 +65,7 @@ def test_an_offset_costs_small_parts_most(noise: CocoWholeBody) -> None:
 def test_detected_boxes(noise: CocoWholeBody) -> None:
     """Given the labelled boxes as detections the figures are the same; without any, nobody is found."""
     oracle = Oracle(noise, offset=2.0)
-    boxes = {item.image_id: clipped_boxes(item, labelled_people(item.people)) for item in noise}
+    boxes = {item.image_id: clipped_boxes(item, labelled_people(item)) for item in noise}
     found = Detections(boxes, {image: np.ones(len(rows), np.float32) for image, rows in boxes.items()})
     detected, labelled = evaluate(oracle, noise, detections=found), evaluate(oracle, noise)
     assert detected.parts == labelled.parts and detected.people == labelled.people
@@ -80,15 +80,15 @@ def test_json_is_plain(noise: CocoWholeBody) -> None:
 
 
 def test_people_that_are_run() -> None:
-    """Not the crowd, not the one without labels, not the box under a pixel; and no box leaves the image."""
-    visible = np.ones((4, 133))
+    """Not the crowd, not the one without labels, not the box under a pixel in all or in the image; no box leaves it."""
+    visible = np.ones((6, 133))
     visible[1] = 0
-    boxes = np.array([[0, 0, 50, 50], [0, 0, 50, 50], [9, 9, 9.5, 30], [-5, 20, 90, 150]], np.float64)
-    crowd = np.array([True, False, False, False])
-    people = People(np.zeros((4, 133, 2)), visible, boxes, np.full(4, 100.0), crowd)
-    chosen = labelled_people(people)
-    assert chosen.tolist() == [3]
+    boxes = [[0, 0, 50, 50], [0, 0, 50, 50], [9, 9, 9.5, 30], [-5, 20, 90, 150], [79, 10, 81, 50], [-9, -9, 0, 50]]
+    crowd = np.arange(6) == 0
+    people = People(np.zeros((6, 133, 2)), visible, np.array(boxes, np.float64), np.full(6, 100.0), crowd)
     item = Item(0, np.zeros((100, 80, 3), np.uint8), people)
+    chosen = labelled_people(item)
+    assert chosen.tolist() == [3]
     assert clipped_boxes(item, chosen).tolist() == [[0, 20, 79, 99]]
 
 

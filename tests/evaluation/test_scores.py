@@ -84,9 +84,7 @@ def test_collect(tmp_path: Path) -> None:
     labels = {
         box.tobytes(): item.people.keypoints[person]
         for item in dataset
-        for box, person in zip(
-            clipped_boxes(item, labelled_people(item.people)), labelled_people(item.people), strict=True
-        )
+        for box, person in zip(clipped_boxes(item, labelled_people(item)), labelled_people(item), strict=True)
     }
 
     def runner(image: NDArray[np.uint8], boxes: NDArray[np.float32], scores: NDArray[np.float32]) -> Poses:
@@ -99,7 +97,7 @@ def test_collect(tmp_path: Path) -> None:
     scores, correct = collect(runner, dataset)
     assert set(scores) == {1, 5} and not correct[scores == 1].any()
     visible = np.concatenate(
-        [item.people.visible[labelled_people(item.people)] for item in dataset]
+        [item.people.visible[labelled_people(item)] for item in dataset]
     )  # an unlabelled keypoint is never right
     others = np.delete(visible, np.r_[PARTS["face"]], axis=1)
     assert correct.sum() == (others > 0).sum()

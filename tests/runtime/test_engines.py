@@ -82,6 +82,11 @@ def test_answers_outlive_the_next_call(engine: Engine, case: Case) -> None:
     assert all(np.array_equal(line, copy) for line, copy in zip(first, kept, strict=True))
 
 
+def test_closing_twice_is_closing(engine: Engine) -> None:
+    engine.close()
+    engine.close()
+
+
 def test_without_spinning_the_answers_are_the_same(case: Case, engine: Engine, tmp_path: Path) -> None:
     images = tiny_models.crops(3)
     with bundle.read(tmp_path / "bundle") as opened, open_engine(opened, "cpu", threads=2, spin=False) as calm:

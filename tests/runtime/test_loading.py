@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import sys
 import tempfile
@@ -157,7 +158,9 @@ def test_tensorrt_is_told_of_integers_and_keeps_its_engine(
     assert (tensorrt, cuda) == ("TensorrtExecutionProvider", "CUDAExecutionProvider")
     assert options.get("trt_int8_enable") == enabled and cuda_options == {"use_tf32": "0"}
     assert options["trt_engine_cache_enable"] == "1"
-    assert options["trt_engine_cache_path"] == str(tmp_path / "cache" / "tensorrt")
+    folder = Path(options["trt_engine_cache_path"])
+    assert folder.is_dir() and folder.parent == tmp_path / "cache" / "tensorrt", "TensorRT makes no parents"
+    assert folder.name == hashlib.sha256(files["model"].read_bytes()).hexdigest()[:16], "other weights, other engine"
 
 
 @pytest.mark.parametrize("precision", ["int8", "int8-mixed", "w8a16"])

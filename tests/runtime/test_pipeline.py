@@ -191,6 +191,23 @@ def test_leaving_early_ends_the_threads() -> None:
     assert film.closed
 
 
+def test_leaving_early_waits_for_the_inference_under_way() -> None:
+    """Whoever leaves closes the runtime next; a run that goes on in it would end the process."""
+    under_way, ended = threading.Event(), threading.Event()
+
+    def slow(frame: Frame) -> Result | Failure:
+        if frame.index == 1:
+            under_way.set()
+            time.sleep(1.6)
+            ended.set()
+        return nobody(frame)
+
+    with Pipeline([Film(9)], slow) as pipeline:
+        next(iter(pipeline))
+        assert under_way.wait(5)
+    assert ended.is_set()
+
+
 def resident_mb() -> float:
     """Megabytes of this process that are in memory."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e6

@@ -120,6 +120,16 @@ def test_the_newest_picture(show: Show) -> None:
     assert cv2.imdecode(np.frombuffer(body, np.uint8), cv2.IMREAD_COLOR).shape[2] == 3
 
 
+def test_where_nothing_new_comes_the_last_picture_is_shown(show: Show, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A camera that stalls, or a board that takes seconds a frame."""
+    show.watch(1)
+    monkeypatch.setattr("rtmw_edge.runtime.serve.JUST_WATCHED_S", 0.0)
+    show._over.set()
+    show._thread.join()
+    status, _, body = show.get("/frame.jpg")
+    assert status == 200 and cv2.imdecode(np.frombuffer(body, np.uint8), cv2.IMREAD_COLOR) is not None
+
+
 def test_nothing_is_drawn_while_nobody_watches(show: Show) -> None:
     time.sleep(0.2)
     assert show.drawn == 0 and show.meter.frames > 3

@@ -165,6 +165,26 @@ def test_coco_results_count_where_names_are_no_numbers(tmp_path: Path) -> None:
     assert [person["image_id"] for person in json.loads(out.read_text())] == [1, 2, 3]
 
 
+def test_coco_results_keep_the_number_of_a_picture_that_cannot_be_read(tmp_path: Path) -> None:
+    out = tmp_path / "a.coco.json"
+    names = ["a.png", "bad.png", "z.png"]
+    results = sink(out, sources=[ImageFile(Path(name)) for name in names])
+    results.write(annotated(origin=Origin("a.png")))
+    results.fail(Failure("bad.png", "It is damaged."))
+    results.write(annotated(origin=Origin("z.png")))
+    results.close()
+    assert [person["image_id"] for person in json.loads(out.read_text())] == [1, 3]
+
+
+def test_a_picture_that_its_format_does_not_take(tmp_path: Path) -> None:
+    folder = PictureFolder(tmp_path / "out", [ImageFile(Path("a.jpg"))])
+    wide = annotated(origin=Origin("a.jpg"))
+    wide.__dict__["picture"] = np.zeros((2, 70_000, 3), np.uint8)
+    with pytest.raises(BadInputError, match=r"a\.jpg: \.jpg does not take a picture of 70000x2 pixels"):
+        folder.write(wide)
+    assert not (tmp_path / "out" / "a.jpg").exists()
+
+
 ENDINGS = [".json", ".jsonl", ".csv", ".npz", ".coco.json", ".mp4", ".webm", ".avi", ".mkv"]
 
 

@@ -129,6 +129,12 @@ def test_two_boxes_of_one_person_are_one() -> None:
     assert scene.step((50, 20), found=shifted) == {1: (50, 20)}
 
 
+def test_the_people_of_a_list_are_never_one() -> None:
+    scene = Scene(TrackingOptions(detect_every=1, same_oks=1))
+    twice = detections((50, 20), (50, 20))
+    assert sorted(scene.step((50, 20), (50, 20), found=twice)) == [1, 2]
+
+
 def test_boxes_stay_within_the_picture() -> None:
     scene = Scene(TrackingOptions(detect_every=0))
     for step in range(6):

@@ -279,6 +279,7 @@ def test_cells_that_differ_in_threads_alone_share_accuracy() -> None:
         ('calibration = "synthetic:x"', "Calibration source 'synthetic:x' is not synthetic:N"),
         ('calibration = "photos"', "photos' to calibrate on; give one with images"),
         ('gate = "none.toml"', "none.toml: check the path, or take 'default'"),
+        ('gate = "mpjpe.toml"', "The gate 'mpjpe' limits nothing but MPJPE, which 2D variants have none of."),
         ('targets = ["onxn"]', "Unknown target 'onxn'; did you mean 'onnx'?"),
         ('precisions = ["int4"]', "Unknown precision 'int4'; did you mean 'int8'?"),
         ('grids = ["afine"]', "Unknown grid of int8 'afine'; did you mean 'affine'?"),
@@ -303,6 +304,7 @@ def test_cells_that_differ_in_threads_alone_share_accuracy() -> None:
     ],
 )
 def test_wrong_keys_and_values_get_one_sentence(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "mpjpe.toml").write_text("[whole]\nmpjpe_percent = 3.0\n")
     path = tmp_path / "sweep.toml"
     path.write_text(text if text.startswith("variants") else f'variants = ["{VARIANT}"]\n{text}')
     with pytest.raises(RtmwEdgeError) as caught:

@@ -18,6 +18,7 @@ from made_sweep import SWEEP, VARIANT, store_of
 from typer.testing import CliRunner
 
 from rtmw_edge.cli import app
+from rtmw_edge.errors import BadInputError
 from rtmw_edge.sweep.charts import Point, pareto, points
 from rtmw_edge.sweep.report import write_report
 from rtmw_edge.sweep.rows import PART_ORDER, rows_of, run_of
@@ -191,6 +192,19 @@ def test_points_lie_where_their_figures_are(tmp_path: Path) -> None:
     for coordinate, figure in ((x, np.log([p.cost for p in expected])), (y, np.array([p.ap for p in expected]))):
         assert abs(np.corrcoef(coordinate, figure)[0, 1]) == pytest.approx(1, abs=1e-5)
     assert x[1] < x[0] and y[1] > y[0]  # int8: faster, and lower
+
+
+@pytest.mark.parametrize("kind", ["--markdown", "--csv", "--json", "--svg", ""])
+def test_nobody_elses_file_is_written_over(tmp_path: Path, kind: str) -> None:
+    folder, out = store_of(tmp_path / "store"), tmp_path / "mine.txt"
+    words = ["results", "export", str(folder), kind] if kind else ["results", "report", str(folder)]
+    for _ in range(2):
+        done = CliRunner().invoke(app, [*words, "--out", str(out)])
+        assert done.exit_code == 0, done.output
+    out.write_text("my own words")
+    done = CliRunner().invoke(app, [*words, "--out", str(out)])
+    assert isinstance(done.exception, BadInputError) and "this command did not write it" in str(done.exception)
+    assert out.read_text() == "my own words"
 
 
 def test_a_sweep_in_which_nothing_worked_has_a_page_too(tmp_path: Path) -> None:

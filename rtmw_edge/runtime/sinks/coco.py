@@ -22,7 +22,9 @@ class CocoResults:
 
     def __init__(self, path: Path, sources: Sequence[Source]) -> None:
         self._file = GrowingFile(path, "COCO results", lambda head: bool(OURS.match(head)))
-        stems = [source.origin.stem for source in sources if not source.origin.moving]
+        pictures = [source.origin for source in sources if not source.origin.moving]
+        self._pictures = {picture.name for picture in pictures}
+        stems = [picture.stem for picture in pictures]
         numbered = len(stems) == len(sources) and all(stem.isdecimal() for stem in stems)
         self._numbered = numbered and len({int(stem) for stem in stems}) == len(stems)
         self._frames = 0
@@ -35,7 +37,8 @@ class CocoResults:
             self._file.append(("[" if self._file.empty else ",\n") + json.dumps(person))
 
     def fail(self, failure: Failure) -> None:
-        """The format has no place for failures."""
+        """The format has no place for failures; a picture that cannot be read keeps its number."""
+        self._frames += failure.name in self._pictures
 
     def close(self) -> list[str]:
         if not self._frames:

@@ -61,7 +61,12 @@ class PictureFolder:
 
     def _picture(self, path: Path, annotated: Annotated) -> None:
         quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if path.suffix.lower() in JPEG_SUFFIXES else []
-        _, encoded = cv2.imencode(path.suffix, annotated.picture, quality)
+        written, encoded = cv2.imencode(path.suffix, annotated.picture, quality)
+        if not written:
+            height, width = annotated.picture.shape[:2]
+            raise BadInputError(
+                f"Cannot save {path}: {path.suffix} does not take a picture of {width}x{height} pixels."
+            )
         self._claim(path.name)
         with atomic_write(path) as temporary:
             temporary.write_bytes(encoded.tobytes())

@@ -17,7 +17,7 @@ from ...poses import Poses
 
 Progress = Callable[[int, int], None]
 
-NO_IMAGE = np.zeros((0, 0, 3), np.uint8)
+NO_IMAGE = np.zeros((), np.uint8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +56,7 @@ class CropSet:
             crops += [crop(item.image, *place, input_size) for place in zip(centers, scales, strict=True)]
             boxes.append(wanted)
             areas.append(_areas(item) * (input_size[0] / scales[:, 0]) ** 2)
-            items.append(replace(item, image=NO_IMAGE))
+            items.append(replace(item, image=np.broadcast_to(NO_IMAGE, item.image.shape)))  # its size, without memory
             if on_progress is not None:
                 on_progress(done, len(dataset))
         if not crops:
@@ -107,4 +107,4 @@ def average_precision(evaluation: Evaluation) -> dict[str, float]:
 
 
 def _areas(item: Item) -> NDArray[np.float64]:
-    return np.asarray(item.people.areas, np.float64)[labelled_people(item.people)]
+    return np.asarray(item.people.areas, np.float64)[labelled_people(item)]
