@@ -7,12 +7,16 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .poses import Poses as Poses
     from .runtime import load as load
     from .runtime.wholebody import Wholebody as Wholebody
+
+# From 1.32 on ONNX Runtime keeps a number of this machine in the home folder and may send what it does to its makers.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
 __all__ = ["Poses", "Wholebody", "__version__", "load"]

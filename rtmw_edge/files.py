@@ -28,7 +28,16 @@ BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeE
 """What readers raise of a zip that is damaged, encrypted, or of a kind that they do not know."""
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
-UNUSABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
+UNUSABLE = (
+    errno.ENOENT,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EEXIST,
+    errno.ENAMETOOLONG,
+)
 """What the system says of a full disk, and of a place that cannot be read or written as it is."""
 
 

@@ -166,7 +166,8 @@ def installed(requirements: Iterable[str], extra: str = "export") -> dict[str, s
             missing.append(name)
     if missing:
         raise NotAvailableError(
-            f'This export needs {", ".join(missing)}, which is not installed. Run: pip install "rtmw-edge[{extra}]".'
+            f"This export needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed. "
+            f'Run: pip install "rtmw-edge[{extra}]".'
         )
     return versions
 

@@ -152,6 +152,14 @@ def test_a_board_loads_no_runtime_before_it_opens_one() -> None:
     assert set(loaded.split()) & (HEAVY | RUNTIMES) == set()
 
 
+def test_a_run_leaves_nothing_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime would keep a number of the machine there, and what it is to send to its makers."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
+    run_python("import rtmw_edge, numpy; rtmw_edge.load()(numpy.zeros((40, 30, 3), numpy.uint8))")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_importing_takes_less_than_0_3_seconds() -> None:
     """Seconds of processor time, which a busy machine does not stretch as it does the clock's."""
     code = "import time; t = time.process_time(); import rtmw_edge; rtmw_edge.Poses; print(time.process_time() - t)"

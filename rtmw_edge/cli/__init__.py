@@ -37,12 +37,18 @@ class _Interrupted(Exception):
     """Ctrl-C, under a name that Typer does not end the process for in silence."""
 
 
+class _NobodyReads(Exception):
+    """Whoever read our output went away (`| head`), under a name that Typer does not exit with 1 for."""
+
+
 class _Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
             raise _Interrupted from error
+        except BrokenPipeError as error:
+            raise _NobodyReads from error
 
 
 app = typer.Typer(
@@ -91,8 +97,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (_Interrupted, KeyboardInterrupt):
         print("interrupted; nothing half-written was left", file=sys.stderr)
         raise SystemExit(130) from None
-    except BrokenPipeError:
-        # The reader of our output went away (`| head`): not our error; devnull keeps the exit quiet.
+    except (_NobodyReads, BrokenPipeError):
+        # Not our error; devnull keeps the exit quiet.
         sys.stdout = open("/dev/null", "w")  # noqa: SIM115
         raise SystemExit(0) from None
     except OSError as error:

@@ -128,6 +128,8 @@ def run(
         instead = "--boxes" if boxes else "--detector none"
         raise BadInputError(f"There is no detector to set up: leave out {instead}, or the detector's options.")
     names = [*(sources or []), *(source or [])]
+    if not names and Path(bundle).is_file() and Path(bundle).suffix.lower() != ".zip":
+        raise BadInputError(f"'{bundle}' is no bundle. To run the builtin model on it: rtmw-edge run builtin {bundle}")
     picture, wanted = (PictureFormat.parse(text) if text else None for text in (raw, camera))
     opened = open_sources(names, raw=picture, camera=wanted, live=live)
     box_file = BoxFile(boxes) if boxes else None
@@ -328,8 +330,8 @@ def _detector(
     name: str | None, file: Path | None, device: str | None, pose_device: str, threads: int | None, score: float | None
 ) -> OnnxDetector:
     """The builtin detector, that of a name that was fetched, or of a file."""
-    from ..errors import BadInputError
-    from ..models.detectors import cached_detector, detector_named
+    from ..errors import BadInputError, unknown
+    from ..models.detectors import DETECTORS, cached_detector, detector_named
     from ..runtime.detectors import SCORE, open_detector
     from ..runtime.loading import BUILTIN
 
@@ -341,6 +343,8 @@ def _detector(
     if name == BUILTIN:
         # So small that no device gains from it, and poses run on devices that detectors have not.
         return open_detector(BUILTIN, device or "cpu", threads, score=score)
+    if name not in DETECTORS:
+        raise unknown("detector", str(name), [BUILTIN, "none", *DETECTORS])
     known = detector_named(str(name))
     return open_detector(cached_detector(known), device or pose_device, threads, score=score, size=known.input_size)
 

@@ -110,10 +110,14 @@ def validate(
 
 def _check_in_float64(truth: Contender, file: Path | None, dataset: Dataset, boxes: Detections | None) -> str:
     """The sentence on how far the reference is from float64; VerificationError when too far."""
+    from importlib.util import find_spec
+
     from ..evaluation import double_precision
 
     if file is None:
         return f"{truth.name} was not checked against float64: it is not in float32, or its weights are not here."
+    if find_spec("torch") is None:
+        return f'{truth.name} was not checked against float64, for want of PyTorch: pip install "rtmw-edge[torch]".'
     crops = double_precision.first_crops(truth.runner, dataset, boxes)
     error = double_precision.relative_error(truth.runner, file, crops)
     double_precision.check(error, truth.name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import resource
 import time
@@ -32,6 +33,9 @@ HEAD = f'{{\n "format": "{FORMAT}"'.encode()
 WARM_UP_CALLS, WARM_UP_SECONDS = 10, 1.0
 SECONDS, CALLS = 10.0, 100
 """A run lasts at least so long and has at least so many calls; under 100 calls the 99th percentile is the maximum."""
+
+MOST_PEOPLE = 256
+"""In one call: a crowd."""
 
 IMAGE_SIZE = (1280, 720)
 BOX_SIZE = (180, 480)
@@ -143,10 +147,15 @@ def benchmark(
 ) -> Benchmark:
     """Time `runner` on a picture with `people` people, for at least `seconds` and at least `calls` calls.
 
-    `on_progress` hears the share that is done, in 0..1. Raises BadInputError for numbers below 1, or a time below 0.
+    `on_progress` hears the share that is done, in 0..1. Raises BadInputError for numbers below 1, more people than
+    `MOST_PEOPLE`, and a time that is below 0 or has no end.
     """
-    if people < 1 or calls < 1 or seconds < 0:
-        raise BadInputError(f"Cannot time {calls} calls of {people} people for {seconds:g} s: pass at least 1.")
+    if people < 1 or calls < 1 or not 0 <= seconds < math.inf:
+        raise BadInputError(
+            f"Cannot time {calls} calls of {people} people for {seconds:g} s: pass at least 1, and a time that ends."
+        )
+    if people > MOST_PEOPLE:
+        raise BadInputError(f"Cannot time calls of {people} people: pass at most {MOST_PEOPLE}.")
     load = os.getloadavg()[0]
     image, boxes = scene(people)
     until, done = time.perf_counter() + WARM_UP_SECONDS, 0

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import NotAvailableError
+from .quiet import quiet_stderr
 
 INT8_FLAGS = ("avx2", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm", "sve")
 """Words in /proc/cpuinfo that say how a processor multiplies int8: x86 first, then ARM."""
@@ -177,11 +178,14 @@ def _tflite_devices() -> dict[str, Try]:
     from .tflite_engine import find_interpreter
 
     _, _, interpreter = find_interpreter()
-    return {"cpu": lambda: _invoke(interpreter(model_content=TFLITE_ADD))}
+    with quiet_stderr():
+        opened = interpreter(model_content=TFLITE_ADD)
+    return {"cpu": lambda: _invoke(opened)}
 
 
 def _invoke(interpreter: Any) -> None:
-    interpreter.allocate_tensors()
+    with quiet_stderr():  # "INFO: Created TensorFlow Lite XNNPACK delegate"
+        interpreter.allocate_tensors()
     interpreter.invoke()
 
 

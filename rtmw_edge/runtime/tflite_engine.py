@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..bundle import Bundle
 from .devices import missing_runtime
-from .engine import BundleEngine, Description, Ran, refusals_of
+from .engine import IN_INT8, BundleEngine, Description, Ran, refusals_of
 from .machine import cores
 from .quiet import quiet_stderr
 
@@ -40,7 +40,10 @@ class TFLiteEngine(BundleEngine):
 
     def load(self, bundle: Bundle) -> None:
         self.runtime, self._version, interpreter = find_interpreter()
-        self._threads = self._threads or cores()  # its own choice is one thread, whatever the machine has
+        # Its own choice is one thread, whatever the machine has. tflite-runtime's kernels for int8 are best with one:
+        # on two cores two threads take ten times as long.
+        alone = self.runtime == "tflite-runtime" and self.model.precision in IN_INT8
+        self._threads = self._threads or (1 if alone else cores())
         with refusals_of(self.runtime, bundle, self.device):
             with quiet_stderr():  # "INFO: Created TensorFlow Lite XNNPACK delegate"
                 self._interpreter = interpreter(model_path=str(bundle.path("model")), num_threads=self._threads)

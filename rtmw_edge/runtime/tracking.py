@@ -53,7 +53,10 @@ class TrackingOptions:
     def __post_init__(self) -> None:
         shares = (self.lost_below, self.match_iou, self.same_oks)
         if min(self.detect_every, self.remember, self.misses) < 0 or not all(0 <= share <= 1 for share in shares):
-            raise BadInputError(f"People cannot be followed with {self}: frames are 0 or more, the others in 0..1.")
+            chosen = (f"{name} {value}" for name, value in vars(self).items() if value != getattr(type(self), name))
+            raise BadInputError(
+                f"People cannot be followed with {', '.join(chosen)}: frames are 0 or more, the others in 0..1."
+            )
 
 
 @dataclass(eq=False)

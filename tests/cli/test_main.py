@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,10 +30,20 @@ def test_ctrl_c_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     assert capsys.readouterr().err == "interrupted; nothing half-written was left\n"
 
 
+def test_a_reader_that_goes_away_is_no_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`rtmw-edge run ... --json - | head`: Typer would exit with 1, which is a gate that failed."""
+    monkeypatch.setattr(sys, "stdout", sys.stdout)
+    fail_with(BrokenPipeError(errno.EPIPE, "Broken pipe"), monkeypatch)
+    assert run("boards") == 0 and capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize(
     ("error", "text"),
     [
         (FileExistsError(errno.EEXIST, "File exists", "a"), "Cannot use 'a': File exists. Choose another place."),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "/proc/x"), "Cannot use '/proc/x': No such file"),
         (PermissionError(errno.EACCES, "Permission denied", "b"), "Cannot use 'b': Permission denied. Choose another"),
         (OSError(errno.ENOSPC, "No space left on device"), "The disk is full; free some space and run the command"),
     ],

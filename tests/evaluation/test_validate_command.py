@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -11,10 +12,13 @@ import tiny_formats
 import tiny_models
 import torch
 from coco_files import document, write_images
+from rtmw_edge.targets.export import export
 
 from rtmw_edge.cli import main
 from rtmw_edge.models import build
 from rtmw_edge.models.checkpoints import save_safetensors
+from rtmw_edge.models.variants import variant_named
+from rtmw_edge.models.weights import find
 from rtmw_edge.runtime import builtin_path
 
 
@@ -109,6 +113,18 @@ def test_a_reference_that_is_off_float64_is_not_believed(
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         assert run("builtin", "--reference", "onnx:cuda", "--data", "synthetic:val:1") == 3
         assert "error: There is no device 'cuda' for ONNX Runtime here" in capsys.readouterr().err
+
+
+def test_a_board_without_pytorch_judges_by_another_bundle(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "float"
+    export("rtmw-n-256x192", "onnx", "fp32", out, weights=find(variant_named("rtmw-n-256x192")))
+    real = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "torch" else real(name))
+    run("builtin", "--reference", out, "--data", "synthetic:val:2")
+    note = 'float was not checked against float64, for want of PyTorch: pip install "rtmw-edge[torch]".'
+    assert note in capsys.readouterr().out
 
 
 def test_other_weights_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -100,6 +100,11 @@ def test_people_stand_inside_the_picture(people: int) -> None:
 def test_numbers_that_measure_nothing_are_refused() -> None:
     with pytest.raises(BadInputError, match="Cannot time 100 calls of 0 people for 10 s: pass at least 1"):
         benchmark(Runner(SleepingEngine()), people=0)
+    with pytest.raises(BadInputError, match="Cannot time calls of 100000 people: pass at most 256"):
+        benchmark(Runner(SleepingEngine()), people=100_000)
+    for seconds in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(BadInputError, match=f"for {seconds:g} s: pass at least 1, and a time that ends"):
+            benchmark(Runner(SleepingEngine()), seconds=seconds)
 
 
 def test_a_board_tells_what_it_is(board: Path) -> None:

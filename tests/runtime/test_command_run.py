@@ -258,6 +258,7 @@ def test_interrupted_leaves_no_half_file(
     [
         ([], 2, "There is nothing to run on: name an image, a folder, a video, a camera (0) or an address"),
         (["PHOTOS/*.gif"], 2, "No file matches"),
+        (["PHOTOS", ""], 2, "A source is empty text (an unset variable of the shell?): name what to run on."),
         (["PHOTOS", "--threshold", "5"], 2, "The threshold 5 is not a score in 0..1"),
         (["PHOTOS", "--threshold", "nan"], 2, "The threshold nan is not a score in 0..1"),
         (["PHOTOS", "--device", "cuad"], 2, "Unknown device 'cuad'; did you mean 'cuda'?"),
@@ -277,6 +278,18 @@ def test_bad_usage_is_one_sentence(
 def test_no_bundle(cli: Callable[..., Any], photos: Path, tmp_path: Path) -> None:
     done = cli("run", tmp_path / "nothing", photos)
     assert done.code == 2 and "There is no bundle at" in done.err and "or use 'builtin'" in done.err
+
+
+def test_a_photograph_in_the_place_of_the_bundle(cli: Callable[..., Any], photos: Path) -> None:
+    photo = min(photos.iterdir())
+    done = cli("run", photo)
+    assert done.code == 2 and f"'{photo}' is no bundle. To run the builtin model on it: rtmw-edge run" in done.err
+
+
+def test_an_unknown_detector_is_told_all_that_there_are(cli: Callable[..., Any], photos: Path) -> None:
+    done = cli("run", "builtin", photos, "--detector", "builtn")
+    assert done.code == 2 and "Unknown detector 'builtn'; did you mean 'builtin'?" in done.err
+    assert "Choose one of: builtin, none, rtmdet-nano" in done.err
 
 
 def test_threads_of_the_runtime_that_wait_leave_the_cores_to_drawing(

@@ -165,7 +165,7 @@ def test_a_full_disk_at_the_end_of_a_video_keeps_the_poses(
         (["CLIP", "--live"], 2, "--live and --no-live are about an address or stdin, and no source is one"),
         (["CLIP", "--depth", "3"], 2, "has no depth: leave out --intrinsics, --depth and --view3d."),
         (["CLIP", "--view3d", "fixed"], 2, "has no depth: leave out --intrinsics, --depth and --view3d."),
-        (["CLIP", "--detect-every", "-1"], 2, "People cannot be followed with"),
+        (["CLIP", "--detect-every", "-1"], 2, "People cannot be followed with detect_every -1: frames are 0 or more"),
         (["CLIP", "--detect-every", "5"], 2, "There is no detector to set up: leave out --detector none, or the"),
         (["CLIP", "--view3d", "side"], 2, "Unknown 3D view 'side'"),
         (["CLIP", "--intrinsics", "1,2,3"], 2, "Cannot read the intrinsics '1,2,3': write FX,FY,CX,CY in pixels."),

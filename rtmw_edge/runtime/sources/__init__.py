@@ -42,6 +42,8 @@ def open_sources(
         raise BadInputError(
             "There is nothing to run on: name an image, a folder, a video, a camera (0) or an address (rtsp://...)."
         )
+    if "" in names:
+        raise BadInputError("A source is empty text (an unset variable of the shell?): name what to run on.")
     found: dict[str, Source] = {}
     kinds = {name: _kind(name) for name in map(str, names)}
     for name, kind in kinds.items():

@@ -15,6 +15,8 @@ from .raw import PictureFormat
 TIMEOUT_MS = 10_000
 """An address that says nothing for this long counts as lost."""
 
+LOG_LEVEL_SILENT = 0
+
 USUAL_FPS = 30.0
 """Taken where a video or a camera does not tell."""
 
@@ -26,7 +28,7 @@ def open_capture(target: int | str, wanted: PictureFormat | None = None) -> cv2.
     """
     # OpenCV and FFmpeg tell of every damaged packet on stderr, where it is no use: a sentence of ours follows.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    _silence_opencv()
     local = isinstance(target, int) or target.startswith("/dev/")
     limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, TIMEOUT_MS]
     try:
@@ -45,6 +47,14 @@ def open_capture(target: int | str, wanted: PictureFormat | None = None) -> cv2.
             capture.set(cv2.CAP_PROP_FRAME_HEIGHT, wanted.height)
             capture.set(cv2.CAP_PROP_FPS, wanted.fps)
     return capture
+
+
+def _silence_opencv() -> None:
+    """OpenCV 4 and OpenCV 5 spell it each in its own way."""
+    if hasattr(cv2, "setLogLevel"):
+        cv2.setLogLevel(LOG_LEVEL_SILENT)
+    else:
+        cv2.utils.logging.setLogLevel(LOG_LEVEL_SILENT)
 
 
 def read_frame(capture: cv2.VideoCapture) -> UInt8 | None:

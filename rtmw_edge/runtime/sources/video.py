@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,13 +35,21 @@ class VideoFile:
             return
         capture = open_capture(self._path)
         if capture is None:
-            reason = f"Cannot read {name} as a video: it is damaged, cut off before its index, or of an unknown format."
-            yield Failure(name, reason)
+            yield Failure(name, self._why())
             return
         try:
             yield from self._frames(capture)
         finally:
             capture.release()
+
+    def _why(self) -> str:
+        """Why it does not open."""
+        name = self.origin.name
+        if "://" in self._path:
+            return f"Cannot read {name} as a video: nothing answers there, or nothing of a known format."
+        if not os.access(self._path, os.R_OK):
+            return f"Cannot read {name}: Permission denied."
+        return f"Cannot read {name} as a video: it is damaged, cut off before its index, or of an unknown format."
 
     def _frames(self, capture: cv2.VideoCapture) -> Iterator[Frame | Failure]:
         fps = fps_of(capture)
