@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import select
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -41,6 +42,13 @@ class _NobodyReads(Exception):
     """Whoever read our output went away (`| head`), under a name that Typer does not exit with 1 for."""
 
 
+def _nobody_reads() -> bool:
+    """Whether it is standard output that broke, and not a pipe to a process of ours."""
+    poll = select.poll()
+    poll.register(1, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
 class _Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -48,7 +56,9 @@ class _Commands(TyperGroup):
         except KeyboardInterrupt as error:
             raise _Interrupted from error
         except BrokenPipeError as error:
-            raise _NobodyReads from error
+            if _nobody_reads():
+                raise _NobodyReads from error
+            raise
 
 
 app = typer.Typer(

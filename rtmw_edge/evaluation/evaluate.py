@@ -172,8 +172,8 @@ def _in_metres(
 
 
 def labelled_people(item: Item) -> NDArray[np.intp]:
-    """Indices of the people whose labelled box is run: no crowds, nobody without a label, no box under one pixel, none
-    of which the image shows nothing.
+    """Indices of the people whose labelled box is run: no crowds, nobody without a label, no box under one pixel or
+    wholly beyond the image's pixel centres.
     """
     people = item.people
     labelled, cut = people.boxes, clipped_boxes(item, np.arange(len(people.boxes)))

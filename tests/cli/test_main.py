@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -30,13 +32,22 @@ def test_ctrl_c_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     assert capsys.readouterr().err == "interrupted; nothing half-written was left\n"
 
 
-def test_a_reader_that_goes_away_is_no_error(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """`rtmw-edge run ... --json - | head`: Typer would exit with 1, which is a gate that failed."""
+@pytest.mark.parametrize(("gone", "code"), [(True, 0), (False, 1)])
+def test_a_reader_that_goes_away_is_no_error(monkeypatch: pytest.MonkeyPatch, gone: bool, code: int) -> None:
+    """`rtmw-edge run ... --json - | head`: Typer would exit with 1, which is a failed gate. Other pipes are ours."""
+    monkeypatch.setattr("rtmw_edge.cli._nobody_reads", lambda: gone)
     monkeypatch.setattr(sys, "stdout", sys.stdout)
     fail_with(BrokenPipeError(errno.EPIPE, "Broken pipe"), monkeypatch)
-    assert run("boards") == 0 and capsys.readouterr().err == ""
+    assert run("boards") == code
+
+
+def test_who_reads_standard_output_is_known() -> None:
+    asked = [sys.executable, "-c", "import sys; from rtmw_edge.cli import _nobody_reads; sys.exit(_nobody_reads())"]
+    read, write = os.pipe()
+    assert subprocess.run(asked, stdout=write).returncode == 0
+    os.close(read)
+    assert subprocess.run(asked, stdout=write).returncode == 1
+    os.close(write)
 
 
 @pytest.mark.parametrize(
