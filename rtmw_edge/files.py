@@ -28,16 +28,7 @@ BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeE
 """What readers raise of a zip that is damaged, encrypted, or of a kind that they do not know."""
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
-UNUSABLE = (
-    errno.ENOENT,
-    errno.EACCES,
-    errno.EPERM,
-    errno.EROFS,
-    errno.ENOTDIR,
-    errno.EISDIR,
-    errno.EEXIST,
-    errno.ENAMETOOLONG,
-)
+UNUSABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
 """What the system says of a full disk, and of a place that cannot be read or written as it is."""
 
 
@@ -57,7 +48,9 @@ def reported_disk_errors(path: Path) -> Iterator[None]:
             raise BadInputError(
                 f"The disk is full while writing {path}; nothing was kept. Free some space or choose another place."
             ) from error
-        if error.errno in UNUSABLE:
+        # The folder could not be made: /proc has no room for others. A file that is missing is another's trouble.
+        no_folder = error.errno == errno.ENOENT and error.filename and Path(error.filename) in Path(path).parents
+        if error.errno in UNUSABLE or no_folder:
             raise BadInputError(f"Cannot write {path}: {error.strerror}. Choose another place.") from error
         raise
 

@@ -54,7 +54,6 @@ def test_who_reads_standard_output_is_known() -> None:
     ("error", "text"),
     [
         (FileExistsError(errno.EEXIST, "File exists", "a"), "Cannot use 'a': File exists. Choose another place."),
-        (FileNotFoundError(errno.ENOENT, "No such file or directory", "/proc/x"), "Cannot use '/proc/x': No such file"),
         (PermissionError(errno.EACCES, "Permission denied", "b"), "Cannot use 'b': Permission denied. Choose another"),
         (OSError(errno.ENOSPC, "No space left on device"), "The disk is full; free some space and run the command"),
     ],

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rtmw_edge.errors import BadInputError
-from rtmw_edge.files import MARKER, check_replaceable, check_writable, claim_directory
+from rtmw_edge.files import MARKER, atomic_write, check_replaceable, check_writable, claim_directory
 
 
 def test_a_new_file_may_be_written_also_in_folders_to_come(tmp_path: Path) -> None:
@@ -39,6 +39,16 @@ def test_places_where_nothing_can_be_written(tmp_path: Path) -> None:
     if os.geteuid():
         with pytest.raises(BadInputError, match=r"nothing may be written to .*locked\. Choose another place\."):
             check_writable(tmp_path / "locked" / "y.json")
+
+
+def test_a_folder_that_cannot_be_made_and_a_file_that_is_missing_are_two_things(tmp_path: Path) -> None:
+    """/proc says of every new folder that there is none such."""
+    text = r"Cannot write /proc/x/y\.csv: No such file or directory\. Choose another"
+    with pytest.raises(BadInputError, match=text), atomic_write(Path("/proc/x/y.csv")):
+        pass
+    with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "y.csv"):
+        (tmp_path / "input").read_bytes()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_claimed_folder_is_ours_from_then_on(tmp_path: Path) -> None:
