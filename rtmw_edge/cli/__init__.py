@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import select
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -44,6 +43,8 @@ class _NobodyReads(Exception):
 
 def _nobody_reads() -> bool:
     """Whether it is standard output that broke, and not a pipe to a process of ours."""
+    import select
+
     poll = select.poll()
     poll.register(1, 0)
     return any(event & select.POLLERR for _, event in poll.poll(0))
