@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class RtmwEdgeError(Exception):
@@ -41,3 +42,20 @@ def unknown(what: str, value: str, choices: Iterable[str]) -> BadInputError:
     near = difflib.get_close_matches(value, names, n=1, cutoff=0.5)
     hint = f"; did you mean '{near[0]}'?" if near else "."
     return BadInputError(f"Unknown {what} '{value}'{hint} Choose one of: {', '.join(names)}.")
+
+
+@contextmanager
+def importing(user: str, install: str, name: str | None = None) -> Iterator[None]:
+    """Around the imports that `user` needs: NotAvailableError where one fails, with what brings it or why it fails.
+
+    `install` is the distribution that brings it, `name` what people call it; None for the module's own name.
+    """
+    try:
+        yield
+    except ImportError as error:
+        what = f"{user} needs {name or error.name or 'a package'}, which"
+        if isinstance(error, ModuleNotFoundError):
+            raise NotAvailableError(f'{what} is not installed. Run: pip install "{install}".') from error
+        # A library of the system that is missing, or another numpy than it was built for.
+        why = str(error).partition("\n")[0].rstrip(".")
+        raise NotAvailableError(f"{what} is installed and does not load: {why}.") from error

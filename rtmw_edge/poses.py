@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .errors import BadInputError, NotAvailableError, unknown
+from .errors import BadInputError, importing, unknown
 from .keypoints import NUM_KEYPOINTS, PARTS
 
 COCO_FIELDS = {
@@ -109,10 +109,8 @@ class Poses:
 
     def to_supervision(self) -> Any:
         """The 2D keypoints as `supervision.KeyPoints`; NotAvailableError where supervision is not installed."""
-        try:
+        with importing("This", "supervision"):
             import supervision
-        except ImportError:
-            raise NotAvailableError("supervision is not installed: run pip install supervision.") from None
         # supervision 0.29 renamed the field and 0.32 drops the old name.
         fields = supervision.KeyPoints.__dataclass_fields__
         name = "keypoint_confidence" if "keypoint_confidence" in fields else "confidence"

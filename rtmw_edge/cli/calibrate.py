@@ -68,21 +68,17 @@ def calibrate(
     """
     from ..calibration import Method, open_source
     from ..calibration.sources import batches
-    from ..errors import BadInputError, NotAvailableError
+    from ..errors import BadInputError, importing
     from ..evaluation import open_dataset
     from ..files import check_writable
     from ..models.variants import variant_named
     from ..models.weights import find
 
-    try:
+    with importing("Calibration", "rtmw-edge[export]"):
         from ..calibration.collect import Settings, collect, table_of
         from ..calibration.stability import Halves
         from ..calibration.stability import stability as compared
         from ..targets.export import load_deployable
-    except ImportError as error:
-        raise NotAvailableError(
-            f'Calibration needs {error.name}, which is not installed. Run: pip install "rtmw-edge[export]".'
-        ) from error
     model = variant_named(variant)
     chosen = Method.named(method)
     if percentile is not None and chosen not in (Method.PERCENTILE, Method.BEST):

@@ -41,10 +41,10 @@ def doctor() -> None:
 
     commands = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("command", "ready", "missing", "install"):
-        commands.add_column(name, no_wrap=name != "missing")
-    for command, distributions in machine.EXTRAS.items():
+        commands.add_column(name, no_wrap=name in ("ready", "install"))
+    for extra, (command, distributions) in machine.EXTRAS.items():
         missing = [name for name, found in machine.installed(*distributions).items() if found is None]
-        install = f'pip install "rtmw-edge[{command}]"' if missing else ""
+        install = f'pip install "rtmw-edge[{extra}]"' if missing else ""
         commands.add_row(command, "no" if missing else "yes", ", ".join(missing), install)
     console.print(commands, "")
     console.print(_builtin())

@@ -46,15 +46,11 @@ def qat(
     Writes weights.safetensors and table.json, for 'rtmw-edge export --precision int8 --weights ... --table ...' to any
     target. On several GPUs: torchrun --nproc-per-node 8 -m rtmw_edge qat VARIANT ...
     """
-    from ..errors import BadInputError, NotAvailableError
+    from ..errors import BadInputError, importing
 
-    try:
+    with importing("Training", "rtmw-edge[train]"):
         from ..quantization.qat import QatTrainer
         from ..training.loop import BEST, LAST
-    except ImportError as error:
-        raise NotAvailableError(
-            f'Training needs {error.name}, which is not installed: pip install "rtmw-edge[train]".'
-        ) from error
     from ..models.variants import variant_named
     from ..models.weights import shipped_table
     from ..quantization import GRIDS, Table

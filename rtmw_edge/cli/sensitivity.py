@@ -70,21 +70,17 @@ def sensitivity(
     convolutions to leave in float at least cost, verifies the choice by its AP, and writes mixed-table.json for
     'rtmw-edge export --precision int8-mixed --table'. A run that was stopped goes on where it was.
     """
-    from ..errors import NotAvailableError, unknown
+    from ..errors import importing, unknown
 
     if by not in ("layer", "stage"):
         raise unknown("grouping", by, ("layer", "stage"))
-    try:
+    with importing("This", "rtmw-edge[export]"):
         import torch
 
         from ..sweep.sensitivity.budget import Budget
         from ..sweep.sensitivity.layer_costs import layer_costs
         from ..sweep.sensitivity.start import Options, start
         from ..sweep.sensitivity.table import SensitivityTable
-    except ImportError as error:
-        raise NotAvailableError(
-            f'This needs {error.name}, which is not installed. Run: pip install "rtmw-edge[export]".'
-        ) from error
     limits = None if budget is None else Budget.parse(budget)
     if threads is not None:
         torch.set_num_threads(threads)

@@ -48,17 +48,13 @@ def sweep(
     """
     from rich.console import Console
 
-    from ..errors import BadInputError, NotAvailableError, VerificationError
+    from ..errors import BadInputError, VerificationError, importing
     from ..sweep.config import read_config
     from ..sweep.plan import plan as make_plan
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
-    try:
+    with importing("This sweep", "rtmw-edge[export]"):
         chosen = read_config(config)
-    except ImportError as error:
-        raise NotAvailableError(
-            f'This sweep needs {error.name}, which is not installed. Run: pip install "rtmw-edge[export]".'
-        ) from error
     if listen is None and (tls_ca or tls_cert or tls_key):
         raise BadInputError("Certificates are for the boards that join: add --listen tls://0.0.0.0:8786.")
     if search and (chosen.away or listen):

@@ -38,17 +38,13 @@ def train(
     On several GPUs: torchrun --nproc-per-node 8 -m rtmw_edge train RECIPE ...; on several nodes also --nnodes and
     --rdzv-endpoint, the same line on each.
     """
-    from ..errors import NotAvailableError
+    from ..errors import importing
 
     if list_:
         _list_recipes()
         return
-    try:
+    with importing("Training", "rtmw-edge[train]"):
         from ..training.loop import BEST, LAST, Trainer
-    except ImportError as error:
-        raise NotAvailableError(
-            f'Training needs {error.name}, which is not installed: pip install "rtmw-edge[train]".'
-        ) from error
     from ..training.recipe import read_recipe
 
     chosen = read_recipe(recipe, set_ or ())

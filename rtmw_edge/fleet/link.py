@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from ..errors import BadInputError, NotAvailableError
+from ..errors import BadInputError, importing
 
 if TYPE_CHECKING:
     from distributed import Security
@@ -113,12 +113,8 @@ def is_loopback(host: str) -> bool:
 
 def check_installed() -> None:
     """NotAvailableError without Dask distributed."""
-    try:
+    with importing("A fleet", "rtmw-edge[fleet]"):
         import distributed  # noqa: F401
-    except ImportError as error:
-        raise NotAvailableError(
-            'Fleets need Dask distributed, which is not installed. Run: pip install "rtmw-edge[fleet]".'
-        ) from error
 
 
 def cause_of(error: BaseException) -> BaseException:

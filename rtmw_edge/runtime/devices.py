@@ -65,11 +65,6 @@ def check_threads(threads: int | None) -> None:
         raise BadInputError(f"Cannot run on {threads} threads: pass 1 to 1024, or none for all cores.")
 
 
-def missing_runtime(runtime: str, distribution: str) -> NotAvailableError:
-    """The error for a runtime that is not installed; `distribution` is what brings it."""
-    return NotAvailableError(f'This needs {runtime}, which is not installed. Run: pip install "{distribution}".')
-
-
 def missing_device(device: str, runtime: str, there: list[str], install: str) -> NotAvailableError:
     """The error for a device that this machine's runtime does not have."""
     return NotAvailableError(

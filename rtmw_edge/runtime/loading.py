@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from .. import bundle as bundles
-from ..errors import BadInputError, NotAvailableError
+from ..errors import BadInputError, importing
 from . import verification
 from .devices import check_device, check_threads, open_engine
 from .runner import Runner
@@ -62,12 +62,8 @@ def torch_runner(
     """
     check_device(device)
     check_threads(threads)
-    try:
+    with importing("The reference runner", "rtmw-edge[torch]"):
         from .torch_engine import open_torch
-    except ImportError as error:
-        raise NotAvailableError(
-            'The reference runner needs PyTorch, which is not installed. Run: pip install "rtmw-edge[torch]".'
-        ) from error
     return Runner(open_torch(variant, weights, device, threads), subbin=subbin)
 
 

@@ -38,12 +38,18 @@ TFLITE_ADD = base64.b64decode(
 NCNN_INPUT = "7767517\n1 1\nInput in0 0 1 in0\n"
 """An ncnn .param of one input."""
 
-EXTRAS: dict[str, tuple[str, ...]] = {
-    "export": ("torch", "safetensors", "onnx", "onnxscript", "openvino", "ncnn", "pnnx", "litert-torch"),
-    "train": ("torch", "safetensors", "numba"),
-    "evaluate": ("numba",),
+EXTRAS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "export": (
+        "export, calibrate, sweep, sensitivity",
+        ("torch", "safetensors", "onnx", "onnxscript", "openvino", "ncnn", "pnnx", "litert-torch"),
+    ),
+    "train": ("train, qat", ("torch", "safetensors", "numba", "lightning-fabric", "tensorboard")),
+    "evaluate": ("evaluate, validate on rendered people", ("numba",)),
+    "search": ("sweep --search", ("optuna",)),
+    "fleet": ("sweep --listen, worker", ("distributed",)),
+    "peers": ("export --calibrator", ("nncf", "ai-edge-quantizer")),
 }
-"""What a board does without: the product's extra, and the distributions that its command imports."""
+"""What a board does without: the product's extra, the commands that need it, and the distributions they import."""
 
 
 @dataclass(frozen=True)

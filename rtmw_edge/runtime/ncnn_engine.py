@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundle import Bundle
-from .devices import missing_runtime
+from ..errors import importing
 from .engine import IN_INT8, BundleEngine, Description, Ran, Run, refusals_of
 from .machine import cores, has_vnni
 
@@ -87,8 +87,6 @@ class NcnnEngine(BundleEngine):
 
 
 def _runtime() -> Any:
-    try:
+    with importing("This", "rtmw-edge[ncnn]"):
         import ncnn
-    except ImportError:
-        raise missing_runtime("ncnn", "rtmw-edge[ncnn]") from None
     return ncnn

@@ -10,9 +10,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ..errors import NotAvailableError
+from ..errors import NotAvailableError, importing
 from ..files import cache_dir, reported_disk_errors
-from .devices import missing_device, missing_runtime
+from .devices import missing_device
 from .machine import int8_sums_overflow
 
 RUNTIME = "ONNX Runtime"
@@ -53,10 +53,8 @@ INT8_FOR_TENSORRT = {"trt_int8_enable": "1"}
 
 def onnx_runtime() -> Any:
     """The module, imported now; NotAvailableError where it is not installed."""
-    try:
+    with importing("This", "onnxruntime", RUNTIME):
         import onnxruntime
-    except ImportError:
-        raise missing_runtime(RUNTIME, "onnxruntime") from None
     return onnxruntime
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundle import Bundle
-from .devices import missing_device, missing_runtime
+from ..errors import importing
+from .devices import missing_device
 from .engine import IN_INT8, BundleEngine, Description, Ran, refusals_of
 from .machine import int8_sums_overflow
 
@@ -86,10 +87,8 @@ def _macs(convolution: Any) -> int:
 
 
 def _runtime() -> Any:
-    try:
+    with importing("This", "rtmw-edge[openvino]", "OpenVINO"):
         import openvino
-    except ImportError:
-        raise missing_runtime("OpenVINO", "rtmw-edge[openvino]") from None
     return openvino
 
 

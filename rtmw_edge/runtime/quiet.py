@@ -8,19 +8,30 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_one = threading.RLock()
+_lock = threading.Lock()
+_inside = 0
+_kept = -1
 
 
 @contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """Send the process's standard error nowhere, for the moment of opening something; one thread at a time."""
-    with _one:
-        sys.stderr.flush()
-        kept = os.dup(2)
-        try:
+    """Send the process's standard error nowhere, for the moment of opening something; in any number of threads.
+
+    The first to come in turns it away and the last to leave turns it back.
+    """
+    global _inside, _kept
+    with _lock:
+        if not _inside:
+            sys.stderr.flush()
+            _kept = os.dup(2)
             with open(os.devnull, "wb") as nowhere:
                 os.dup2(nowhere.fileno(), 2)
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+        _inside += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _inside -= 1
+            if not _inside:
+                os.dup2(_kept, 2)
+                os.close(_kept)

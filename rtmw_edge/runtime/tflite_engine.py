@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import version
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundle import Bundle
-from .devices import missing_runtime
+from ..errors import importing
 from .engine import IN_INT8, BundleEngine, Description, Ran, refusals_of
 from .machine import cores
 from .quiet import quiet_stderr
@@ -84,9 +85,8 @@ class TFLiteEngine(BundleEngine):
 
 def find_interpreter() -> tuple[str, str, Any]:
     """Name, version and interpreter class of the best runtime that is installed; NotAvailableError when none is."""
-    for name, module, distribution in RUNTIMES:
-        try:
-            return name, version(distribution), import_module(module).Interpreter
-        except ImportError:
-            continue
-    raise missing_runtime("LiteRT", "rtmw-edge[tflite]")
+    with importing("This", "rtmw-edge[tflite]", "LiteRT"):
+        for name, module, distribution in RUNTIMES:
+            with suppress(ModuleNotFoundError):
+                return name, version(distribution), import_module(module).Interpreter
+        raise ModuleNotFoundError

@@ -113,5 +113,5 @@ def test_to_supervision(poses: Poses, monkeypatch: pytest.MonkeyPatch, name: str
 
 def test_to_supervision_without_it(poses: Poses, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "supervision", None)
-    with pytest.raises(NotAvailableError, match="supervision is not installed: run pip install supervision"):
+    with pytest.raises(NotAvailableError, match=r"This needs supervision, which is not installed\. Run: pip install"):
         poses.to_supervision()

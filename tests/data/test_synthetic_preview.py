@@ -37,11 +37,7 @@ def test_preview_refuses_other_formats(tmp_path):
 
 
 def test_without_numba_the_extra_is_named():
-    code = (
-        "import sys, importlib.util as u; find = u.find_spec;"
-        "u.find_spec = lambda name, *a: None if name == 'numba' else find(name, *a);"
-        "from rtmw_edge.cli import main; main(['data', 'preview'])"
-    )
+    code = "import sys; sys.modules['numba'] = None;from rtmw_edge.cli import main; main(['data', 'preview'])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 3
     assert "error: The people renderer needs numba" in result.stderr

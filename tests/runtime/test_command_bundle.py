@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from importlib.metadata import metadata
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,15 @@ def test_doctor(cli: Callable[..., Any]) -> None:
         "builtin bundle: ",
     ):
         assert word in done.out
+
+
+def test_every_extra_that_doctor_names_is_one(cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert set(machine.EXTRAS) <= set(metadata("rtmw-edge").get_all("Provides-Extra") or ())
+    monkeypatch.setattr(machine, "_version", lambda name: None)
+    done = cli("doctor")
+    for extra, (_, distributions) in machine.EXTRAS.items():
+        assert f'pip install "rtmw-edge[{extra}]"' in done.out
+        assert all(name in done.out for name in distributions)
 
 
 def test_an_engine_that_is_missing_comes_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None:

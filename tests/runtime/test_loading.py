@@ -215,11 +215,22 @@ def test_a_runtime_that_is_not_installed(
     assert caught.value.exit_code == 3
 
 
+def test_a_runtime_that_does_not_load_says_why(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "onnxruntime.py").write_text("raise ImportError('libgomp.so.1: cannot open shared object file')")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "onnxruntime"]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(NotAvailableError, match=r"ONNX Runtime, which is installed and does not load: libgomp\.so\.1"):
+        load(tiny_bundle)
+
+
 def test_the_reference_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "rtmw_edge.runtime.torch_engine", raising=False)
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(
-        NotAvailableError, match=r'needs PyTorch, which is not installed\. Run: pip install "rtmw-edge\[torch'
+        NotAvailableError, match=r'needs torch, which is not installed\. Run: pip install "rtmw-edge\[torch'
     ):
         torch_runner("rtmw-n-256x192")
 

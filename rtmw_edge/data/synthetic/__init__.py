@@ -1,13 +1,9 @@
 """People that the project draws itself: no photographs, no network, no torch. Needs numba (the extra `evaluate`)."""
 
-from importlib.util import find_spec
+from ...errors import importing
 
-from ...errors import NotAvailableError
-
-if find_spec("numba") is None:
-    raise NotAvailableError(
-        'The people renderer needs numba, which is not installed. Run: pip install "rtmw-edge[evaluate]".'
-    )
+with importing("The people renderer", "rtmw-edge[evaluate]"):
+    import numba  # noqa: F401
 
 from .renderer import Renderer
 from .sample import ABSENT, OCCLUDED, VISIBLE, Person, Sample

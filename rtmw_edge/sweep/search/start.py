@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ...errors import BadInputError, NotAvailableError, RtmwEdgeError, VerificationError
+from ...errors import BadInputError, RtmwEdgeError, VerificationError, importing
 from ...files import reported_disk_errors
 from ..cells import Planned
 from ..config import SweepConfig
@@ -44,12 +44,8 @@ def start(config: SweepConfig, options: Options, console: Console) -> None:
     Raises NotAvailableError without Optuna, BadInputError for a file that is no search and where another process
     searches in this store, VerificationError when nothing tried keeps the budget.
     """
-    try:
+    with importing("A search", "rtmw-edge[search]"):
         from .study import Study, run
-    except ImportError as error:
-        raise NotAvailableError(
-            f'A search needs {error.name}, which is not installed. Run: pip install "rtmw-edge[search]".'
-        ) from error
     problem = problem_of(config)
     search = problem.search
     with Store.create(options.folder) as store:
