@@ -28,6 +28,9 @@ Save = Annotated[
     ),
 ]
 
+DRAWN_FROM = 0.1
+"""Confidence in 0..1 from which a keypoint is drawn."""
+
 
 def run(
     bundle: Annotated[str, typer.Argument(help="A bundle (directory or .zip), or 'builtin'.")] = "builtin",
@@ -69,7 +72,9 @@ def run(
             show_default="2 where model and threads allow",
         ),
     ] = None,
-    threshold: Annotated[float, typer.Option(help="Draw keypoints of at least this score in 0..1.")] = 0.1,
+    threshold: Annotated[
+        float | None, typer.Option(help="Draw keypoints of at least this score in 0..1.", show_default=f"{DRAWN_FROM}")
+    ] = None,
     subbin: Annotated[bool, typer.Option("--subbin", help="Refine coordinates between half pixels.")] = False,
     detect_every: Annotated[
         int | None,
@@ -107,12 +112,20 @@ def run(
     from ..runtime.loading import BUILTIN
     from ..runtime.painting import VIEWS, Painter
     from ..runtime.serve import parse_address
+    from ..runtime.sinks import is_drawn
     from ..runtime.smoothing import OneEuroOptions
     from ..runtime.sources import PictureFormat, open_sources
     from ..runtime.tracking import TrackingOptions
 
-    if not 0 <= threshold <= 1:
-        raise BadInputError(f"The threshold {threshold:g} is not a score in 0..1: pass 0.3, say.")
+    drawn_from = DRAWN_FROM if threshold is None else threshold
+    if not 0 <= drawn_from <= 1:
+        raise BadInputError(f"The threshold {drawn_from:g} is not a score in 0..1: pass 0.3, say.")
+    if not (show or serve or any(map(is_drawn, save or ()))):
+        given = {"--threshold": threshold is not None, "--draw-boxes": draw_boxes, "--draw-ids": draw_ids}
+        if idle := [option for option, is_given in given.items() if is_given]:
+            raise BadInputError(
+                f"{idle[0]} is for pictures, and none are drawn: add --save DIR, --show or --serve, or leave it out."
+            )
     if view3d not in (None, *VIEWS):
         raise unknown("3D view", view3d, VIEWS)
     # What a file lists for a frame is never passed over, and nobody else is there.
@@ -154,7 +167,7 @@ def run(
         in_depth = intrinsics is not None or depth is not None or view3d not in (None, "none")
         if runner.model.z_range is None and in_depth:
             raise BadInputError(f"{runner.model.variant} has no depth: leave out --intrinsics, --depth and --view3d.")
-        paint = Painter(threshold, boxes=draw_boxes, ids=draw_ids, view3d=view3d or "rotate")
+        paint = Painter(drawn_from, boxes=draw_boxes, ids=draw_ids, view3d=view3d or "rotate")
         job = _Job(runner, opened, process, paint, err=json_file == "-")
         job.run(save or [], json_file, show, address, boxes)
 

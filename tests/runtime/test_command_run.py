@@ -259,6 +259,8 @@ def test_interrupted_leaves_no_half_file(
         ([], 2, "There is nothing to run on: name an image, a folder, a video, a camera (0) or an address"),
         (["PHOTOS/*.gif"], 2, "No file matches"),
         (["PHOTOS", ""], 2, "A source is empty text (an unset variable of the shell?): name what to run on."),
+        (["PHOTOS", "--threshold", "0.5"], 2, "--threshold is for pictures, and none are drawn: add --save"),
+        (["PHOTOS", "--draw-ids", "--save", "a.csv"], 2, "--draw-ids is for pictures, and none are drawn"),
         (["PHOTOS", "--threshold", "5"], 2, "The threshold 5 is not a score in 0..1"),
         (["PHOTOS", "--threshold", "nan"], 2, "The threshold nan is not a score in 0..1"),
         (["PHOTOS", "--device", "cuad"], 2, "Unknown device 'cuad'; did you mean 'cuda'?"),

@@ -17,11 +17,17 @@ from .table import Table
 from .video import CODECS, AnnotatedVideo
 from .window import Window
 
-__all__ = ["Document", "JsonLines", "PictureFolder", "Window", "open_sink"]
+__all__ = ["Document", "JsonLines", "PictureFolder", "Window", "is_drawn", "open_sink"]
 
 COCO_ENDING = ".coco.json"
 ENDINGS = (COCO_ENDING, ".json", ".jsonl", ".csv", ".npz", *CODECS)
 """Names with one of these are files; every other is a folder of pictures."""
+
+
+def is_drawn(target: Path) -> bool:
+    """Whether the sink that a name means holds pictures, not numbers alone."""
+    name = target.name.lower()
+    return target.is_dir() or not name.endswith(ENDINGS) or name.endswith(tuple(CODECS))
 
 
 def open_sink(target: Path, runner: Runner, sources: Sequence[Source]) -> Sink:
