@@ -31,6 +31,9 @@ class BundleError(BadInputError):
         super().__init__(message)
         self.reason = reason
 
+    def __reduce__(self) -> tuple[type[BundleError], tuple[Reason, str]]:
+        return type(self), (self.reason, str(self))  # a process pool that cannot unpickle an error waits forever
+
 
 SHOWN_CHARACTERS = 60
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +115,13 @@ def test_fields_that_make_no_manifest_are_refused_when_written(tmp_path: Path) -
     with pytest.raises(bundle.BundleError, match=r"has precision = 'int4', but it must be one of fp32, fp16, w8"):
         tiny_models.write_bundle(tmp_path / "out", {"model": model}, precision="int4")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_refusal_comes_back_whole_from_another_process(tmp_path: Path) -> None:
+    with pytest.raises(bundle.BundleError) as caught:
+        bundle.read(tmp_path)
+    other = pickle.loads(pickle.dumps(caught.value))
+    assert (type(other), other.reason, str(other)) == (bundle.BundleError, caught.value.reason, str(caught.value))
 
 
 def test_a_manifest_is_readable_json(tmp_path: Path) -> None:
