@@ -143,7 +143,9 @@ def _encode_axes(
 
 def _checked(logits: Sequence[NDArray], axes: int) -> list[Float]:
     lines = [np.asarray(line, np.float32) for line in logits]
-    if len(lines) != axes or any(line.ndim != 3 or line.shape[:2] != lines[0].shape[:2] for line in lines):
+    if len(lines) != axes or any(
+        line.ndim != 3 or line.shape[:2] != lines[0].shape[:2] or not line.shape[2] for line in lines
+    ):
         shapes = ", ".join(str(line.shape) for line in lines) or "none"
         raise BadInputError(
             f"Cannot decode logits of shapes {shapes}: {axes} arrays (people, keypoints, bins) are needed, one an axis."

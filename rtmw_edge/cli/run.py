@@ -343,8 +343,8 @@ def _detector(
     name: str | None, file: Path | None, device: str | None, pose_device: str, threads: int | None, score: float | None
 ) -> OnnxDetector:
     """The builtin detector, that of a name that was fetched, or of a file."""
-    from ..errors import BadInputError, unknown
-    from ..models.detectors import DETECTORS, cached_detector, detector_named
+    from ..errors import BadInputError
+    from ..models.detectors import cached_detector, detector_named
     from ..runtime.detectors import SCORE, open_detector
     from ..runtime.loading import BUILTIN
 
@@ -356,9 +356,7 @@ def _detector(
     if name == BUILTIN:
         # So small that no device gains from it, and poses run on devices that detectors have not.
         return open_detector(BUILTIN, device or "cpu", threads, score=score)
-    if name not in DETECTORS:
-        raise unknown("detector", str(name), [BUILTIN, "none", *DETECTORS])
-    known = detector_named(str(name))
+    known = detector_named(str(name), BUILTIN, "none")
     return open_detector(cached_detector(known), device or pose_device, threads, score=score, size=known.input_size)
 
 

@@ -84,10 +84,10 @@ _ALL = (
 DETECTORS: dict[str, PublishedDetector] = {detector.name: detector for detector in _ALL}
 
 
-def detector_named(name: str) -> PublishedDetector:
-    """The detector called `name`. Raises BadInputError with the nearest name when there is none."""
+def detector_named(name: str, *others: str) -> PublishedDetector:
+    """The detector called `name`. Raises BadInputError with the nearest name, or of `others`, when there is none."""
     if name not in DETECTORS:
-        raise unknown("detector", name, DETECTORS)
+        raise unknown("detector", name, [*others, *DETECTORS])
     return DETECTORS[name]
 
 

@@ -130,6 +130,8 @@ def test_wrong_logits_are_refused() -> None:
         simcc.decode([np.zeros((133, 384)), np.zeros((133, 512))])
     with pytest.raises(BadInputError, match="3 arrays"):
         simcc.decode_3d([np.zeros((1, 133, 576)), np.zeros((1, 133, 768))])
+    with pytest.raises(BadInputError, match=r"\(1, 133, 0\)"):
+        simcc.decode([np.zeros((1, 133, 0)), np.zeros((1, 133, 512))])
 
 
 def test_calibrated() -> None:
