@@ -117,7 +117,9 @@ def dispatch(
 
     def record(job: Job, found: Record, begun: float) -> None:
         seconds = time.monotonic() - begun
-        store.finish(Record(job.id, found.status, found.data, found.arrays, run=run, seconds=seconds))
+        store.finish(
+            Record(job.id, found.status, found.data, found.arrays, run=run, seconds=seconds), retry_until=retry_until
+        )
         on_event(Event(job.id, str(found.data.get("reason", "")), found.status, seconds))
 
     def ask(job: Job, on_step: Callable[[str], None]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -136,6 +138,7 @@ def dispatch(
                 job, left = store.claim(jobs, retry_until=retry_until, only=ready)
                 if job is None:
                     break
+                step(on_event, job, "")
                 begun = time.monotonic()
                 asked = done(store, job, partial(ask, job, partial(step, on_event, job)))
                 if asked.status == OK:

@@ -99,15 +99,18 @@ def work_off(store: Store, run: int, jobs: Sequence[Job], work: Work, on_event: 
                 return
             time.sleep(POLL)
             continue
+        step(on_event, job, "")
         begun = time.monotonic()
         record = done(store, job, partial(work, job, partial(step, on_event, job)))
         seconds = time.monotonic() - begun
-        store.finish(Record(job.id, record.status, record.data, record.arrays, run=run, seconds=seconds))
+        store.finish(
+            Record(job.id, record.status, record.data, record.arrays, run=run, seconds=seconds), retry_until=retry_until
+        )
         on_event(Event(job.id, str(record.data.get("reason", "")), record.status, seconds))
 
 
 def step(on_event: OnEvent, job: Job, text: str) -> None:
-    """Say what a job is at."""
+    """Say what a job is at; "" when it begins."""
     on_event(Event(job.id, text))
 
 
@@ -154,6 +157,7 @@ def sweep(
     """Work `jobs` off in `processes` processes, and those of `boards` in one more; returns when all have a record."""
     context = multiprocessing.get_context("spawn")
     alive: dict[Connection, tuple[BaseProcess, Crew]] = {}
+    at_work: set[Connection] = set()
 
     def start(crew: Crew) -> None:
         ours, theirs = context.Pipe(duplex=False)
@@ -173,11 +177,15 @@ def sweep(
                     heard = pipe.recv()
                     if isinstance(heard, BaseException):
                         raise heard
+                    at_work.add(pipe)
                     on_event(heard)
                 except EOFError:
                     process, crew = alive.pop(pipe)
-                    process.join()
-                    if process.exitcode and _bury(folder, run, process, on_event):
+                    if how := _bury(folder, run, process, on_event):
+                        if pipe not in at_work:  # another would die as well
+                            raise RtmwEdgeError(
+                                f"A process of the sweep died with {how} before it had a job; run the sweep again."
+                            ) from None
                         start(crew)
     finally:
         for process, _ in alive.values():
@@ -186,19 +194,18 @@ def sweep(
             process.join()
 
 
-def _bury(folder: Path, run: int, process: BaseProcess, on_event: OnEvent) -> bool:
-    """Record how a process died for the job that it had; False when it had none, so that another would die as well."""
-    code = process.exitcode or 0
-    how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-    reason = f"The process that did this died with {how}; with SIGKILL, memory may have run out."
+def _bury(folder: Path, run: int, process: BaseProcess, on_event: OnEvent) -> str:
+    """Record how a process died for the job that it had; how it died, "" when it ended well."""
     with Store.open(folder) as store:
-        jobs = store.bury(process.pid or 0)
+        jobs = store.bury(process.pid or 0)  # before it is reaped, when others would see that it is gone
+        process.join()
+        code = process.exitcode or 0
+        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}" if code else ""
+        reason = f"The process that did this died with {how}; with SIGKILL, memory may have run out."
         for job in jobs:
             store.finish(Record(job, FAILED, {"reason": reason}, run=run))
             on_event(Event(job, reason, FAILED))
-    if not jobs:
-        raise RtmwEdgeError(f"A process of the sweep died with {how} before it had a job; run the sweep again.")
-    return True
+    return how
 
 
 def _worker(folder: Path, run: int, crew: Crew, pipe: Connection, retry_until: int, parent: int) -> None:

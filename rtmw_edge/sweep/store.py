@@ -1,7 +1,7 @@
 """The store of a sweep: one SQLite file (WAL) of runs and records that only ever grows, and claims of who is at work.
 
-A job is claimed, done, and recorded in one transaction that lets go of the claim. A claim is a lease, renewed while its
-process lives: whoever dies loses it at once on the same machine, after `LEASE` seconds on another. So a sweep may be
+A job is claimed, done, and recorded in one transaction that lets go of the claim. A claim holds while its process lives:
+whoever dies loses it at once on the same machine; seen from another, it is a lease of `LEASE` seconds that is renewed. So a sweep may be
 killed at any moment, and any number of processes may work on one store. WAL needs a local disk, not a network's.
 """
 
@@ -206,17 +206,17 @@ class Store:
                 return job, len(left)
             return None, len(left)
 
-    def finish(self, record: Record) -> bool:
+    def finish(self, record: Record, *, retry_until: int = 0) -> bool:
         """Add the record and let go of the job's claim, both or neither.
 
-        False when another recorded it, who took this process for dead.
+        False when another recorded it, who took this process for dead; failures up to `retry_until` do not count.
         """
         arrays = _packed(record.arrays)
         with self._transaction() as database:
             mine = database.execute(
                 "DELETE FROM claims WHERE name = ? AND owner = ?", (record.job, self._owner)
             ).rowcount
-            if not mine and _is_done(database, record.job, 0):
+            if not mine and _is_done(database, record.job, retry_until):
                 return False
             database.execute(
                 "INSERT INTO records (job, run, at, seconds, status, data, arrays) VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -228,12 +228,13 @@ class Store:
             return True
 
     def bury(self, pid: int) -> list[str]:
-        """Free what a dead process `pid` of this machine had claimed; the jobs among it."""
+        """Take over the jobs that a dying process `pid` of this machine had claimed, and free its locks; those jobs."""
         with self._transaction() as database:
-            rows = database.execute(
-                "SELECT name FROM claims WHERE host = ? AND pid = ? AND name NOT LIKE ?", (_HOST, pid, "lock:%")
-            ).fetchall()
-            database.execute("DELETE FROM claims WHERE host = ? AND pid = ?", (_HOST, pid))
+            database.execute("DELETE FROM claims WHERE host = ? AND pid = ? AND kind = ?", (_HOST, pid, _LOCK))
+            theirs = "WHERE host = ? AND pid = ?"
+            rows = database.execute(f"SELECT name FROM claims {theirs}", (_HOST, pid)).fetchall()
+            mine = (self._owner, os.getpid(), born(os.getpid()))
+            database.execute(f"UPDATE claims SET owner = ?, pid = ?, born = ? {theirs}", (*mine, _HOST, pid))
             return [name for (name,) in rows]
 
     @contextmanager
@@ -245,7 +246,7 @@ class Store:
                 _drop_the_dead(database)
                 free = database.execute("SELECT 1 FROM claims WHERE name = ?", (name,)).fetchone() is None
                 if free:
-                    self._insert(database, name, "lock")
+                    self._insert(database, name, _LOCK)
             if free:
                 break
             time.sleep(POLL)
@@ -294,7 +295,8 @@ class Store:
             raise BadInputError(f"{self._file} has the format {version}, this tool reads {VERSION}; upgrade rtmw-edge.")
 
 
-_ALONE = "alone"
+_ALONE, _LOCK = "alone", "lock"
+"""Kinds of claims, beside those of jobs."""
 
 
 def born(pid: int) -> str:
@@ -334,7 +336,9 @@ def _connect(file: Path) -> sqlite3.Connection:
 def _drop_the_dead(database: sqlite3.Connection) -> None:
     rows = database.execute("SELECT name, host, pid, born, expires FROM claims").fetchall()
     for name, host, pid, begun, expires in rows:
-        if expires < time.time() or (host == _HOST and begun and born(pid) != begun):
+        # A machine that slept, or a disk that was full, lets a lease run out while its process lives.
+        dead = born(pid) != begun if host == _HOST and begun else expires < time.time()
+        if dead:
             database.execute("DELETE FROM claims WHERE name = ?", (name,))
 
 

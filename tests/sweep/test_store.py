@@ -75,12 +75,16 @@ def test_a_claim_is_one_process_s_until_it_is_done_or_dead(tmp_path: Path, monke
         assert one.claim([job, timed])[0] == timed
 
 
-def test_a_lease_that_nobody_renews_runs_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lease_that_nobody_renews_runs_out_for_other_machines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(store_module, "LEASE", 0.05)
     job = Job("a", "accuracy")
     with Store.create(tmp_path) as one, Store.open(tmp_path) as other:
         assert one.claim([job])[0] == job
         time.sleep(0.1)
+        assert other.claim([job])[0] is None  # this machine slept, and the process lives
+        monkeypatch.setattr(store_module, "_HOST", "another machine")
         assert other.claim([job])[0] == job
         assert other.finish(Record("a", OK, {"by": "other"}))
         assert not one.finish(Record("a", OK, {"by": "one"}))
@@ -93,6 +97,7 @@ def test_a_lease_that_is_renewed_does_not_run_out(tmp_path: Path, monkeypatch: p
     with Store.create(tmp_path) as one, Store.open(tmp_path) as other:
         assert one.claim([Job("a", "accuracy")])[0] is not None
         time.sleep(1.5)
+        monkeypatch.setattr(store_module, "_HOST", "another machine")
         assert other.claim([Job("a", "accuracy")]) == (None, 1)
 
 
@@ -186,6 +191,41 @@ def test_whatever_becomes_of_a_job_the_rest_goes_on(tmp_path: Path) -> None:
     assert found["speed 0"].data == {"reason": "Not timed: there is no accuracy to go with it."}
     ended = {event.job for event in heard if event.status}
     assert ended == set(IDS) and any(event.text == "sleeping" for event in heard)
+
+
+def test_a_job_that_kills_its_process_twice_is_retried_once(tmp_path: Path) -> None:
+    folder, log = tmp_path / "store", tmp_path / "log"
+    with Store.create(folder) as store:
+        run = store.begin({})
+    work = Logged(log, 0.01, {"accuracy 0": "killed"})
+    sweep(folder, run, JOBS[:1], work, nobody)
+    with Store.open(folder) as store:
+        until = store.last_record()
+    sweep(folder, run, JOBS[:1], work, nobody, retry_until=until)
+    assert [word for _, word, _ in lines(log)] == ["begin", "begin"]
+    with Store.open(folder) as store:
+        assert store.last_record() == until + 1
+
+
+def test_processes_that_die_together_cost_their_jobs_only(tmp_path: Path) -> None:
+    folder, log = tmp_path / "store", tmp_path / "log"
+    with Store.create(folder) as store:
+        run = store.begin({})
+    jobs = [Job(f"accuracy {number}", "accuracy") for number in range(8)]
+    work = Logged(log, 0.0, {job.id: "killed" for job in jobs[:6]})
+    sweep(folder, run, jobs, work, nobody, processes=3)
+    with Store.open(folder) as store:
+        found = store.records([job.id for job in jobs])
+    assert [found[job.id].status for job in jobs] == [FAILED] * 6 + [OK] * 2
+
+
+def test_a_result_whose_claim_was_lost_counts_over_an_old_failure(tmp_path: Path) -> None:
+    with Store.create(tmp_path) as store:
+        run = store.begin({})
+        store.finish(Record("a", FAILED, {"reason": "before"}, run=run))
+        until = store.last_record()
+        assert not store.finish(Record("a", OK, {}, run=run))
+        assert store.finish(Record("a", OK, {}, run=run), retry_until=until)
 
 
 def test_a_process_that_cannot_even_begin_is_told_and_not_started_for_ever(tmp_path: Path) -> None:
