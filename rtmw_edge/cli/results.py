@@ -28,7 +28,7 @@ def list_(store: StoreArgument, json_: JsonOption = False) -> None:
     import time
 
     from ..sweep.rows import PENDING, rows_of
-    from ..sweep.store import FAILED, OK, Store
+    from ..sweep.store import FAILED, NOT_POSSIBLE, OK, Store
 
     with Store.open(store) as opened:
         found = []
@@ -43,7 +43,7 @@ def list_(store: StoreArgument, json_: JsonOption = False) -> None:
                     "cells": len(rows),
                     "evaluated": sum(bool(row.accuracy) for row in rows),
                     "timed": sum(bool(row.speed) for row in rows),
-                    **{name: states.count(name) for name in (OK, FAILED, PENDING)},
+                    **{name: states.count(name) for name in (OK, FAILED, NOT_POSSIBLE, PENDING)},
                 }
             )
     if json_:
@@ -52,7 +52,8 @@ def list_(store: StoreArgument, json_: JsonOption = False) -> None:
     for line in found:
         print(
             f"run {line['run']}  {line['at']}  rtmw-edge {line['version']}: {line['cells']} cells, {line['evaluated']} "
-            f"evaluated, {line['timed']} timed, {line['failed']} failed, {line['pending']} waiting"
+            f"evaluated, {line['timed']} timed, {line['failed']} failed, {line['not possible']} not possible, "
+            f"{line['pending']} waiting"
         )
 
 
@@ -180,9 +181,9 @@ def diff(
 
 
 def _place(text: str) -> tuple[Path, int | None]:
-    """FOLDER or FOLDER@RUN."""
+    """FOLDER or FOLDER@RUN; a folder's own name goes first."""
     folder, at, number = text.rpartition("@")
-    return (Path(folder), int(number)) if at and number.isdecimal() else (Path(text), None)
+    return (Path(folder), int(number)) if at and number.isdecimal() and not Path(text).exists() else (Path(text), None)
 
 
 def _rows(store: Path, run: int | None) -> tuple[Run, list[Row]]:

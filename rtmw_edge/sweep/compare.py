@@ -8,11 +8,12 @@ is worse when the intervals of the two ratios to float do not touch; millisecond
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import BadInputError
 from ..evaluation.intervals import Estimate, estimate
 from .cells import Cell
 from .rows import PART_ORDER, Row
@@ -38,10 +39,22 @@ class Change:
 
 
 def compare(before: Sequence[Row], after: Sequence[Row]) -> list[Change]:
-    """What changed beyond noise, in the order of `before`, and cells that only one of them has."""
-    old = {row.cell: row for row in before}
-    new = {row.cell: row for row in after}
-    changes: list[Change] = []
+    """What changed beyond noise, in the order of `before`, and cells that only one of them has.
+
+    Raises BadInputError when they have no cell in common: nothing would be compared.
+    """
+    old = {_wherever(row.cell): row for row in before}
+    new = {_wherever(row.cell): row for row in after}
+    if not old.keys() & new.keys():
+        raise BadInputError(
+            f"The two runs have no cell in common ({_name(before[0].cell)}, and {_name(after[0].cell)}), so that there "
+            "is nothing to compare; name runs of the same sweep."
+        )
+    changes = [
+        Change("accuracy", f"measured on {one}, and now on {other}", None)
+        for one, other in [(_measured_on(before), _measured_on(after))]
+        if one != other
+    ]
     for cell, row in old.items():
         if cell not in new:
             changes.append(Change(_name(cell), "is no longer there", None))
@@ -49,6 +62,16 @@ def compare(before: Sequence[Row], after: Sequence[Row]) -> list[Change]:
             changes += _changes(row, new[cell])
     changes += [Change(_name(cell), "is new", None) for cell in new if cell not in old]
     return changes
+
+
+def _wherever(cell: Cell) -> Cell:
+    """The cell without what it is measured on, which is one for all cells of a run."""
+    return replace(cell, data="", images=0)
+
+
+def _measured_on(rows: Sequence[Row]) -> str:
+    cell = rows[0].cell
+    return f"{cell.data}, {cell.images} images" if cell.images else cell.data
 
 
 def _changes(old: Row, new: Row) -> Iterator[Change]:
@@ -91,7 +114,9 @@ def _accuracy(name: str, old: Row, new: Row) -> Iterator[Change]:
 
 def _speed(name: str, old: Row, new: Row) -> Iterator[Change]:
     before, after = old.speed, new.speed
-    if not before or not after or before["paced_by"] is None or before["paced_by"] != after["paced_by"]:
+    if not before or not after or before["paced_by"] is None or after["paced_by"] is None:
+        return
+    if _wherever(Cell(**before["paced_by"])) != _wherever(Cell(**after["paced_by"])):
         return
     apart = after["ratio_low"] > before["ratio_high"] or after["ratio_high"] < before["ratio_low"]
     if not apart:

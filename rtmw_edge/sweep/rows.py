@@ -14,6 +14,7 @@ from ..errors import BadInputError
 from ..evaluation.gates import ONLY_3D, Gate, parse_gate
 from ..evaluation.intervals import Estimate, estimate
 from ..evaluation.whole_body_ap import EVALUATED_PARTS
+from ..models.variants import variant_named
 from .cells import Cell, short_labels
 from .store import OK, Record, Run, Store
 
@@ -89,10 +90,13 @@ def run_of(store: Store, number: int | None = None) -> Run:
 
 
 def rows_of(store: Store, run: Run) -> list[Row]:
-    """The cells that a run planned, with the newest records that there were when the next run began."""
+    """The cells that a run planned, with the newest records that there were when the next run began.
+
+    What has no record until then has that of a later run, or of one beside it: the same job has the same outcome.
+    """
     entries = run.document["cells"]
     jobs = [entry[kind] for entry in entries for kind in ("accuracy", "speed")]
-    records = store.records(jobs, until=run.id)
+    records = store.records(jobs) | store.records(jobs, until=run.id)
     cells = [Cell(**entry["cell"]) for entry in entries]
     plain = {
         cell: _row(cell, records.get(entry["accuracy"]), records.get(entry["speed"]))
@@ -141,7 +145,8 @@ def _compared(row: Row, base: Row | None, gate: Gate) -> Row:
     figures |= {(part, ONLY_3D): found for part, found in more.items()}
     for part, px in row.accuracy.get("px", {}).items():
         figures |= {(part, f"px_{name}"): Estimate(**found) for name, found in px.items()}
-    return replace(row, drop=drop, mpjpe_more=more, gate=gate.judge(figures, in_3d=bool(more)))
+    in_3d = variant_named(row.cell.variant).z_range is not None
+    return replace(row, drop=drop, mpjpe_more=more, gate=gate.judge(figures, in_3d=in_3d))
 
 
 def ap_drop(base: Row, row: Row, part: str) -> Estimate | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
+from ..errors import NotAvailableError
 from ..evaluation.gates import DEFAULT, Gate, read_gate
 from ..fleet.link import Link
 from ..runtime.machine import cores
@@ -20,9 +21,9 @@ from .dispatch import Dispatcher, dispatch
 from .plan import Plan
 from .plan import plan as plan_of
 from .report import write_report
-from .rows import Row, rows_of, run_of
+from .rows import PENDING, Row, rows_of, run_of
 from .run import Crew, Event, board_jobs_of, document, jobs_of, sweep
-from .store import FAILED, OK, Run, Store
+from .store import FAILED, NOT_POSSIBLE, OK, Run, Store
 from .verdicts import fastest, verdicts
 
 REPORT = "report.html"
@@ -58,7 +59,10 @@ class Options:
 
 
 def start(config: SweepConfig, plan: Plan, options: Options, console: Console, fleet: Dispatcher | None = None) -> int:
-    """Work a plan off, write its report, say what it advises; how many cells failed."""
+    """Work a plan off, write its report, say what it advises; how many cells failed.
+
+    Raises NotAvailableError when none of them is possible on this machine.
+    """
     run, rows = carry_out(config, plan, options, console, fleet)
     report = options.folder / REPORT
     write_report(report, rows, run.document)
@@ -66,8 +70,12 @@ def start(config: SweepConfig, plan: Plan, options: Options, console: Console, f
         console.print(verdict.sentence())
     for line in fastest(rows):
         console.print(line)
-    failed = sum(row.status == FAILED for row in rows)
-    console.print(f"{len(rows)} cells, {failed} failed. Report: {report}")
+    failed = sum(row.status in (FAILED, PENDING) for row in rows)
+    not_here = sum(row.status == NOT_POSSIBLE for row in rows)
+    more = f", {not_here} not possible here" if not_here else ""
+    console.print(f"{len(rows)} cells, {failed} failed{more}. Report: {report}")
+    if not_here == len(rows):
+        raise NotAvailableError(f"Nothing of the sweep is possible here: {rows[0].reason}")
     return failed
 
 

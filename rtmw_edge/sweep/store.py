@@ -1,8 +1,9 @@
 """The store of a sweep: one SQLite file (WAL) of runs and records that only ever grows, and claims of who is at work.
 
-A job is claimed, done, and recorded in one transaction that lets go of the claim. A claim holds while its process lives:
-whoever dies loses it at once on the same machine; seen from another, it is a lease of `LEASE` seconds that is renewed. So a sweep may be
-killed at any moment, and any number of processes may work on one store. WAL needs a local disk, not a network's.
+A job is claimed, done, and recorded in one transaction that lets go of the claim. On one machine a claim holds while
+its process lives: whoever dies loses it at once. From another machine it is a lease, which is renewed, and runs out
+after `LEASE` seconds. So a sweep may be killed at any moment, and any number of processes may work on one store. WAL
+needs a local disk, not a network's.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """In words: whether to quantize on this board, target by target, and which cell to take.
 
 The rule: a quantized cell is worth it when it keeps every limit of the gate and is faster than fp32 of the same target
-beyond doubt, with the whole interval of the ratio below `FASTER`. Where noisy times leave that open, none is given.
+beyond doubt, with the whole interval of the ratio below `FASTER`. Where the intervals leave that open, none is given.
 """
 
 from __future__ import annotations
@@ -70,13 +70,15 @@ def _verdict(variant: str, where: str, rows: Sequence[Row]) -> Verdict:
     timed = [row for row in keeping if row.speed and row.speed["paced_by"]]
     if not timed:
         return Verdict(variant, where, Advice.UNDECIDED, "what keeps the gate was not timed against float")
-    best = min(timed, key=lambda row: row.speed["ratio"])
+    sure = [row for row in timed if row.speed["ratio_high"] < FASTER]
+    open_ = [row for row in timed if row.speed["ratio_low"] < FASTER]
+    best = min(sure or open_ or timed, key=lambda row: row.speed["ratio"])
     pace, name = best.speed, _name(best)
     ratio = f"{pace['ratio']:.2f} times as long as fp32 ({pace['ratio_low']:.2f} to {pace['ratio_high']:.2f})"
     noise = f"; these times are noisy ({'; '.join(pace['noisy'])})" if pace["noisy"] else ""
-    if pace["ratio_high"] < FASTER:
+    if sure:
         return Verdict(variant, where, Advice.QUANTIZE, f"{name} keeps the gate and takes {ratio}{noise}")
-    if pace["noisy"] and pace["ratio_low"] < FASTER:
+    if open_:
         why = f"{name} keeps the gate and takes {ratio}{_nothing_in_int8(rows)}{noise}"
         return Verdict(variant, where, Advice.UNDECIDED, why)
     why = f"{name}, the fastest that keeps the gate, is not faster: it takes {ratio}{_nothing_in_int8(rows)}{noise}"
@@ -111,7 +113,7 @@ def fastest(rows: Sequence[Row]) -> list[str]:
     out = []
     for variant, board in dict.fromkeys((row.cell.variant, row.cell.board) for row in rows):
         here = [row for row in rows if (row.cell.variant, row.cell.board) == (variant, board)]
-        mine = [row for row in here if row.pace and row.passed is not False]
+        mine = [row for row in here if row.pace and (row.passed or row.cell.precision == "fp32")]
         if mine:
             best = min(mine, key=lambda row: row.pace or 0.0)
             whole = best.ap("whole")

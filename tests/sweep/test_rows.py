@@ -91,6 +91,48 @@ def test_a_broken_gate_and_noise_are_said_in_words(tmp_path: Path) -> None:
     assert verdict.advice is Advice.UNDECIDED and "the rounds' ratios spread by 40%" in verdict.why
 
 
+def test_what_is_sure_to_be_faster_is_taken_before_what_may_be(tmp_path: Path) -> None:
+    def advice(name: str, *ratios: tuple[float, float, float]) -> tuple[Advice, str]:
+        cells = [
+            Made(int8("onnx", method=f"m{number}"), 29.9, ratio=ratio, noisy=("load",) if number else ())
+            for number, ratio in enumerate(ratios)
+        ]
+        (found,) = verdicts(rows(store_of(tmp_path / name, (SWEEP[0], *cells))))
+        return found.advice, found.why
+
+    sure, maybe, slow = (0.92, 0.91, 0.93), (0.90, 0.85, 0.96), (1.1, 1.05, 1.15)
+    assert advice("a", sure, maybe)[0] == Advice.QUANTIZE and "0.92 times" in advice("b", sure, maybe)[1]
+    assert advice("c", maybe)[0] == Advice.UNDECIDED and advice("d", slow, maybe)[0] == Advice.UNDECIDED
+    assert advice("e", slow)[0] == Advice.DO_NOT
+
+
+def test_what_nobody_judged_is_not_the_fastest_that_keeps_the_gate(tmp_path: Path) -> None:
+    alone = (SWEEP[0], Made(int8("ncnn"), 3.0, ms=4.0, ratio=(0.4, 0.38, 0.42)))
+    found = rows(store_of(tmp_path / "store", alone))
+    assert found[1].passed is None
+    assert "is onnx fp32, 10.0 ms" in fastest(found)[0]
+
+
+def test_what_another_command_recorded_meanwhile_counts(tmp_path: Path) -> None:
+    folder = store_of(tmp_path / "store")
+    with Store.open(folder) as store:
+        first = run_of(store, 1)
+        entries = json.loads(json.dumps(first.document))
+        entries["cells"][0]["accuracy"] = "of another"
+        mine, theirs = store.begin(entries), store.begin({})
+        old = store.records([first.document["cells"][0]["accuracy"]])
+        (record,) = old.values()
+        store.finish(replace(record, job="of another", run=theirs))
+    assert rows(folder, mine)[0].status == "ok"
+
+
+def test_a_limit_on_mpjpe_that_nobody_measured_is_not_kept(tmp_path: Path) -> None:
+    cells = [replace(made.cell, variant="rtmw3d-n-256x192") for made in SWEEP[:2]]
+    found = rows(store_of(tmp_path / "store", tuple(map(Made, cells))))
+    unmeasured = [check for check in found[1].gate if check.measure == "mpjpe_percent"]
+    assert unmeasured and not any(check.passed for check in unmeasured) and found[1].passed is False
+
+
 def test_tables_hold_every_figure(tmp_path: Path) -> None:
     folder = store_of(tmp_path / "store")
     runner = CliRunner()
@@ -111,7 +153,7 @@ def test_tables_hold_every_figure(tmp_path: Path) -> None:
     assert document["environment"] == ENVIRONMENT and document["cells"][2]["ratio"] == 0.6
     assert json.loads(printed("show", str(folder), "--json")) == document
     assert "failed: it said <no> & stopped" in printed("show", str(folder))
-    assert "7 cells, 6 evaluated, 6 timed, 1 failed, 0 waiting" in printed("list", str(folder))
+    assert "7 cells, 6 evaluated, 6 timed, 1 failed, 0 not possible, 0 waiting" in printed("list", str(folder))
     assert json.loads(printed("list", str(folder), "--json"))[0]["cells"] == 7
     page = tmp_path / "page.md"
     assert printed("export", str(folder), "--out", str(page)).strip() == str(page) and page.read_text() == text
@@ -193,6 +235,19 @@ def test_the_command_s_exit_code_is_1_on_a_regression(tmp_path: Path) -> None:
     done = runner.invoke(app, ["results", "diff", str(one), str(one), "--json"])
     assert done.exit_code == 0 and json.loads(done.output) == {"environment": [], "changes": []}
     assert "No change beyond noise in 2 cells." in runner.invoke(app, ["results", "diff", str(one), str(one)]).output
+
+
+def test_runs_on_other_data_are_compared_as_independent_and_strangers_are_refused(tmp_path: Path) -> None:
+    before = rows(store_of(tmp_path / "a", SWEEP[:2]))
+    worse = [replace(made, cell=replace(made.cell, data="synthetic:val:500"), whole=10.0, ap={}) for made in SWEEP[:2]]
+    after = rows(store_of(tmp_path / "b", tuple(worse)))
+    found = compare(before, after)
+    assert found[0].what == "measured on synthetic:val:40, and now on synthetic:val:500"
+    assert {change.cell for change in found if change.worse} == {
+        row.cell.variant + " " + row.cell.label for row in after
+    }
+    with pytest.raises(BadInputError, match=r"have no cell in common \(rtmw-n.*, and rtmw-t.*\)"):
+        compare(before, rows(store_of(tmp_path / "c", (Made(cell("onnx", variant="rtmw-t-256x192")),))))
 
 
 def test_wrong_names_are_refused(tmp_path: Path) -> None:
