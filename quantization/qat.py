@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 import torch
@@ -25,8 +26,9 @@ from rtmw_edge.models.attention import SCALE_NORM_EPS
 from rtmw_edge.models.checkpoints import as_stored, load_weights, save_safetensors
 from rtmw_edge.models.rtmw import RTMW
 from rtmw_edge.models.weights import find
+from rtmw_edge.training.checkpoint import BEST, LAST, Given, mark
 from rtmw_edge.training.distillation import feature_loss, logit_loss
-from rtmw_edge.training.loop import BEST, LAST, Trainer
+from rtmw_edge.training.loop import Trainer
 from rtmw_edge.training.objective import Lesson, Outputs, Student
 from rtmw_edge.training.recipe import Quantization, Recipe
 from rtmw_edge.training.validation import Validation
@@ -117,6 +119,7 @@ class QatTrainer(Trainer):
     Args:
         weights: the float network to begin with and to learn from; None for the shipped or fetched ones.
         start_table: gives the table of the float network to begin with; called by rank 0 of a new run alone.
+        origin: what `start_table` makes it of, by the option ("table", "calibration"); a run that goes on must agree.
         data, device, workers, backgrounds: as for `Trainer`.
 
     Raises:
@@ -130,6 +133,7 @@ class QatTrainer(Trainer):
         *,
         weights: Path | None = None,
         start_table: Callable[[Deployable], Table],
+        origin: Given = MappingProxyType({}),
         data: Path | InstanceSet | None = None,
         device: str = "cpu",
         workers: int = 1,
@@ -149,7 +153,7 @@ class QatTrainer(Trainer):
         self._float_figures: dict[str, float] = {}
         super().__init__(
             recipe, out, data=data, device=device, workers=workers, start=find(recipe.variant, weights),
-            backgrounds=backgrounds,
+            backgrounds=backgrounds, origin=origin,
         )  # fmt: skip
 
     def _subject(
@@ -176,6 +180,7 @@ class QatTrainer(Trainer):
                     f"{self.settings.grid}; pass --grid {table.grid}, or another table."
                 )
             _check(table, exact)
+            mark(self.out)
             table.save(path)
         self.fabric.barrier()
         table = Table.load(path)

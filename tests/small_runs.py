@@ -132,7 +132,7 @@ def main(out: str, steps: str, *overrides: str) -> None:
     torch.set_num_threads(1)
     if "DOUBLE" in os.environ:
         in_double_precision()
-    loop.LOG_EVERY = 1
+    loop.LOG_EVERY = int(os.environ.get("LOG_EVERY", "1"))
     loop.Validation = NoValidation  # type: ignore[assignment, misc]
     workers = int(os.environ.get("WORKERS", "0"))
     if "QAT" in os.environ:

@@ -23,7 +23,7 @@ from rtmw_edge.quantization.qat import TABLES
 
 from rtmw_edge.models import build
 from rtmw_edge.models.checkpoints import read_metadata, read_state, save_safetensors
-from rtmw_edge.training.loop import LAST, RECIPE
+from rtmw_edge.training.checkpoint import LAST, RECIPE
 
 TEMPERATURE = 10.0
 DEPTH = "head.cls_z.weight"

@@ -50,7 +50,7 @@ def qat(
 
     with importing("Training", "rtmw-edge[train]"):
         from ..quantization.qat import QatTrainer
-        from ..training.loop import BEST, LAST
+        from ..training.checkpoint import BEST, LAST
     from ..models.variants import variant_named
     from ..models.weights import shipped_table
     from ..quantization import GRIDS, Table
@@ -77,11 +77,12 @@ def qat(
         typer.echo(f"calibrating on {calibration or CALIBRATION}", err=True)
         return calibrate(network, calibration or CALIBRATION, grid=arithmetic)
 
+    origin = {"table": loaded and f"of SHA-256 {loaded.sha256[:12]}", "calibration": calibration}
     out = out or Path("runs") / f"{name}-qat"
     where = computing_device(device, threads)
     check_run(out, backgrounds)
     trainer = QatTrainer(
-        chosen, out, weights=weights, start_table=start_table, data=data, device=where, workers=workers,
+        chosen, out, weights=weights, start_table=start_table, origin=origin, data=data, device=where, workers=workers,
         backgrounds=backgrounds,
     )  # fmt: skip
     follow(trainer)

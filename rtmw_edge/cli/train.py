@@ -44,7 +44,8 @@ def train(
         _list_recipes()
         return
     with importing("Training", "rtmw-edge[train]"):
-        from ..training.loop import BEST, LAST, Trainer
+        from ..training.checkpoint import BEST, LAST
+        from ..training.loop import Trainer
     from ..training.recipe import read_recipe
 
     chosen = read_recipe(recipe, set_ or ())
@@ -96,17 +97,14 @@ def check_run(out: Path, backgrounds: Path | None) -> None:
 
 
 def follow(trainer: Trainer) -> None:
-    """Run to the last step and show how it goes; the folder is a run's from now on."""
+    """Run to the last step and show how it goes."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from .. import __version__
-    from ..files import mark_directory
-
-    if trainer.is_first:
-        mark_directory(trainer.out, f"a run of rtmw-edge {__version__}")
     console = Console(stderr=True, quiet=not trainer.is_first)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    if trainer.step:
+        console.print(f"goes on at step {trainer.step} of {trainer.schedule.steps}", highlight=False)
     with Progress(*columns, console=console, disable=not (console.is_terminal and trainer.is_first)) as progress:
         task = progress.add_task("starting", total=trainer.schedule.steps, completed=trainer.step)
         for record in trainer.run():

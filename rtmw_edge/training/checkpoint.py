@@ -1,25 +1,67 @@
-"""The whole state of a run in one file, written whole or not at all."""
+"""The whole state of a run in one file, written whole or not at all, and the folder that one process writes."""
 
 from __future__ import annotations
 
+import fcntl
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from .. import __version__
 from ..errors import BadInputError
-from ..files import atomic_write
+from ..files import MARKER, atomic_write, mark_directory
 from .recipe import Recipe
 
+log = logging.getLogger(__name__)
+
 NAME = "last.pt"
+RECIPE = "recipe.json"
+LAST, BEST = "weights.safetensors", "best.safetensors"
+WRITTEN = (NAME, RECIPE, LAST, BEST, "train.csv", "validation.csv", "start.json", "table.json", "best.json")
+"""What is in the folder of a run."""
 FORMAT = 2
 FIXED = ("variant", "optimizer", "batch", "seed", "reuse", "window", "distillation", "quantization")
 """What a run cannot change on its way: its state or the order of its samples hang on it."""
 
 DEFAULTS = {one.name: one.default for one in fields(Recipe) if one.default is not MISSING}
 
+AT_THE_START = ("weights", "backbone", "table", "calibration")
+"""What a run was given to begin with and needs no more: who leaves it out on the way changes nothing."""
+
 State = dict[str, Any]
+Given = Mapping[str, "str | None"]
+"""What a run was given beside its recipe, by the name of the option: a digest or a description; None for nothing."""
+
+
+def mark(out: Path) -> None:
+    """Make `out` the folder of a run, which this tool may write."""
+    if not (out / MARKER).exists():
+        mark_directory(out, f"a run of rtmw-edge {__version__}")
+
+
+@contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """Keep other processes out of the run in `out`, and remove what a kill left half-written there.
+
+    The system lets go when this process ends, however it ends. Raises BadInputError when another one is at work.
+    """
+    mark(out)
+    with (out / MARKER).open("a") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not inherited by the loader's workers, as flock's would
+        except (BlockingIOError, PermissionError):
+            raise BadInputError(f"Another process trains in '{out}'; wait for it, or choose another --out.") from None
+        except OSError as error:
+            log.info("'%s' cannot be locked (%s)", out, error.strerror)
+        for name in WRITTEN:
+            for leftover in out.glob(f".{name}.*"):  # atomic_write's
+                leftover.unlink(missing_ok=True)
+        yield
 
 
 def write(out: Path, state: State) -> None:
@@ -29,13 +71,11 @@ def write(out: Path, state: State) -> None:
 
 
 def read(out: Path, recipe: dict[str, Any], device: torch.device) -> State | None:
-    """The state in the folder `out`, None where there is none; what a kill left half-written is removed.
+    """The state in the folder `out`, None where there is none.
 
     Raises BadInputError when it cannot be read, or belongs to a run that differs in what is fixed.
     """
     path = out / NAME
-    for leftover in out.glob(f".{NAME}.*"):
-        leftover.unlink(missing_ok=True)
     if not path.exists():
         return None
     try:
@@ -54,3 +94,17 @@ def read(out: Path, recipe: dict[str, Any], device: torch.device) -> State | Non
         if held != wanted:
             raise BadInputError(f"'{out}' holds a run with {name} {held}, not {wanted}; choose another --out.")
     return state
+
+
+def check_given(out: Path, held: Given, given: Given) -> None:
+    """Raise BadInputError when the run in `out` was `held` something else than it is `given` now.
+
+    What is not known of a run that an earlier version began is taken as it is.
+    """
+    for name, value in given.items():
+        left_out = value is None and name in AT_THE_START
+        if name in held and held[name] != value and not left_out:
+            raise BadInputError(
+                f"'{out}' holds a run with --{name} {held[name] or 'left out'}, not {value or 'left out'}; choose "
+                "another --out."
+            )

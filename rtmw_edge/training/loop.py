@@ -7,25 +7,30 @@ import json
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
-from ..data.instances import InstanceSet, Joined
+from ..data.instances import InstanceSet
 from ..errors import BadInputError, RtmwEdgeError
 from ..files import atomic_write
 from ..models import build
 from ..models.checkpoints import load_weights, save_safetensors
 from ..models.rtmw import RTMW
 from ..models.variants import variant_named
+from ..models.weights import find
 from . import checkpoint, ranks
+from .checkpoint import BEST, LAST, RECIPE
 from .depthwise import float32_weight_gradients
 from .device_crops import CropMaker, PlannedCrops
 from .ema import Ema
+from .inputs import described, open_source
 from .logs import Logs
 from .norms import revive
 from .objective import LabelLoss, Lesson, Student, load_backbone, prepare
@@ -34,14 +39,12 @@ from .recipe import Recipe, passes
 from .schedule import Schedule
 from .spectral import spectral_convolutions
 from .stop_signals import StopSignals
-from .stream import Annotated, Batch, Crops, PlannedSamples, Positions, Rendered, Source, loader
+from .stream import Batch, Crops, PlannedSamples, Positions, Rendered, loader
 from .sync_batch_norm import synchronized
 from .validation import Validation, is_better, normalized
 
 log = logging.getLogger(__name__)
 
-RECIPE = "recipe.json"
-LAST, BEST = "weights.safetensors", "best.safetensors"
 NORM_SAMPLES = 64
 """Samples whose statistics batch norms get that have none."""
 LOG_EVERY = 10
@@ -64,6 +67,7 @@ class Trainer:
         backbone: checkpoint of which the backbone alone is taken (spec 4.2).
         teacher: the teacher's weights, where the recipe distils; None takes the shipped or fetched ones in stage 1.
         backgrounds: folder of photographs behind rendered people.
+        origin: what else the run is made of, in words by the name of the option; one that goes on must agree.
 
     Raises:
         BadInputError: `out` holds another run, or the recipe and the data do not fit together.
@@ -81,6 +85,7 @@ class Trainer:
         backbone: Path | None = None,
         teacher: Path | None = None,
         backgrounds: Path | None = None,
+        origin: checkpoint.Given = MappingProxyType({}),
     ) -> None:
         self.recipe, self.out, self.workers = recipe, out, workers
         self.fabric = ranks.start(device, recipe.precision)
@@ -106,15 +111,21 @@ class Trainer:
         self.step, self.seconds, self.skipped, self.validated = 0, 0.0, 0, 0
         self.best: dict[str, float] = {}
         self.losses: list[Tensor] = []
+        self.held: checkpoint.Given = {}
+        self.saved, self._stops = 0, 0
         self.lanes, self.span = self.fabric.world_size * max(1, workers), self.micro
         self._resume()
-        samples, source = self._source(data, backgrounds)
+        samples, source = open_source(recipe, data, backgrounds, lanes=self.lanes, span=self.span)
+        if recipe.distillation is not None:
+            teacher = find(recipe.distillation.teacher, teacher)
+        self.given = {**described(source, weights=start, backbone=backbone, teacher=teacher), **origin}
+        checkpoint.check_given(out, self.held, self.given)
         self.schedule = Schedule.of(recipe, samples)
         width, height = self.variant.input_size
         size = (width, height, width)[: len(self.variant.axes)]
         self.crops = Crops(source, recipe, size, self.schedule.late_from)
         self.crop_maker = self._crop_maker()
-        if start is not None and self.step == 0:
+        if (start is not None or backbone is not None) and self.step == 0:
             self._revive_norms()
         self._stop = StopSignals()
 
@@ -160,34 +171,6 @@ class Trainer:
             self.ema.network.load_state_dict(self.network.state_dict())
             log.info("gave %d batch norms the statistics of %d samples", revived, NORM_SAMPLES)
 
-    def _source(self, data: Path | InstanceSet | None, backgrounds: Path | None) -> tuple[int | None, Source]:
-        """Samples of an epoch (None: endless) and where they come from."""
-        recipe = self.recipe
-        if data is None:
-            if recipe.epochs:
-                raise BadInputError(
-                    f"The recipe counts {recipe.epochs} epochs, and rendered people have none; pass --data CONFIG with "
-                    "annotated sets, or --set steps=N."
-                )
-            width, height = self.variant.input_size
-            size = (width * 5 // 4, height * 5 // 4)
-            return None, Rendered(
-                recipe.seed,
-                recipe.reuse,
-                size,
-                window=recipe.window,
-                lanes=self.lanes,
-                span=self.span,
-                backgrounds=backgrounds,
-            )
-        if isinstance(data, Path):
-            from ..data.sets import open_sets, read_config
-
-            data = Joined(open_sets(read_config(data)))
-        if not len(data):
-            raise BadInputError("The data sets hold nobody to train on; see rtmw-edge data check CONFIG.")
-        return len(data), Annotated(data, recipe.seed)
-
     def _crop_maker(self) -> CropMaker | None:
         """What makes the crops on the device; None where the loader's workers do."""
         crops, device = self.recipe.crops, self.fabric.device
@@ -217,18 +200,20 @@ class Trainer:
         self.losses = list(state["losses"])
         self.validated = state["validated"]
         self.lanes, self.span = state["lanes"], state["span"]
+        self.held, self.saved = state.get("given", {}), step
         for key, value in asdict(self.recipe).items():
             if state["recipe"].get(key) != value:
                 log.warning("the run goes on with %s %s instead of %s", key, value, state["recipe"].get(key))
-        log.info("resumed at step %d from %s", self.step, self.out / checkpoint.NAME)
 
     def save(self) -> None:
         """Write the checkpoint and the averaged weights, each whole or not at all; rank 0 alone does.
 
-        Chance needs no state: a sample's is that of its position, and torch is seeded for every step.
+        Chance needs no state: a sample's is that of its position, and torch is seeded for every step. Raises
+        BadInputError, and keeps the checkpoint of before, when the weights are no longer numbers.
         """
         if not self.is_first:
             return
+        self._check_finite()
         recipe = asdict(self.recipe)
         checkpoint.write(
             self.out,
@@ -246,11 +231,22 @@ class Trainer:
                 "skipped": self.skipped,
                 "best": self.best,
                 "validated": self.validated,
+                "given": {**self.given, **self.held},
             },
         )
+        self.saved = self.step
         with atomic_write(self.out / RECIPE) as path:
             path.write_text(json.dumps(recipe, indent=1) + "\n", encoding="utf-8")
         self._save_weights(LAST, {})
+
+    def _check_finite(self) -> None:
+        values = [value for value in self.student.state_dict().values() if value.is_floating_point()]
+        if not torch.stack([value.isfinite().all() for value in values]).all():
+            kept = f"{checkpoint.NAME} of step {self.saved} is kept" if self.saved else "nothing was saved before"
+            raise BadInputError(
+                f"The weights became NaN or infinite by step {self.step}, and {kept}; lower lr, or set "
+                "precision=fp32, and run the command again."
+            )
 
     def _save_weights(self, name: str, figures: dict[str, float]) -> None:
         notes = {"variant": self.recipe.variant, "steps": self.step, "samples": self.step * self.recipe.batch}
@@ -278,7 +274,10 @@ class Trainer:
             (points.to(fabric.device, non_blocking=True), weights.to(fabric.device, non_blocking=True))
             for _, points, weights, _ in batches
         ]
-        totals = ranks.total(fabric, self.label_loss.totals(labels)) / fabric.world_size
+        totals = self.label_loss.totals(labels)
+        skipped = sum(int(batch[3].sum()) for batch in batches)
+        counts = ranks.total(fabric, torch.cat([totals, totals.new_tensor([self._stop.asked, skipped])]))
+        totals = counts[:2] / fabric.world_size
         self.module.zero_grad(set_to_none=True)
         losses = []
         for number, ((points, weights), batch) in enumerate(zip(labels, batches, strict=True), start=1):
@@ -292,6 +291,10 @@ class Trainer:
         self.optimizer.step()
         self.ema.update(self.network, self.step)
         self.step += 1
+        self._stops = self._stop.asked
+        if fabric.world_size > 1:  # a rank alone need not wait for the device
+            self._stops, skipped = (int(count) for count in counts[2:].tolist())
+        self.skipped += skipped
         return torch.stack(losses).sum()
 
     def _loss(self, images: Tensor, points: Tensor, weights: Tensor, totals: Tensor, share: float) -> Tensor:
@@ -311,18 +314,20 @@ class Trainer:
         The checkpoint is written every `recipe.checkpoint_every` steps, at the end, when the caller stops, and after
         the step in which SIGINT or SIGTERM comes; then KeyboardInterrupt is raised.
         """
-        if self.step >= self.schedule.steps and self.validated >= self.step:
-            return
-        validation = logs = None
-        if self.is_first:
-            self.out.mkdir(parents=True, exist_ok=True)
-            validation, logs = Validation(self.recipe.validation), Logs(self.out, self.step)
-        try:
-            with self._stop:
-                yield from self._run(validation, logs)
-        finally:
-            if logs:
-                logs.close()
+        with checkpoint.alone(self.out) if self.is_first else nullcontext():
+            if self.step >= self.schedule.steps and self.validated >= self.step:
+                if self.is_first:  # a kill may have come between the checkpoint and these
+                    self._save_weights(LAST, {})
+                return
+            validation = logs = None
+            if self.is_first:
+                validation, logs = Validation(self.recipe.validation), Logs(self.out, self.step)
+            try:
+                with self._stop:
+                    yield from self._run(validation, logs)
+            finally:
+                if logs:
+                    logs.close()
         self.fabric.barrier()
 
     def _run(self, validation: Validation | None, logs: Logs | None) -> Iterator[dict[str, float]]:
@@ -337,15 +342,11 @@ class Trainer:
             yield {"step": 0, **self._validated(validation, logs)}
         for batches in self.batches():
             self.losses.append(self.train_step(batches))
-            self.skipped += sum(int(batch[3].sum()) for batch in batches)
             last = self.step >= self.schedule.steps
             record: dict[str, float] = {}
-            stop = self._stop.asked and self.fabric.world_size == 1
             if self.step % LOG_EVERY == 0 or last:
                 mean = torch.stack(self.losses).mean()
-                counts = mean.new_tensor([self._stop.asked, self.skipped])
-                loss, stops, skipped = ranks.total(self.fabric, torch.cat([mean[None], counts])).tolist()
-                loss, stop, self.losses = loss / self.fabric.world_size, stops > 0, []
+                loss, self.losses = ranks.total(self.fabric, mean).item() / self.fabric.world_size, []
                 now = time.monotonic()
                 record = {
                     "step": self.step,
@@ -353,7 +354,7 @@ class Trainer:
                     "lr": self.schedule.learning_rate(self.step - 1),
                     "images_per_second": (self.step - counted) * self.recipe.batch / (now - clock),
                     "eta_s": (now - begun) / (self.step - first) * (self.schedule.steps - self.step),
-                    "skipped": skipped,
+                    "skipped": self.skipped,
                 }
                 counted = self.step
             self.seconds = earlier + time.monotonic() - begun
@@ -361,7 +362,7 @@ class Trainer:
                 logs.write("train", record | {"seconds": self.seconds})
             if validation and logs and self.schedule.is_due(self.recipe.validate_every, self.step):
                 record = {"step": self.step, **record, **self._validated(validation, logs)}
-            if last or stop or self.step % self.recipe.checkpoint_every == 0:
+            if last or self._stops or self.step % self.recipe.checkpoint_every == 0:
                 self.save()
             if record:
                 try:
@@ -370,10 +371,11 @@ class Trainer:
                     self.save()
                     raise
                 clock = time.monotonic() if counted == self.step else clock
-            if stop and not last:
+            if self._stops and not last:
                 raise KeyboardInterrupt
 
     def _validated(self, validation: Validation, logs: Logs) -> dict[str, float]:
+        self._check_finite()
         try:
             figures = self._figures(validation)
         except RtmwEdgeError:  # a damaged image: what was trained is not lost with it

@@ -6,9 +6,10 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm  # also of those that span the ranks
 
 
-def does_nothing(norm: nn.BatchNorm2d) -> bool:
+def does_nothing(norm: _BatchNorm) -> bool:
     """Whether a batch norm, as `rtmw-edge qat` writes it, only adds its bias."""
     assert norm.running_mean is not None and norm.running_var is not None
     neutral = not norm.running_mean.any() and bool((norm.weight == 1).all())
@@ -23,7 +24,7 @@ def revive(network: nn.Module, batches: Iterable[Tensor]) -> int:
     what it did, to float32's rounding, and in training mode nearly that, instead of being normalized anew. Every norm
     sees what comes from the others as they are, so one pass serves all.
     """
-    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d) and does_nothing(m)]
+    norms = [m for m in network.modules() if isinstance(m, _BatchNorm) and does_nothing(m)]
     if not norms:
         return 0
     sums: dict[nn.Module, Tensor] = {}

@@ -146,8 +146,12 @@ class Optimizer:
         return [part.state_dict() for part in self._parts]
 
     def load_state_dict(self, state: list[dict[str, Any]]) -> None:
-        """Raises ValueError when the state belongs to another optimiser."""
+        """Go on from `state` with the rates and the decay of this optimiser, not with those it was saved with.
+
+        Raises ValueError when the state belongs to another optimiser.
+        """
         if len(state) != len(self._parts):
             raise ValueError("the state is of another kind of optimiser")
         for part, saved in zip(self._parts, state, strict=True):
-            part.load_state_dict(saved)
+            groups = zip(part.state_dict()["param_groups"], saved["param_groups"], strict=True)
+            part.load_state_dict({**saved, "param_groups": [{**ours, "params": old["params"]} for ours, old in groups]})

@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 from ..data.annotators import annotated
 from ..data.instances import Instance, InstanceSet, read_instance
 from ..data.synthetic import Renderer, Sample
+from ..data.synthetic.background import Photographs
 from .augmentation import Augmentation, Plan, augmented, planned
 from .device_crops import Arrived, PlannedCrops, from_crop, in_rounds
 from .recipe import Recipe
@@ -40,7 +41,13 @@ images could not be read."""
 
 
 class Source(Protocol):
-    """Where samples come from: a picture (H, W, 3) uint8 BGR and its labels by position."""
+    """Where samples come from: a picture (H, W, 3) uint8 BGR and its labels by position.
+
+    `given` describes it, by the names of the options that choose it.
+    """
+
+    @property
+    def given(self) -> dict[str, str | None]: ...
 
     def __call__(self, position: int, skipped: Counter[str]) -> tuple[NDArray[np.uint8], Instance]: ...
 
@@ -76,6 +83,11 @@ class Rendered:
     def __getstate__(self) -> dict[str, Any]:
         """Without renderer and people: a worker that is spawned would wait for megabytes, and the next one for it."""
         return {**self.__dict__, "_renderer": None, "_kept": {}}
+
+    @property
+    def given(self) -> dict[str, str | None]:
+        behind = f"of {len(Photographs(self.backgrounds))} photographs" if self.backgrounds else None
+        return {"data": None, "backgrounds": behind}
 
     def __call__(self, position: int, skipped: Counter[str]) -> tuple[NDArray[np.uint8], Instance]:
         return self.person(*self.draw(position))
@@ -135,6 +147,10 @@ class Annotated:
     def __init__(self, instances: InstanceSet, seed: int) -> None:
         self.instances, self.seed = instances, seed
         self._orders: dict[int, NDArray[np.int64]] = {}
+
+    @property
+    def given(self) -> dict[str, str | None]:
+        return {"data": f"{self.instances.name} of {len(self.instances)} instances", "backgrounds": None}
 
     def __call__(self, position: int, skipped: Counter[str]) -> tuple[NDArray[np.uint8], Instance]:
         epoch, place = divmod(position, len(self.instances))

@@ -21,6 +21,7 @@ from small_deployable import absmax_table, smooth_crops
 from small_runs import TINY, Noise, forget, small_qat, small_recipe
 
 from rtmw_edge.errors import BadInputError
+from rtmw_edge.files import check_replaceable
 from rtmw_edge.models import build
 from rtmw_edge.models.attention import ScaleNorm
 from rtmw_edge.models.checkpoints import load_weights, read_metadata, read_state, save_safetensors
@@ -192,6 +193,24 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match=r"quantization\.logits is -1\.0; it must not be negative"):
         read_recipe("rtmw-n-256x192-qat", ["quantization.logits=-1"])
     assert json.loads((out / "recipe.json").read_text())["quantization"]["grid"] == "common"
+
+
+def test_a_run_goes_on_only_from_the_table_that_it_is_told_of(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    list(small_qat(out, "steps=1", origin={"table": "of SHA-256 12", "calibration": None}).run())
+    assert small_qat(out, "steps=1", origin={"table": None, "calibration": None}).step == 1
+    with pytest.raises(BadInputError, match="with --table of SHA-256 12, not of SHA-256 34; choose another --out"):
+        small_qat(out, "steps=1", origin={"table": "of SHA-256 34", "calibration": None})
+    with pytest.raises(BadInputError, match="with --calibration left out, not synthetic:9; choose another --out"):
+        small_qat(out, "steps=1", origin={"table": None, "calibration": "synthetic:9"})
+
+
+def test_a_start_that_fails_leaves_a_folder_that_the_same_command_may_use(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="counts 3 epochs, and rendered people have none"):
+        small_qat(tmp_path / "run", "epochs=3", data=None)
+    assert (tmp_path / "run" / "start.json").is_file()
+    check_replaceable(tmp_path / "run")
+    assert list(small_qat(tmp_path / "run", "steps=1").run())
 
 
 def test_every_variant_that_can_be_trained_has_a_recipe() -> None:

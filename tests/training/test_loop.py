@@ -5,10 +5,14 @@ import csv
 import math
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from rtmw_edge.quantization.official import official_state
+from rtmw_edge.targets.rewrites import deployable
 from small_runs import TINY, TINY_3D, Noise, NoValidation, forget, in_double_precision, small_recipe
 
 from rtmw_edge.errors import BadInputError
@@ -19,6 +23,7 @@ from rtmw_edge.training import checkpoint, loop, ranks, spectral
 from rtmw_edge.training.ema import Ema
 from rtmw_edge.training.logs import Logs
 from rtmw_edge.training.loss import SimccLoss, part_weights
+from rtmw_edge.training.norms import does_nothing
 from rtmw_edge.training.recipe import passes, read_recipe
 from rtmw_edge.training.schedule import Schedule
 from rtmw_edge.training.validation import Validation, is_better
@@ -122,6 +127,108 @@ def test_a_stopped_run_goes_on_to_the_very_same_losses_and_weights(tmp_path, ext
     assert read_metadata(tmp_path / "parts" / "best.safetensors")["ap_whole"] == "0.01"
     assert list((tmp_path / "parts" / "tensorboard").iterdir())
     assert not list(trainer(tmp_path / "parts", "steps=5", *extra).run())
+
+
+def test_weights_that_are_no_numbers_leave_the_checkpoint_of_before(tmp_path):
+    training = trainer(tmp_path, "steps=4", "checkpoint_every=1")
+    records = training.run()
+    next(records)
+    training.network.head.cls_x.weight.register_hook(lambda gradient: torch.full_like(gradient, math.inf))
+    with pytest.raises(
+        BadInputError, match=r"NaN or infinite by step 2, and last\.pt of step 1 is kept; lower lr, or "
+    ):
+        next(records)
+    again = trainer(tmp_path, "steps=4", "lr=1e-4")
+    assert again.step == 1 and all(value.isfinite().all() for value in again.network.state_dict().values())
+    load_weights(build(TINY.name), tmp_path / "weights.safetensors")
+    fresh = trainer(tmp_path / "fresh", "steps=4", "validate_every=1")
+    fresh.network.head.cls_x.weight.register_hook(lambda gradient: torch.full_like(gradient, math.nan))
+    with pytest.raises(BadInputError, match="infinite by step 1, and nothing was saved before; lower lr, or"):
+        list(fresh.run())
+
+
+def test_a_run_is_what_it_was_given_and_what_an_earlier_version_began_goes_on(tmp_path):
+    class Fewer(Noise):
+        def __len__(self):
+            return 17
+
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        small_recipe()
+        save_safetensors(build(TINY.name), tmp_path / f"{seed}.safetensors")
+    one, two = tmp_path / "1.safetensors", tmp_path / "2.safetensors"
+    list(trainer(tmp_path / "run", "steps=1", start=one).run())
+    assert trainer(tmp_path / "run", "steps=1").step == trainer(tmp_path / "run", "steps=1", start=one).step == 1
+    with pytest.raises(BadInputError, match=r"with --weights of SHA-256 \w{12}, not of SHA-256 \w{12}; choose another"):
+        trainer(tmp_path / "run", "steps=1", start=two)
+    with pytest.raises(
+        BadInputError, match=r"--data noise of 40 instances, not noise of 17 instances; choose another --o"
+    ):
+        loop.Trainer(small_recipe("steps=1"), tmp_path / "run", data=Fewer(), workers=0)
+    with pytest.raises(BadInputError, match="holds a run with --data noise of 40 instances, not left out; choose"):
+        loop.Trainer(small_recipe("steps=1"), tmp_path / "run", workers=0)
+    state = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
+    del state["given"]
+    torch.save(state, tmp_path / "run" / "last.pt")
+    assert loop.Trainer(small_recipe("steps=1"), tmp_path / "run", data=Fewer(), workers=0, start=two).step == 1
+
+
+def test_a_backbone_from_quantization_aware_training_gets_statistics_to_train_on(tmp_path):
+    small_recipe()
+    torch.manual_seed(1)
+    save_safetensors(official_state(deployable(build(TINY.name).eval())), tmp_path / "folded.safetensors")
+    network = trainer(tmp_path / "run", "steps=1", backbone=tmp_path / "folded.safetensors").network
+    assert not [m for m in network.backbone.modules() if isinstance(m, torch.nn.BatchNorm2d) and does_nothing(m)]
+
+
+def test_a_run_that_distils_keeps_its_teacher(tmp_path):
+    small_recipe()
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        save_safetensors(build(TINY.name), tmp_path / f"{seed}.safetensors")
+    settings = ("steps=1", f"distillation.teacher={TINY.name}")
+    list(trainer(tmp_path / "run", *settings, teacher=tmp_path / "1.safetensors").run())
+    assert trainer(tmp_path / "run", *settings, teacher=tmp_path / "1.safetensors").step == 1
+    with pytest.raises(BadInputError, match=r"holds a run with --teacher of SHA-256 \w{12}, not of SHA-256 "):
+        trainer(tmp_path / "run", *settings, teacher=tmp_path / "2.safetensors")
+
+
+def test_a_kill_between_checkpoint_and_weights_is_mended_by_the_same_command(tmp_path, monkeypatch):
+    list(trainer(tmp_path, "steps=1").run())
+    (tmp_path / "weights.safetensors").unlink()
+    half = tmp_path / ".weights.safetensors.abcdefgh.safetensors"
+    half.write_bytes(b"half")
+    assert list(trainer(tmp_path, "steps=1").run()) == []
+    assert read_metadata(tmp_path / "weights.safetensors")["steps"] == "1"
+    assert not half.exists() and (tmp_path / ".rtmw-edge").is_file()
+
+
+def test_one_process_at_a_time_trains_in_a_folder(tmp_path):
+    code = "import fcntl, sys; f = open(sys.argv[1], 'a'); fcntl.lockf(f, fcntl.LOCK_EX); print(1, flush=True); input()"
+    with checkpoint.alone(tmp_path):
+        (tmp_path / ".last.pt.other.pt").touch()
+    training = trainer(tmp_path, "steps=1")
+    with subprocess.Popen(
+        [sys.executable, "-c", code, tmp_path / ".rtmw-edge"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        other.stdout.read(1)
+        with pytest.raises(
+            BadInputError, match=r"Another process trains in '.*'; wait for it, or choose another --out\."
+        ):
+            list(training.run())
+        assert (tmp_path / ".last.pt.other.pt").exists()  # it may be that one's
+        other.communicate(b"\n")
+    assert [record["step"] for record in trainer(tmp_path, "steps=1").run()] == [1]
+    assert not (tmp_path / ".last.pt.other.pt").exists()
+
+
+def test_every_step_tells_all_ranks_who_asks_to_stop_and_what_could_not_be_read(tmp_path, monkeypatch):
+    training = trainer(tmp_path, "steps=2")
+    crops, points, weights, skipped = next(training.batches())[0]
+    monkeypatch.setattr(type(training.fabric), "world_size", 2)
+    monkeypatch.setattr(loop.ranks, "total", lambda fabric, value: value + value.new_tensor([0, 0, 1, 3]))
+    training.train_step([(crops, points, weights, skipped + 1)])
+    assert training._stops == 1 and training.skipped == len(skipped) + 3
 
 
 @pytest.mark.slow

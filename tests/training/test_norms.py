@@ -47,6 +47,13 @@ def test_folded_norms_get_statistics_and_the_network_stays_the_same_function() -
         assert (new - old).norm() < 1e-6 * old.norm()
 
 
+def test_norms_that_span_the_ranks_are_revived_too() -> None:
+    folded = build(TINY).eval()
+    folded.load_state_dict(official_state(deployable(trained())))
+    count = sum(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
+    assert revive(nn.SyncBatchNorm.convert_sync_batchnorm(folded), [images(1, 1)]) == count
+
+
 def test_training_mode_is_near_evaluation_mode_again() -> None:
     folded = build(TINY).eval()
     folded.load_state_dict(official_state(deployable(trained())))

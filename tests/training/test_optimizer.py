@@ -48,6 +48,25 @@ def test_muon_leaves_kernels_of_one_channel_the_first_layer_and_the_classifiers_
     assert not [name for name in matrices if "depthwise" in name or name.endswith(".bias")]
 
 
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_a_state_brings_momentum_and_not_the_rates_of_then(kind):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(4, 4))
+    scales = [nn.Parameter(torch.zeros(3))]
+    before = Optimizer(network, kind, 0.1, 0.5, scales=scales, scale_lr=0.05)
+    for parameter in (*network.parameters(), *scales):
+        parameter.grad = torch.ones_like(parameter)
+    before.step()
+    after = Optimizer(network, kind, 0.2, 0.25, scales=scales, scale_lr=0.05)
+    after.load_state_dict(before.state_dict())
+    after.set_lr(0.2)
+    groups = [group for part in after._parts for group in part.param_groups]
+    assert {group["weight_decay"] for group in groups} == {0.0, 0.25}
+    assert [group["lr"] for group in groups if "share" in group] == [pytest.approx(0.05)]
+    moments = [value for part in after._parts for state in part.state.values() for value in state.values()]
+    assert moments and all(float(moment.abs().sum()) > 0 for moment in moments)
+
+
 def test_the_state_of_another_optimizer_is_refused():
     network = nn.Sequential(nn.Linear(4, 4))
     with pytest.raises(ValueError, match="another kind"):

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -70,4 +71,16 @@ def test_a_run_killed_at_any_point_ends_like_one_that_was_not(tmp_path):
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
     rows = (tmp_path / "killed" / "train.csv").read_text().splitlines()[1:]
     assert [row.split(",")[0] for row in rows] == [str(step) for step in range(1, 9)]
-    assert not list((tmp_path / "killed").glob(".*"))
+    assert [path.name for path in (tmp_path / "killed").glob(".*")] == [".rtmw-edge"]
+
+
+def test_an_interrupt_of_two_ranks_comes_with_the_next_step(tmp_path):
+    process = start(tmp_path / "run", 100_000, "checkpoint_every=3", ranks=2, LOG_EVERY="100000")
+    while not (tmp_path / "run" / "last.pt").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    asked = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert time.monotonic() - asked < 25  # after 30 s torchrun kills
+    assert (tmp_path / "run" / "weights.safetensors").is_file() and process.returncode != 0

@@ -175,6 +175,9 @@ class Photographs:
         if not self._paths:
             raise BadInputError(f"No photographs in '{folder}'; give --backgrounds a folder with .jpg or .png files.")
 
+    def __len__(self) -> int:
+        return len(self._paths)
+
     def __call__(self, rng: np.random.Generator) -> NDArray[np.uint8]:
         """One photograph, reduced so that its shorter side has 480 pixels."""
         path = self._paths[int(rng.integers(len(self._paths)))]
