@@ -96,11 +96,11 @@ def sensitivity(
         found = SensitivityTable.of(study, units, costs)
     found.write_csv(out / "sensitivity.csv")
     _print(found)
-    choice = None
+    page = out / "sensitivity.html"
+    _write_page(study, found, units, page, None)  # before choosing, which may find that nothing keeps the budget
     if limits is not None:
-        choice = _choose(study, units, costs, limits, out, target)
-    _write_page(study, found, units, out / "sensitivity.html", choice)
-    print(f"{out / 'sensitivity.html'}, {out / 'sensitivity.csv'}")
+        _write_page(study, found, units, page, _choose(study, units, costs, limits, out, target))
+    print(f"{page}, {out / 'sensitivity.csv'}")
 
 
 def _progress() -> Progress:

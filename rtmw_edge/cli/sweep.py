@@ -32,8 +32,9 @@ def sweep(
         str | None, typer.Option(help="Where the boards that the sweep names join: tls://0.0.0.0:8786.")
     ] = None,
     wait: Annotated[
-        float, typer.Option(help="Seconds to wait for a board, at the start or when it left.", min=0)
-    ] = 600.0,
+        float | None,
+        typer.Option(help="Seconds to wait for a board, at the start or when it left.", min=0, show_default="600"),
+    ] = None,
     tls_ca: Annotated[Path | None, typer.Option(help="The fleet's authority (PEM).")] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="This machine's certificate (PEM).")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="The certificate's key (PEM).")] = None,
@@ -57,6 +58,8 @@ def sweep(
         chosen = read_config(config)
     if listen is None and (tls_ca or tls_cert or tls_key):
         raise BadInputError("Certificates are for the boards that join: add --listen tls://0.0.0.0:8786.")
+    if listen is None and wait is not None:
+        raise BadInputError("--wait is for boards that join: add --listen tls://0.0.0.0:8786, or leave it out.")
     if search and (chosen.away or listen):
         boards = ", ".join(chosen.away) or "boards"
         raise BadInputError(f"A search runs on this machine, not on {boards}; leave them out of it, and --listen.")
@@ -82,7 +85,7 @@ def sweep(
     if link is None:
         failed = start(chosen, planned, options, console)
     else:
-        failed = start_with_boards(chosen, link, wait, options, console)
+        failed = start_with_boards(chosen, link, 600.0 if wait is None else wait, options, console)
     if failed:
         raise VerificationError(
             f"{failed} of {len(planned.cells)} cells failed; rtmw-edge results show {options.folder} says why."
@@ -101,7 +104,7 @@ def _search(console: Console, config: SweepConfig, options: Options, *, plan: bo
 def _print_plan(console: Console, plan: Plan, options: Options) -> None:
     from ..sweep.estimate import estimate
 
-    expected = estimate(plan, options.folder, options.processes)
+    expected = estimate(plan, options.folder, options.processes, retry=options.retry)
     for planned in plan.cells:
         left = expected.of(planned)
         words = "done" if not left else f"about {left:.0f} s" + (" here, and the board's" if planned.cell.board else "")

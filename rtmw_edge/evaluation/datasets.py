@@ -78,7 +78,16 @@ class Dataset(ABC):
 
 
 def open_dataset(text: str, limit: int | None = None) -> Dataset:
-    """The dataset that `text` names, its first `limit` images if given; BadInputError where there is none such."""
+    """The dataset that `text` names, its first `limit` images if given.
+
+    Raises BadInputError where there is none such, or an image file of it is missing: now, not an hour later.
+    """
+    dataset = _named(text, limit)
+    dataset.check_images()
+    return dataset
+
+
+def _named(text: str, limit: int | None) -> Dataset:
     kind, _, rest = text.partition(":")
     if limit is not None and limit < 1:
         raise BadInputError(f"A limit of {limit} images leaves nothing to evaluate: pass at least 1.")

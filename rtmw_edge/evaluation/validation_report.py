@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..bundle import GateCheck
 from ..bundle.gate_report import MEASURES
+from ..errors import BadInputError
 from ..files import atomic_write, check_writable
 from .intervals import Estimate
 from .validation import Side, Validation, WorstCrop
@@ -81,7 +82,9 @@ def write_json(path: Path, validation: Validation, notes: Sequence[str], environ
 
 
 def check_ours(report: Path | None, figures: Path | None) -> None:
-    """Raise BadInputError when one of the two could not be written, or would be over a file of something else."""
+    """Raise BadInputError when one of the two could not be written, or would be over the other or a foreign file."""
+    if report is not None and figures is not None and report.absolute() == figures.absolute():
+        raise BadInputError(f"--report and --json both name {report}: give one of them another.")
     for path, head in ((report, HEAD), (figures, f'{{\n "format": "{FORMAT}"')):
         if path is not None:
             check_writable(path, head.encode())

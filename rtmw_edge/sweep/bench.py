@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +18,7 @@ from rtmw_edge.calibration import open_source
 from rtmw_edge.quantization import GRIDS, Table
 
 from .. import bundle
-from ..errors import RtmwEdgeError
+from ..errors import BadInputError, RtmwEdgeError
 from ..evaluation import open_dataset
 from ..evaluation.agreement import Agreement
 from ..evaluation.datasets import Dataset
@@ -63,7 +64,9 @@ class Bench:
         planned = self._jobs[job.id]
         if job.kind == EXPORT:
             return {"bundle": self.bundle(planned, on_step).name}, {}
-        return self.speed(planned, on_step) if job.kind == SPEED else self.accuracy(planned, on_step)
+        found = self.speed(planned, on_step) if job.kind == SPEED else self.accuracy(planned, on_step)
+        planned.check_files()
+        return found
 
     def bundle(self, planned: Planned, on_step: OnStep) -> Path:
         """The cell's bundle, exported unless it is there already; one of content, whoever asked for it first."""
@@ -79,9 +82,15 @@ class Bench:
                 scales = {"calibrator": cell.calibrator, "calibration": cell.calibration}
             elif cell.grid:
                 scales["table"] = inputs.table or self._table(planned, on_step)
-            return export(
+            exported = export(
                 cell.variant, cell.target, cell.precision, path, weights=inputs.weights, on_step=on_step, **scales
             )
+            try:
+                planned.check_files()
+            except BadInputError:
+                shutil.rmtree(exported)  # under this name, of the files that there were, it would be taken for theirs
+                raise
+            return exported
 
     def accuracy(self, planned: Planned, on_step: OnStep) -> Found:
         """Verify the bundle, then AP (and MPJPE) per part with intervals, and the distance from the PyTorch network."""

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..errors import BadInputError
+from ..evaluation import open_dataset
 from ..runtime.environment import environment
 from ..runtime.machine import installed
 from .code import PEERS, SCALES, code_sha256, writers
@@ -127,6 +129,13 @@ class Planned:
     table_key: str
     accuracy_id: str
     speed_id: str
+    files: tuple[tuple[Path, str], ...] = ()
+
+    def check_files(self) -> None:
+        """Raise BadInputError when weights or table are not those that the hashes are of any more."""
+        for path, sha256 in self.files:
+            if sha256_now(path) != sha256:
+                raise BadInputError(f"{path} changed while the sweep ran; run it again to measure what it is now.")
 
     @property
     def export_id(self) -> str:
@@ -160,11 +169,13 @@ def identified(
     }
     bundle_key = digest(exported)
     runs = {"bundle": bundle_key, "device": cell.device, "runtime": _runtime(cell, board)}
-    accuracy = {**runs, "kind": ACCURACY, "data": cell.data, "images": cell.images, "labels": labels_sha256(cell.data)}
+    accuracy = {**runs, "kind": ACCURACY, "data": cell.data, "images": cell.images, "labels": data_sha256(cell.data)}
     pace = [_name_of(inputs.paced_by), _runtime(inputs.paced_by, board)] if inputs.paced_by else []
     where = _machine(board or {}) if cell.board else machine()
     speed = {**runs, "kind": SPEED, "threads": cell.threads, "pace": pace, "machine": where}
-    return Planned(cell, inputs, bundle_key, digest(scales), digest(accuracy), digest(speed))
+    paths = dict.fromkeys(path for path in (inputs.weights, inputs.base_weights, inputs.table) if path is not None)
+    files = tuple((path, file_sha256(path)) for path in paths)
+    return Planned(cell, inputs, bundle_key, digest(scales), digest(accuracy), digest(speed), files)
 
 
 def _runtime(cell: Cell, board: Mapping[str, str] | None) -> dict[str, Any]:
@@ -187,20 +198,24 @@ def digest(value: object) -> str:
 
 @lru_cache(maxsize=64)
 def file_sha256(path: Path) -> str:
+    """sha256 of a file's bytes, as they were when it was first asked for."""
+    return sha256_now(path)
+
+
+def sha256_now(path: Path) -> str:
     """sha256 of a file's bytes."""
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _slowly(path)
-
-
-def _slowly(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()  # Python 3.10
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 @lru_cache(maxsize=16)
 def calibration_sha256(source: str) -> str:
     """What a calibration source holds: the text of a rendered one, names and bytes of a folder's files."""
     if source.startswith("coco:"):
-        return labels_sha256(source)
+        return data_sha256(source)
     folder = Path(source)
     if not source or not folder.is_dir():
         return source
@@ -208,11 +223,17 @@ def calibration_sha256(source: str) -> str:
 
 
 @lru_cache(maxsize=16)
-def labels_sha256(data: str) -> str:
-    """The annotation file of a data set that has one."""
-    kind, _, rest = data.partition(":")
-    path = Path(rest.partition(":")[0])
-    return file_sha256(path) if kind in ("coco", "h3wb") and path.is_file() else ""
+def data_sha256(data: str) -> str:
+    """A data set that has files: the bytes of its annotations, names and sizes of its images; "" for rendered people.
+
+    Not the bytes of the images, which may be hundreds of gigabytes.
+    """
+    dataset = open_dataset(data)
+    files = [*dataset.image_files]
+    if not files:
+        return ""
+    _, annotations, *_ = data.split(":")
+    return digest([file_sha256(Path(annotations)), [(path.name, path.stat().st_size) for path in files]])
 
 
 def _code(cell: Cell, roots: tuple[str, ...]) -> str:

@@ -24,6 +24,7 @@ from rtmw_edge.targets import ON_CPUS, TARGETS, Precision
 from rtmw_edge.targets.peers import OURS, PEERS
 
 from ..errors import BadInputError, unknown
+from ..evaluation.gates import DEFAULT
 from ..fleet.link import LOCAL, check_name
 from ..models.variants import variant_named
 from ..runtime.devices import check_device, check_threads
@@ -104,8 +105,7 @@ class SweepConfig:
         for name in (*self.variants, *self.weights, *(pair.variant for pair in self.tables)):
             variant_named(name)
         for name in self.targets:
-            if name not in (*TARGETS, TORCH):
-                raise unknown("target", name, (*TARGETS, TORCH))
+            _check_target(name)
         for name in self.precisions:
             Precision.named(name)
         of_int8 = [grid.name for grid in GRIDS.values() if grid.precision == "int8"]
@@ -170,7 +170,7 @@ def parse_config(document: Mapping[str, Any], folder: Path) -> SweepConfig:
         "images": lambda key, value: _one(key, value, int),
         "weights": lambda key, value: _weights(value, folder),
         "tables": lambda key, value: _pairs(_entries(key, value), folder),
-        "gate": lambda key, value: folder / _one(key, value, str),
+        "gate": lambda key, value: _gate(_one(key, value, str), folder),
         "include": lambda key, value: tuple(_rule(key, entry) for entry in _entries(key, value)),
         "exclude": lambda key, value: tuple(_rule(key, entry) for entry in _entries(key, value)),
         "search": lambda key, value: parse_search(value, folder),
@@ -211,6 +211,10 @@ def _entries(key: str, value: Any) -> list[dict[str, Any]]:
     if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
         raise BadInputError(f"The sweep's {key} is {value!r}; write one [[{key}]] for each.")
     return value
+
+
+def _gate(text: str, folder: Path) -> Path | None:
+    return None if text == DEFAULT else folder / text
 
 
 def _source(text: str, folder: Path) -> str:
@@ -272,10 +276,33 @@ def _rule(key: str, entry: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
             raise unknown(f"field of [[{key}]]", name, RULE_KEYS)
     if not entry:
         raise BadInputError(f"A [[{key}]] of the sweep is empty; it must name a field of a cell, such as target.")
-    return {
-        name: tuple(str(item) for item in (value if isinstance(value, list) else [value]))
-        for name, value in entry.items()
+    rule = {name: value if isinstance(value, list) else [value] for name, value in entry.items()}
+    for name, values in rule.items():
+        for value in values:
+            if not isinstance(value, (str, int)):
+                raise BadInputError(f"The {name} of a [[{key}]] is {value!r}; write the value of a cell, or a list.")
+            if isinstance(value, str):
+                _check_value(name, value)
+    return {name: tuple(map(str, values)) for name, values in rule.items()}
+
+
+def _check_value(name: str, value: str) -> None:
+    """Refuse what no cell can have in a field of a rule; "" is the field that does not apply."""
+    checks: dict[str, Callable[[str], object]] = {
+        "variant": variant_named,
+        "target": _check_target,
+        "precision": Precision.named,
+        "method": Method.named,
+        "device": check_device,
+        "board": check_name,
     }
+    if value and name in checks:
+        checks[name](value)
+
+
+def _check_target(name: str) -> None:
+    if name not in (*TARGETS, TORCH):
+        raise unknown("target", name, (*TARGETS, TORCH))
 
 
 def matches(rule: Mapping[str, Iterable[str]], values: Mapping[str, object]) -> bool:

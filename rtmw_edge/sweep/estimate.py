@@ -19,7 +19,7 @@ from ..runtime.machine import cores
 from ..runtime.timing import ROUNDS
 from .cells import Planned
 from .plan import Plan
-from .store import FILE, Record, Store
+from .store import FILE, OK, Record, Store
 
 EXPORT_SECONDS, EXPORT_SECONDS_A_MILLION = 8.0, 0.5
 """A conversion, and more of it for every million of parameters."""
@@ -50,13 +50,13 @@ class Expected:
         return f"about {words} on this machine, when it is quiet" if total >= 60 else "less than a minute"
 
 
-def estimate(plan: Plan, folder: Path, processes: int) -> Expected:
-    """Seconds of every job that has no record in the store at `folder` yet."""
+def estimate(plan: Plan, folder: Path, processes: int, *, retry: bool = False) -> Expected:
+    """Seconds of every job that has no record in the store at `folder` yet; with `retry`, none of a success."""
     jobs = [job for planned in plan.cells for job in (planned.accuracy_id, planned.speed_id)]
     done: Mapping[str, Record] = {}
     if (folder / FILE).is_file():
         with Store.open(folder) as store:
-            done = store.records(jobs)
+            done = {job: found for job, found in store.records(jobs).items() if found.status == OK or not retry}
     seconds: dict[str, float] = {}
     for planned in plan.cells:
         crop = crop_seconds(planned.cell.variant)

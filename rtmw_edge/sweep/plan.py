@@ -52,7 +52,9 @@ def plan(config: SweepConfig, boards: Mapping[str, Mapping[str, str]] | None = N
         raise BadInputError('The sweep has no fp32, which every figure is compared with; add "fp32" to precisions.')
     refused: dict[str, str] = {}
     found: list[tuple[Cell, Inputs]] = []
-    for cell, inputs in _product(config, refused):
+    product = list(_product(config, refused))
+    refused = _idle(config, [cell for cell, _ in product]) | refused
+    for cell, inputs in product:
         if not _kept(cell, config):
             continue
         reason = _not_on_device(cell)
@@ -64,6 +66,11 @@ def plan(config: SweepConfig, boards: Mapping[str, Mapping[str, str]] | None = N
         reason = f" ({next(iter(refused.values()))})" if refused else ""
         raise BadInputError(f"No cell of the sweep is left{reason}; change its targets, precisions or rules.")
     cells = [cell for cell, _ in found]
+    for cell in cells:
+        if cell.precision != Precision.FP32 and base_of(cell, cells) is None:
+            raise BadInputError(
+                f"The sweep has no fp32 to compare {cell.variant} {cell.label} with; leave it in, or exclude both."
+            )
     _check_files(config, cells)
     planned = []
     for cell, inputs in found:
@@ -72,6 +79,25 @@ def plan(config: SweepConfig, boards: Mapping[str, Mapping[str, str]] | None = N
         inputs = replace(inputs, base=base_of(cell, cells), paced_by=pace_of(cell, cells))
         planned.append(identified(cell, inputs, needed, (boards or {}).get(cell.board)))
     return Plan(tuple(planned), tuple(NotPossible(what, reason) for what, reason in refused.items()))
+
+
+def _idle(config: SweepConfig, cells: list[Cell]) -> dict[str, str]:
+    """What the file names and no cell of the product has."""
+    told: dict[str, str] = {}
+    for name in config.weights:
+        if name not in config.variants:
+            told[f"weights of {name}"] = "it is none of the sweep's variants"
+    for pair in config.tables:
+        if not any((cell.variant, cell.table) == (pair.variant, pair.name) for cell in cells):
+            told.setdefault(
+                f"{pair.variant} {pair.name}", "no cell has the variant, precision and grid of its quantization table"
+            )
+    for key, rules in (("include", config.include), ("exclude", config.exclude)):
+        for rule in rules:
+            if not any(matches(rule, _values(cell)) for cell in cells):
+                words = ", ".join(f"{name} {' or '.join(values)}" for name, values in rule.items())
+                told[f"[[{key}]] {words}"] = "it matches no cell"
+    return told
 
 
 def _check_files(config: SweepConfig, cells: list[Cell]) -> None:
@@ -234,8 +260,13 @@ def _everywhere(cell: Cell, inputs: Inputs, config: SweepConfig) -> Iterator[tup
         yield replace(placed, data=config.data, images=config.images), inputs
 
 
+def _values(cell: Cell) -> dict[str, object]:
+    """What rules speak of."""
+    return {**cell.to_dict(), "board": cell.board or LOCAL}
+
+
 def _kept(cell: Cell, config: SweepConfig) -> bool:
-    values = {**cell.to_dict(), "board": cell.board or LOCAL}
+    values = _values(cell)
     included = not config.include or any(matches(rule, values) for rule in config.include)
     return included and not any(matches(rule, values) for rule in config.exclude)
 

@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -144,8 +145,8 @@ class Store:
         self._stop.set()
         if self._heart is not None:
             self._heart.join()
-        with self._transaction() as database:
-            database.execute("DELETE FROM claims WHERE owner = ?", (self._owner,))
+            with self._transaction() as database:
+                database.execute("DELETE FROM claims WHERE owner = ?", (self._owner,))
         self._connection.close()
 
     def begin(self, document: Mapping[str, Any]) -> int:
@@ -158,24 +159,24 @@ class Store:
 
     def runs(self) -> list[Run]:
         """All runs, the oldest first."""
-        rows = self._connection.execute("SELECT id, at, document FROM runs ORDER BY id").fetchall()
+        rows = self._rows("SELECT id, at, document FROM runs ORDER BY id")
         return [Run(number, at, json.loads(text)) for number, at, text in rows]
 
     def last_record(self) -> int:
         """The number of the newest record, 0 where there is none."""
-        return int(self._connection.execute("SELECT COALESCE(MAX(id), 0) FROM records").fetchone()[0])
+        return int(self._rows("SELECT COALESCE(MAX(id), 0) FROM records")[0][0])
 
     def records(self, jobs: Iterable[str], *, until: int | None = None) -> dict[str, Record]:
         """The newest record of each job that has one; of those made by runs up to `until` when given."""
         found: dict[str, Record] = {}
         for job in dict.fromkeys(jobs):
-            row = self._connection.execute(
+            rows = self._rows(
                 "SELECT status, data, arrays, run, at, seconds FROM records WHERE job = ? AND run <= ? "
                 "ORDER BY id DESC LIMIT 1",
-                (job, until if until is not None else 2**62),
-            ).fetchone()
-            if row is not None:
-                status, data, arrays, run, at, seconds = row
+                job,
+                until if until is not None else 2**62,
+            )
+            for status, data, arrays, run, at, seconds in rows:
                 found[job] = Record(job, status, json.loads(data), _unpacked(arrays), run, at, seconds)
         return found
 
@@ -279,17 +280,23 @@ class Store:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield self._connection
-        except BaseException:
-            self._connection.execute("ROLLBACK")
-            raise
-        self._connection.execute("COMMIT")
+        with _told(self._file):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+            except BaseException:
+                if self._connection.in_transaction:  # some errors end it themselves
+                    self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+
+    def _rows(self, statement: str, *values: object) -> list[Any]:
+        with _told(self._file):
+            return self._connection.execute(statement, values).fetchall()
 
     def _check(self) -> None:
-        application = self._connection.execute("PRAGMA application_id").fetchone()[0]
-        version = self._connection.execute("PRAGMA user_version").fetchone()[0]
+        application = self._rows("PRAGMA application_id")[0][0]
+        version = self._rows("PRAGMA user_version")[0][0]
         if application != APPLICATION:
             raise BadInputError(f"{self._file} is not the store of a sweep; name another folder.")
         if version != VERSION:
@@ -320,17 +327,50 @@ def _host() -> str:
 _HOST = _host()
 
 
+@contextmanager
+def _told(file: Path) -> Iterator[None]:
+    """Turn SQLite's errors into sentences."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise BadInputError(
+            f"The store {file} cannot be used ({error}); see whether the disk is full or another program has it open, "
+            "and run the command again. What was recorded is kept."
+        ) from error
+    except sqlite3.DatabaseError as error:
+        raise BadInputError(
+            f"{file} is not the store of a sweep, or damaged ({error}); name another folder."
+        ) from error
+
+
 def _connect(file: Path) -> sqlite3.Connection:
     """Open the file; BadInputError, and nothing is changed, when it is another program's."""
-    try:
-        connection = sqlite3.connect(file, timeout=60, isolation_level=None)
-        application = connection.execute("PRAGMA application_id").fetchone()[0]
-        if application != APPLICATION and connection.execute("SELECT 1 FROM sqlite_master").fetchone():
-            raise BadInputError(f"{file} is not the store of a sweep; name another folder.")
-        connection.execute("PRAGMA journal_mode = WAL")
+    with _told(file):
+        if file.exists() and not all(os.access(path, os.W_OK) for path in (file, file.parent)):
+            # Somebody else's, or on a disk that cannot be written: nobody writes while we read.
+            where = f"file:{quote(str(file.absolute()))}?immutable=1"
+            return _ours(sqlite3.connect(where, uri=True, isolation_level=None), file)
+        connection = _ours(sqlite3.connect(file, timeout=60, isolation_level=None), file)
+        for wait in (*[0.1] * 50, None):  # a process that makes the same change at this moment: SQLite does not wait
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+                break
+            except sqlite3.OperationalError:
+                if wait is None:
+                    raise
+                time.sleep(wait)
         connection.execute("PRAGMA synchronous = FULL")
-    except sqlite3.DatabaseError as error:
-        raise BadInputError(f"{file} is not the store of a sweep ({error}); name another folder.") from error
+        return connection
+
+
+def _ours(connection: sqlite3.Connection, file: Path) -> sqlite3.Connection:
+    """The connection, unless the file has another program's tables."""
+    connection.execute("BEGIN")  # both of one moment: another process may be making the store
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    tables = connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+    connection.execute("COMMIT")
+    if application != APPLICATION and tables:
+        raise BadInputError(f"{file} is not the store of a sweep; name another folder.")
     return connection
 
 

@@ -35,7 +35,6 @@ class Validation:
 
     def __init__(self, text: str) -> None:
         self.dataset = open_dataset(text)
-        self.dataset.check_images()
 
     def figures(self, network: RTMW, device: str) -> dict[str, float]:
         """Shares in 0..1 named ap_PART and pck_PART, in 3D also mpjpe_PART in millimetres, the hips put together."""

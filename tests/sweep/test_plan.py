@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from coco_files import document
 from rtmw_edge.quantization import Entry, Table
 from rtmw_edge.targets import target_named
 from typer.testing import CliRunner
@@ -235,6 +237,32 @@ def test_the_id_is_of_all_that_goes_in(tmp_path: Path, table: Path, monkeypatch:
     assert not set(ids()) & set(fourth)
 
 
+def test_files_that_change_while_the_sweep_runs_are_told(tmp_path: Path, table: Path) -> None:
+    weights = tmp_path / "last.pth"
+    weights.write_bytes(b"weights")
+    found = identified(
+        Cell(VARIANT, "", "onnx", "int8", "common", table="qat", data="synthetic:val"),
+        Inputs(weights, weights, table),
+        (),
+    )
+    found.check_files()
+    weights.write_bytes(b"of the next epoch")
+    with pytest.raises(BadInputError, match=r"last\.pth changed while the sweep ran; run it again"):
+        found.check_files()
+
+
+def test_photographs_are_known_by_their_sizes(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    found = document()
+    (tmp_path / "a.json").write_text(json.dumps(found))
+    for image in found["images"]:
+        (tmp_path / "one" / image["file_name"]).write_bytes(b"1")
+        (tmp_path / "two" / image["file_name"]).write_bytes(b"22")
+    one, two = (cells_module.data_sha256(f"coco:{tmp_path}/a.json:{tmp_path}/{name}") for name in ("one", "two"))
+    assert one and two and one != two and cells_module.data_sha256("synthetic:val:9") == ""
+
+
 def test_a_change_of_one_target_s_code_is_of_its_cells_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     def keys() -> dict[str, tuple[str, str]]:
         cells = planned(targets=["torch", "onnx", "ncnn"], precisions=["fp32", "int8"], grids=["common"]).cells
@@ -295,6 +323,9 @@ def test_cells_that_differ_in_threads_alone_share_accuracy() -> None:
         ("targets = [1]", "The sweep's targets is 1; it must be of type str."),
         ('exclude = ["onnx"]', "write one [[exclude]] for each"),
         ('[[exclude]]\ntaget = "onnx"', "Unknown field of [[exclude]] 'taget'; did you mean 'target'?"),
+        ('[[exclude]]\ntarget = "onxn"', "Unknown target 'onxn'; did you mean 'onnx'?"),
+        ('[[include]]\nprecision = ["fp32", "int-8"]', "Unknown precision 'int-8'; did you mean 'int8'?"),
+        ("[[exclude]]\ntarget = {a = 1}", "The target of a [[exclude]] is {'a': 1}; write the value of a cell"),
         ("[[exclude]]", "A [[exclude]] of the sweep is empty"),
         ('[[tables]]\nname = "a"', "A [[tables]] of the sweep lacks variant; it needs name, variant, weights, table."),
         ('[[tables]]\nnames = "a"', "Unknown key of [[tables]] 'names'; did you mean 'name'?"),
@@ -312,7 +343,26 @@ def test_wrong_keys_and_values_get_one_sentence(tmp_path: Path, text: str, words
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_what_no_cell_has_is_told(tmp_path: Path, table: Path) -> None:
+    tables = [{"name": "qat", "variant": VARIANT, "table": str(table)}, {"name": "t", "variant": "rtmw-t-256x192"}]
+    tables[1]["table"] = "shipped"
+    found = planned(
+        targets=["onnx"], precisions=["fp32", "int8"], grids=["affine"], tables=tables,
+        weights={"rtmw-t-256x192": "nowhere.pth"}, exclude=[{"target": "ncnn"}, {"precision": ["w8", "fp16"]}],
+    )  # fmt: skip
+    assert [(item.what, item.reason) for item in found.not_possible] == [
+        ("weights of rtmw-t-256x192", "it is none of the sweep's variants"),
+        (f"{VARIANT} qat", "no cell has the variant, precision and grid of its quantization table"),
+        ("rtmw-t-256x192 t", "no quantization table ships with it"),
+        ("[[exclude]] target ncnn", "it matches no cell"),
+        ("[[exclude]] precision w8 or fp16", "it matches no cell"),
+    ]
+    with pytest.raises(BadInputError, match=r"no fp32 to compare .* onnx int8 PTQ common .* with; leave it in"):
+        planned(targets=["onnx"], precisions=["fp32", "int8"], exclude=[{"precision": "fp32"}])
+
+
 def test_files_that_are_not_there(tmp_path: Path) -> None:
+    assert parse_config({"variants": [VARIANT], "gate": "default"}, tmp_path).gate is None
     with pytest.raises(BadInputError, match=r"There is no sweep at .*none.toml: check the path"):
         read_config(tmp_path / "none.toml")
     with pytest.raises(BadInputError, match="The sweep names no variant"):

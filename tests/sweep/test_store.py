@@ -101,6 +101,41 @@ def test_a_lease_that_is_renewed_does_not_run_out(tmp_path: Path, monkeypatch: p
         assert other.claim([Job("a", "accuracy")]) == (None, 1)
 
 
+def test_a_store_that_cannot_be_written_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Store.create(tmp_path) as store:
+        store.finish(Record("a", OK, {}, run=store.begin({})))
+    monkeypatch.setattr(store_module.os, "access", lambda path, mode: False)
+    with Store.open(tmp_path) as store:
+        assert store.records(["a"])["a"].status == OK and len(store.runs()) == 1
+        with pytest.raises(BadInputError, match=r"cannot be used \(attempt to write a readonly database\)"):
+            store.begin({})
+
+
+def test_a_store_that_another_program_holds_or_that_is_damaged_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Store.create(tmp_path) as store:
+        run = store.begin({})
+        for number in range(200):
+            store.finish(Record(f"job {number}", OK, {"text": "x" * 500}, run=run))
+    other = sqlite3.connect(tmp_path / store_module.FILE)
+    other.execute("BEGIN IMMEDIATE")
+    with Store.open(tmp_path) as store:
+        store._connection.execute("PRAGMA busy_timeout = 10")
+        assert len(store.runs()) == 1  # nobody waits to read
+        with pytest.raises(BadInputError, match=r"results\.sqlite cannot be used \(database is locked\); see whether"):
+            store.begin({})
+    other.close()
+    content = bytearray((tmp_path / store_module.FILE).read_bytes())
+    content[8192:] = b"\xff" * (len(content) - 8192)
+    (tmp_path / store_module.FILE).write_bytes(content)
+    with (
+        pytest.raises(BadInputError, match=r"damaged \(database disk image is malformed\)"),
+        Store.open(tmp_path) as store,
+    ):
+        store.records([f"job {number}" for number in range(200)])
+
+
 def test_folders_and_files_that_are_no_store_are_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "thesis.txt").write_text("years of work")

@@ -54,7 +54,8 @@ class Study:
                     directions=DIRECTIONS,
                     load_if_exists=True,
                 )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            self.tried()
+        except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
             raise BadInputError(f"{file} is a journal that cannot be read ({error!r}); name another --out.") from error
 
     def tried(self) -> list[Tried]:
@@ -92,7 +93,7 @@ class Study:
         if done and sum(trials[done].user_attrs[ROUND]) > done:
             before, size = trials[done].user_attrs[ROUND]
         earlier = [trial for number, trial in trials.items() if number <= before]
-        return self._drawn(earlier, size)[done - before :][:count]
+        return self._drawn(earlier, size)[done - before :][: max(count, 0)]
 
     def _drawn(self, trials: Sequence[FrozenTrial], count: int) -> list[Asked]:
         """The next round after `trials`, drawn in a study in memory, where a repetition leaves no trace."""

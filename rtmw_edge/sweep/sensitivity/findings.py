@@ -50,7 +50,7 @@ class FindingFile:
         self._path, self._key = path, key
         self.found: dict[tuple[Way, str], Finding] = {}
         whole: list[str] = []
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
         for line in text.splitlines():
             try:
                 document = json.loads(line)
