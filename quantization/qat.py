@@ -6,7 +6,6 @@ behind the scales' backs, nothing depends on the batch of a rank, and a step is 
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import asdict
@@ -19,11 +18,13 @@ from rtmw_edge.targets.rewrites import HALF_SAFE, Deployable, HalfSafeScaleNorm,
 from torch import Tensor, nn
 
 from rtmw_edge.data.instances import InstanceSet
+from rtmw_edge.data.sets import read_config
 from rtmw_edge.errors import BadInputError
 from rtmw_edge.files import atomic_write
 from rtmw_edge.models import build
 from rtmw_edge.models.attention import SCALE_NORM_EPS
 from rtmw_edge.models.checkpoints import as_stored, load_weights, save_safetensors
+from rtmw_edge.models.download import sha256_of
 from rtmw_edge.models.rtmw import RTMW
 from rtmw_edge.models.weights import find
 from rtmw_edge.training.checkpoint import BEST, LAST, Given, mark
@@ -261,5 +262,7 @@ def _described(data: Path | InstanceSet | None) -> dict[str, str]:
     """What is trained on, for the table's provenance."""
     if data is None:
         return {"source": "synthetic:train"}
-    digest = {"sha256": hashlib.sha256(data.read_bytes()).hexdigest()} if isinstance(data, Path) else {}
-    return {"source": data.name, **digest}
+    if not isinstance(data, Path):
+        return {"source": data.name}
+    read_config(data)  # it says what is wrong with the file
+    return {"source": data.name, "sha256": sha256_of(data)}

@@ -106,7 +106,7 @@ def draw(
     from ..data.contact_sheet import contact_sheet
     from ..data.instances import read_instance
     from ..data.sets import open_set, read_config
-    from ..data.sets.sheet import mark, tile
+    from ..data.sets.sheet import drawable, mark, tile
     from ..errors import unknown
     from ..poses import Poses
     from ..runtime.drawing import draw as draw_poses
@@ -123,10 +123,11 @@ def draw(
         picture, instance = read_instance(table, index, skipped)
         view, keypoints = tile(picture, instance, size)
         # A hidden keypoint scores at the threshold and is drawn faintly, a visible one at twice that.
-        scores = instance.visible[None].astype(np.float32)
+        visible = drawable(keypoints, instance.visible)
+        scores = visible[None].astype(np.float32)
         poses = Poses(keypoints[None], scores, np.zeros((1, 4), np.float32), np.ones(1, np.float32))
         tiles.append(draw_poses(view, poses, threshold=1.0, scale=1))
-        mark(tiles[-1], keypoints, instance.visible)
+        mark(tiles[-1], keypoints, visible)
     sheet = contact_sheet(tiles)
     _write_picture(out, sheet)
     unread = f", {sum(skipped.values())} unreadable images passed over" if skipped else ""

@@ -80,7 +80,8 @@ class Augmentation:
                 raise BadInputError(f"The augmentation's {name} is {value}; a probability lies in 0..1.")
         for name, limit in (("scale", 10.0), ("dropout_size", 1.0)):
             bounds = getattr(self, name)
-            if len(bounds) != 2 or not 0 < bounds[0] <= bounds[1] <= limit:
+            numbers = len(bounds) == 2 and all(isinstance(bound, int | float) for bound in bounds)
+            if not numbers or not 0 < bounds[0] <= bounds[1] <= limit:
                 raise BadInputError(
                     f"The augmentation's {name} is {list(bounds)}; give two numbers, 0 < low <= high <= {limit:g}."
                 )

@@ -39,7 +39,7 @@ from .recipe import Recipe, passes
 from .schedule import Schedule
 from .spectral import spectral_convolutions
 from .stop_signals import StopSignals
-from .stream import Batch, Crops, PlannedSamples, Positions, Rendered, loader
+from .stream import Batch, Crops, PlannedSamples, Positions, Rendered, batches, worker_deaths_in_words
 from .sync_batch_norm import synchronized
 from .validation import Validation, is_better, normalized
 
@@ -260,7 +260,7 @@ class Trainer:
             self.step * batch, self.schedule.steps * batch, self.micro, fabric.global_rank, fabric.world_size
         )
         samples = PlannedSamples(self.crops, self.micro) if self.crop_maker else self.crops
-        stream = iter(loader(samples, positions, workers=self.workers, pin=fabric.device.type == "cuda"))
+        stream = batches(samples, positions, workers=self.workers, pin=fabric.device.type == "cuda")
         while step := list(itertools.islice(stream, self.passes)):
             yield step
 
@@ -323,7 +323,7 @@ class Trainer:
             if self.is_first:
                 validation, logs = Validation(self.recipe.validation), Logs(self.out, self.step)
             try:
-                with self._stop:
+                with self._stop, worker_deaths_in_words():
                     yield from self._run(validation, logs)
             finally:
                 if logs:
@@ -340,8 +340,9 @@ class Trainer:
         clock, counted = begun, first
         if validation and logs and self.recipe.quantization and not self.step:
             yield {"step": 0, **self._validated(validation, logs)}
-        for batches in self.batches():
-            self.losses.append(self.train_step(batches))
+        for step in self.batches():
+            with ranks.memory_in_words(self.micro):
+                self.losses.append(self.train_step(step))
             last = self.step >= self.schedule.steps
             record: dict[str, float] = {}
             if self.step % LOG_EVERY == 0 or last:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any, cast
 
@@ -14,6 +15,8 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import LightningEnvironment
 from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor
+
+from ..errors import BadInputError
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +65,20 @@ def total(fabric: Fabric, value: Tensor) -> Tensor:
 def seed_step(seed: int, step: int, rank: int) -> None:
     """Seed torch for one step of one rank, so that chance (dropout) does not depend on what ran before a restart."""
     torch.manual_seed((seed * 1_000_003 + step) * 4_099 + rank)
+
+
+@contextmanager
+def memory_in_words(micro: int) -> Iterator[None]:
+    """Around a step with passes of `micro` samples: memory that is not there is told in one sentence."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+        raise BadInputError(
+            f"A pass of {micro} samples does not fit in memory; let a step take more and smaller ones with "
+            f"--set micro={max(1, micro // 2)}."
+        ) from error
 
 
 def accumulating(fabric: Fabric, module: Any, more: bool) -> AbstractContextManager[None]:

@@ -20,8 +20,29 @@ PRECISIONS = ("fp32", "bf16")
 SYNCHRONIZED = ("none", "neck", "all")
 CROPS = ("auto", "host", "device")
 LEARNED_GRIDS = ("common", "affine")
-AT_LEAST_1 = ("batch", "warmup", "validate_every", "checkpoint_every", "window")
-NOT_NEGATIVE = ("steps", "epochs", "micro", "late", "clip", "weight_decay", "bone_weight", "official_batch")
+LIMITS: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("steps", "epochs", "micro", "late", "official_batch"), (0, 10**9)),
+    **dict.fromkeys(("batch", "warmup", "ema_ramp", "validate_every", "checkpoint_every", "window"), (1, 10**9)),
+    **dict.fromkeys(("clip", "bone_weight", "labels", "logits", "features"), (0, 10**6)),
+    "seed": (0, 2**31 - 1),
+    "lr": (1e-9, 1),
+    "lr_end": (0, 1),
+    "scale_lr": (0, 1),
+    "weight_decay": (0, 100),
+    "ema_decay": (0, 0.999999),
+    "beta": (0.01, 1000),
+    "dropout": (0, 0.99),
+    "reuse": (1, 10**6),
+    "occluded_weight": (0, 1),
+    **dict.fromkeys(PARTS, (0, 10**6)),
+}
+"""The least and the most of every number in a recipe; NaN and infinity lie nowhere."""
+
+
+def _check_limits(name: str, value: Any) -> None:
+    low, high = LIMITS[name.rpartition(".")[2]]
+    if not isinstance(value, int | float) or not low <= value <= high:
+        raise BadInputError(f"The recipe's {name} is {value!r}; it must lie in {low}..{high}.")
 
 
 @dataclass(frozen=True)
@@ -61,13 +82,8 @@ class Quantization:
     def __post_init__(self) -> None:
         if self.grid not in LEARNED_GRIDS:
             raise unknown("grid to train on", self.grid, LEARNED_GRIDS)
-        if not 0 <= self.scale_lr < 1:
-            raise BadInputError(f"The recipe's quantization.scale_lr is {self.scale_lr}; it must lie in 0..1, below 1.")
-        for name in ("labels", "logits", "features"):
-            if getattr(self, name) < 0:
-                raise BadInputError(
-                    f"The recipe's quantization.{name} is {getattr(self, name)}; it must not be negative."
-                )
+        for name in ("scale_lr", "labels", "logits", "features"):
+            _check_limits(f"quantization.{name}", getattr(self, name))
 
 
 @dataclass(frozen=True)
@@ -142,26 +158,20 @@ class Recipe:
             raise BadInputError(
                 f"The recipe has steps {self.steps} and epochs {self.epochs}; exactly one of them must be above 0."
             )
-        for name in AT_LEAST_1:
-            if getattr(self, name) < 1:
-                raise BadInputError(f"The recipe's {name} is {getattr(self, name)}; it must be at least 1.")
-        for name in NOT_NEGATIVE:
-            if getattr(self, name) < 0:
-                raise BadInputError(f"The recipe's {name} is {getattr(self, name)}; it must not be negative.")
-        if not (0 < self.lr < 1 and 0 <= self.lr_end <= self.lr):
-            raise BadInputError(f"The recipe's lr {self.lr} and lr_end {self.lr_end} must obey 0 <= lr_end <= lr < 1.")
-        if self.reuse < 1:
-            raise BadInputError(f"The recipe's reuse is {self.reuse}; an image is used at least once.")
-        if not 0 <= self.dropout < 1:
-            raise BadInputError(f"The recipe's dropout is {self.dropout}; it must lie in 0..1, below 1.")
+        for one in dataclasses.fields(self):
+            if one.name in LIMITS:
+                _check_limits(one.name, getattr(self, one.name))
+        if self.lr_end > self.lr:
+            raise BadInputError(f"The recipe's lr_end {self.lr_end} is above its lr {self.lr}; lower it.")
         for name, choices in (
             ("optimizer", OPTIMIZERS), ("precision", PRECISIONS), ("synchronized", SYNCHRONIZED), ("crops", CROPS),
         ):  # fmt: skip
             if getattr(self, name) not in choices:
                 raise unknown(name, getattr(self, name), choices)
-        for part in self.part_weights:
+        for part, weight in self.part_weights.items():
             if part not in PARTS:
                 raise unknown("part in part_weights", part, PARTS)
+            _check_limits(f"part_weights.{part}", weight)
         if self.late_augmentation is None:
             object.__setattr__(self, "late_augmentation", self.augmentation.second_stage())
 

@@ -11,7 +11,8 @@ import math
 import os
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,12 +21,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from ..data.annotators import annotated
 from ..data.instances import Instance, InstanceSet, read_instance
 from ..data.synthetic import Renderer, Sample
 from ..data.synthetic.background import Photographs
+from ..errors import BadInputError, RtmwEdgeError
 from .augmentation import Augmentation, Plan, augmented, planned
 from .device_crops import Arrived, PlannedCrops, from_crop, in_rounds
 from .recipe import Recipe
@@ -34,6 +36,8 @@ FIRST = 64
 """People that a lane has before the first sample."""
 BLOCK = 256
 """Consecutive people that one lane renders: the renderer pools bodies and backgrounds over neighbouring indices."""
+
+STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 Batch = tuple["Tensor | PlannedCrops", Tensor, Tensor, Tensor]
 """Crops uint8 (N, H, W, 3) BGR, or as they are planned; points and weights float32 (N, 133, 2 or 3); and (N,) how many
@@ -180,6 +184,11 @@ class Crops(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
         arrays = (crop, points, weights, np.array(skipped.total()))
         return tuple(torch.from_numpy(array) for array in arrays)  # type: ignore[return-value]
 
+    def __getitems__(self, positions: list[int]) -> Batch:
+        """What `__getitem__` gives for all `positions`, as a batch."""
+        batch: Batch = tuple(default_collate([self[position] for position in positions]))
+        return batch
+
     def plan(self, position: int, instance: Instance) -> Plan:
         """The crop of `instance` that stands at a position, without its pixels."""
         return planned(instance, self.input_size, *self._chance(position), hidden_weight=self.recipe.occluded_weight)
@@ -255,31 +264,84 @@ class Positions:
 def _set_up_worker(worker: int) -> None:
     """One thread; Ctrl-C and SIGTERM, which a batch system sends to all, are for the main process, which ends them."""
     cv2.setNumThreads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_IGN)
 
 
-def _as_it_is(batch: Batch) -> Batch:
+class _Carried(Dataset["Batch | RtmwEdgeError"]):
+    """Batches, or the error raised on purpose as a value: torch would hand it on with a worker's traceback in it."""
+
+    def __init__(self, samples: Crops | PlannedSamples) -> None:
+        self.samples = samples
+
+    def __getitems__(self, positions: list[int]) -> Batch | RtmwEdgeError:
+        try:
+            return self.samples.__getitems__(positions)
+        except RtmwEdgeError as error:
+            return error
+
+
+def _as_it_is(batch: Any) -> Any:
     return batch
 
 
-def loader(crops: Crops | PlannedSamples, positions: Positions, *, workers: int, pin: bool) -> DataLoader[Batch]:
+@contextmanager
+def _starting_workers() -> Iterator[None]:
+    """What workers inherit: no Ctrl-C comes before they are set up, and OpenCV has no threads that a fork would lose.
+
+    A forked worker would wait for those threads for ever.
+    """
+    threads, mask = cv2.getNumThreads(), signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def batches(samples: Crops | PlannedSamples, positions: Positions, *, workers: int, pin: bool) -> Iterator[Batch]:
+    """Batches of `positions` in order, from `loader`. Raises what making one raises on purpose."""
+    with _starting_workers():
+        stream = iter(loader(samples, positions, workers=workers, pin=pin))
+    for batch in stream:
+        if isinstance(batch, RtmwEdgeError):
+            raise batch
+        yield batch
+
+
+@contextmanager
+def worker_deaths_in_words() -> Iterator[None]:
+    """Turn what torch raises, wherever the main process is, when a loader's worker was killed into one sentence."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise BadInputError(
+            "A process that makes samples was killed, as the system does when memory runs out; run the command again, "
+            "with fewer --workers or a smaller window."
+        ) from error
+
+
+def loader(
+    samples: Crops | PlannedSamples, positions: Positions, *, workers: int, pin: bool
+) -> DataLoader[Batch | RtmwEdgeError]:
     """Batches of `positions` in order, made by `workers` processes; 0 makes them in this one.
 
     Rendering workers are spawned. The others are forked where that is the platform's way: labels of a million people
     are then held once.
     """
-    spawned = workers > 0 and isinstance(crops.source, Rendered)
-    collate: Callable[[Any], Batch] | None = _as_it_is if isinstance(crops, PlannedSamples) else None
+    spawned = workers > 0 and isinstance(samples.source, Rendered)
     if spawned:  # numpy reads it when it is loaded: a worker on each of 16 cores would start 16 threads
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     return DataLoader(
-        crops,
+        _Carried(samples),
         batch_sampler=positions,
         num_workers=workers,
         prefetch_factor=4 if workers else None,
         pin_memory=pin,
-        collate_fn=collate,
+        collate_fn=_as_it_is,
         worker_init_fn=_set_up_worker,
         multiprocessing_context="spawn" if spawned else None,
     )

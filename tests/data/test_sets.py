@@ -138,6 +138,14 @@ def test_what_is_bad_is_counted_and_left_out(tmp_path: Path, reason: str) -> Non
     assert table.skipped == {reason: len(BAD[reason])}
 
 
+@pytest.mark.parametrize("name", ["\ud800.png", "a\0.png"])
+def test_a_name_that_no_file_can_have_is_left_out(tmp_path: Path, name: str) -> None:
+    labels = document([annotation(14, image_id=1), annotation(14, image_id=2)], images=2)
+    labels["images"][0]["file_name"] = name
+    table = opened(tmp_path, "aic", labels)
+    assert len(table) == 1 and table.skipped == {"malformed": 1}
+
+
 def test_a_hidden_nan_does_no_harm(tmp_path: Path) -> None:
     labels = annotation(14)
     labels["keypoints"][:3] = [float("nan"), float("nan"), 0]

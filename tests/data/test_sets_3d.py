@@ -256,6 +256,13 @@ def test_ubody_3d_knows_which_hand_is_good(tmp_path: Path) -> None:
     assert visible[23:91].max() == 0 and visible[:7].min() == 2
 
 
+def test_ubody_3d_with_flags_of_another_length_is_malformed(tmp_path: Path) -> None:
+    values = np.zeros((133, 3)).tolist()
+    labels = [ubody(), ubody(keypoints_3d=values, keypoints_valid=[1] * 140)]
+    table = opened(tmp_path, "ubody3d", document(labels))
+    assert len(table) == 1 and table.skipped == {"malformed": 1}
+
+
 def test_ubody_3d_guesses_no_distance_without_bones(tmp_path: Path) -> None:
     """Only a face and the hands: RTMW3D's mean distance, and never a joint behind the camera."""
     valid = np.ones(137)

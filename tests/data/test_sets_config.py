@@ -236,6 +236,50 @@ def test_check_tells_what_is_missing_and_broken(tmp_path: Path) -> None:
     assert "1 of 3" in checked(tmp_path, ENTRY, "--decode-all").output
 
 
+def test_a_name_that_is_too_long_is_a_missing_image(tmp_path: Path) -> None:
+    opened(tmp_path, "aic", document([annotation(14)], name="{}" + "a" * 300))
+    assert checked(tmp_path, ENTRY).output.splitlines()[1].split()[1:4] == ["1", "1", "1"]
+
+
+def test_a_keypoint_far_away_is_not_drawn(tmp_path: Path) -> None:
+    far = annotation(14)
+    far["keypoints"][0] = 1e20
+    table = opened(tmp_path, "aic", document([far]))
+    cv2.imwrite(str(table.path(0)), np.zeros((HEIGHT, WIDTH, 3), np.uint8))
+    config = str(written(tmp_path / "data.toml", ENTRY))
+    result = CliRunner().invoke(app, ["draw", config, "--set", "aic", "--out", str(tmp_path / "sheet.png")])
+    assert result.exit_code == 0, result.exception
+
+
+@pytest.mark.parametrize(("name", "text"), [("points.npy", None), ("points.npy", b"\x93NUMPY"), ("set.json", b"{")])
+def test_a_damaged_cache_is_written_anew(tmp_path: Path, name: str, text: bytes | None) -> None:
+    plain = opened(tmp_path, "aic", document([annotation(14)]))
+    config = SetConfig("aic", tmp_path, annotations="labels.json", images=".")
+    open_set(config, tmp_path / "cache")
+    (damaged,) = (tmp_path / "cache").glob(f"*/{name}")
+    damaged.unlink() if text is None else damaged.write_bytes(text)
+    for _ in range(2):
+        assert equal(open_set(config, tmp_path / "cache"), plain)
+
+
+def test_the_cache_notices_another_camera_file_of_interhand(tmp_path: Path) -> None:
+    image = {"id": 1, "file_name": "a.png", "width": 400, "height": 300, "capture": 0, "camera": "c", "frame_idx": 0}
+    labels = {"id": 1, "image_id": 1, "bbox": [10, 20, 90, 90], "joint_valid": [1] * 42}
+    camera = {"camrot": {"c": np.eye(3).tolist()}, "campos": {"c": [0, 0, 0]}, "focal": {"c": [100, 100]}}
+    documents = {
+        "data": {"images": [image], "annotations": [labels]},
+        "camera": {"0": {**camera, "princpt": {"c": [50, 60]}}},
+        "joint_3d": {"0": {"0": {"world_coord": [[0, 0, 1000]] * 42}}},
+    }
+    for name, content in documents.items():
+        (tmp_path / f"a_{name}.json").write_text(json.dumps(content))
+    config = SetConfig("interhand26m", tmp_path, annotations="a_data.json", images=".")
+    assert open_set(config, tmp_path / "cache")[0].keypoints[91].tolist() == [50, 60]
+    moved = {"0": {**camera, "princpt": {"c": [150, 160]}}}
+    (tmp_path / "a_camera.json").write_text(json.dumps(moved))
+    assert open_set(config, tmp_path / "cache")[0].keypoints[91].tolist() == [150, 160]
+
+
 def test_check_tells_what_was_left_out(tmp_path: Path) -> None:
     opened(tmp_path, "aic", document([annotation(14), annotation(14, iscrowd=1), annotation(14, bbox=[0, 0, 0, 0])]))
     assert "1 bad box, 1 crowd" in checked(tmp_path, ENTRY).output

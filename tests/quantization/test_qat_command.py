@@ -18,6 +18,7 @@ from rtmw_edge.cli import main
         (["rtmw-n-256x192", "--recipe", "rtmw-n-256x192"], "The recipe has no [quantization]; choose one that has"),
         (["rtmw-n-256x192", "--table", "start.json", "--calibration", "synthetic:9"], "leave out one of them"),
         (["rtmw-n-256x192", "--table", "none.json"], "Cannot read the quantization table none.json"),
+        (["rtmw-n-256x192", "--data", "none.toml"], "There is no data configuration at none.toml: check the path"),
         (["rtmw-n-256x192", "--weights", "none.pth"], "There are no weights at 'none.pth'"),
         (["rtmw-n-256x192", "--set", "quantization.scale_lr=2"], "quantization.scale_lr is 2.0; it must lie in 0..1"),
         (["rtmw-n-256x192", "--calibration", "synthetic:0"], "is not synthetic:N with N of at least 1"),

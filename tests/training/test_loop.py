@@ -2,6 +2,7 @@
 
 import copy
 import csv
+import dataclasses
 import math
 import os
 import signal
@@ -14,6 +15,7 @@ import torch
 from rtmw_edge.quantization.official import official_state
 from rtmw_edge.targets.rewrites import deployable
 from small_runs import TINY, TINY_3D, Noise, NoValidation, forget, in_double_precision, small_recipe
+from torch.utils.data import get_worker_info
 
 from rtmw_edge.errors import BadInputError
 from rtmw_edge.models import build
@@ -220,6 +222,45 @@ def test_one_process_at_a_time_trains_in_a_folder(tmp_path):
         other.communicate(b"\n")
     assert [record["step"] for record in trainer(tmp_path, "steps=1").run()] == [1]
     assert not (tmp_path / ".last.pt.other.pt").exists()
+
+
+class Dying(Noise):
+    """Kills the worker that reads it."""
+
+    def __getitem__(self, index):
+        if get_worker_info() is not None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(index)
+
+
+class Lost(Noise):
+    """Its images are not there."""
+
+    def __getitem__(self, index):
+        return dataclasses.replace(super().__getitem__(index), image=Path(f"nowhere/{index}.jpg"))
+
+
+def test_errors_of_workers_are_one_sentence(tmp_path):
+    recipe = small_recipe("steps=2")
+    with pytest.raises(BadInputError, match=r"^None of 40 images in a row of 'noise' can be read, .*configuration\.$"):
+        list(loop.Trainer(recipe, tmp_path / "lost", data=Lost(), workers=1).run())
+    with pytest.raises(
+        BadInputError, match=r"that makes samples was killed, .* with fewer --workers or a smaller window"
+    ):
+        list(loop.Trainer(recipe, tmp_path / "dying", data=Dying(), workers=1).run())
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_memory_that_is_not_there_is_one_sentence(tmp_path, monkeypatch, error):
+    def full(*arguments, **options):
+        raise error
+
+    training = trainer(tmp_path, "steps=1")
+    monkeypatch.setattr(training, "_loss", full)
+    with pytest.raises(BadInputError, match=r"A pass of 4 samples does not fit in memory; .* with --set micro=2\."):
+        list(training.run())
 
 
 def test_every_step_tells_all_ranks_who_asks_to_stop_and_what_could_not_be_read(tmp_path, monkeypatch):

@@ -1,11 +1,13 @@
 """Recipes: what is shipped reads, and what is wrong is refused in one sentence."""
 
+from dataclasses import fields
+
 import pytest
 
 from rtmw_edge.errors import BadInputError
 from rtmw_edge.models.variants import VARIANTS
 from rtmw_edge.training.augmentation import OFFICIAL, OFFICIAL_3D, OFFICIAL_3D_STAGE_2, Augmentation
-from rtmw_edge.training.recipe import Distillation, read_recipe, shipped_recipes
+from rtmw_edge.training.recipe import LIMITS, Distillation, Quantization, Recipe, read_recipe, shipped_recipes
 
 PAIRS = {
     "rtmw-m-256x192": "rtmw-l-256x192",
@@ -82,16 +84,30 @@ def test_overrides_reach_nested_keys():
     [
         ("stpes=3", "Unknown recipe key in 'rtmw-n-256x192.toml' 'stpes'; did you mean 'steps'?"),
         ("augmentation.flop=1", "Unknown recipe key in [augmentation] 'flop'; did you mean 'flip'?"),
-        ("batch=0", "The recipe's batch is 0; it must be at least 1."),
+        ("batch=0", "The recipe's batch is 0; it must lie in 1..1000000000."),
         ("batch=many", "The recipe's batch is 'many'; it must be of type int."),
-        ("lr=2", "The recipe's lr 2.0 and lr_end"),
+        ("lr=2", "The recipe's lr is 2.0; it must lie in 1e-09..1."),
+        ("lr_end=0.1", "The recipe's lr_end 0.1 is above its lr 0.0015; lower it."),
+        ("ema_ramp=0", "The recipe's ema_ramp is 0; it must lie in 1..1000000000."),
+        ("ema_decay=1.5", "The recipe's ema_decay is 1.5; it must lie in 0..0.999999."),
+        ("seed=-1", "The recipe's seed is -1; it must lie in 0..2147483647."),
+        ("seed=99999999999999", "it must lie in 0..2147483647."),
+        ("part_weights.face=abc", "The recipe's part_weights.face is 'abc'; it must lie in 0..1000000."),
+        ("part_weights.face=-1", "The recipe's part_weights.face is -1; it must lie in 0..1000000."),
+        ("reuse=nan", "The recipe's reuse is nan; it must lie in 1..1000000."),
+        ("occluded_weight=-3", "The recipe's occluded_weight is -3.0; it must lie in 0..1."),
+        ("beta=0", "The recipe's beta is 0.0; it must lie in 0.01..1000."),
+        ("clip=nan", "The recipe's clip is nan; it must lie in 0..1000000."),
+        ("weight_decay=inf", "The recipe's weight_decay is inf; it must lie in 0..100."),
+        ("bone_weight=nan", "The recipe's bone_weight is nan; it must lie in 0..1000000."),
+        ('augmentation.scale=["a", "b"]', "The augmentation's scale is ['a', 'b']; give two numbers"),
         ("variant=rtmw-q-256x192", "Unknown variant 'rtmw-q-256x192'; did you mean"),
         ("part_weights.hand=2", "Unknown part in part_weights 'hand'"),
         ("epochs=-1", "The recipe has steps 0 and epochs -1; exactly one of them must be above 0."),
-        ("micro=-1", "The recipe's micro is -1; it must not be negative."),
+        ("micro=-1", "The recipe's micro is -1; it must lie in 0..1000000000."),
         ("compile=1", "The recipe's compile is 1; it must be of type bool."),
         ("precision=fp8", "Unknown precision 'fp8'"),
-        ("dropout=1", "The recipe's dropout is 1.0; it must lie in 0..1"),
+        ("dropout=1", "The recipe's dropout is 1.0; it must lie in 0..0.99."),
         ("augmentation=3", "The recipe's augmentation is 3; it must be a table: [augmentation]."),
         ("batch.size=3", "The override 'batch.size=3' goes into batch, which is a value and no table."),
         ("distillation.stage=1", "The recipe lacks teacher; add it to [distillation]."),
@@ -103,6 +119,11 @@ def test_wrong_values_are_refused(override, sentence):
     with pytest.raises(BadInputError) as caught:
         read_recipe("rtmw-n-256x192", [override])
     assert sentence in str(caught.value)
+
+
+def test_every_number_of_a_recipe_has_its_limits():
+    numbers = [one.name for kind in (Recipe, Quantization) for one in fields(kind) if one.type in ("int", "float")]
+    assert len(numbers) > 25 and set(numbers) <= LIMITS.keys()
 
 
 def test_wrong_files_are_refused(tmp_path):

@@ -1,6 +1,7 @@
 """The stream: a sample hangs on its position alone, whoever makes it."""
 
 import pickle
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -141,3 +142,19 @@ def test_a_signal_to_the_whole_process_group_leaves_the_workers_to_the_main_proc
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.strip()) == (0, "alive"), done.stderr
+
+
+def test_no_signal_reaches_a_worker_before_it_has_been_set_up():
+    class Masked(Noise):
+        def __getitem__(self, index):
+            blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+            shade = 255 if set(stream.STOPPING) <= blocked else 0
+            return Instance(**{**vars(super().__getitem__(index)), "image": np.full((100, 80, 3), shade, np.uint8)})
+
+    plain = [f"augmentation.{name}=0" for name in ("colour", "grey", "blur", "median_blur", "dropout", "rotation")]
+    crops = Crops(Annotated(Masked(), 0), small_recipe("steps=1", *plain), (64, 96), late_from=100)
+    cv2.setNumThreads(2)
+    cv2.GaussianBlur(np.zeros((2000, 2000, 3), np.uint8), (9, 9), 3)  # its threads run, which a fork would lose
+    (batch,) = stream.batches(crops, Positions(0, 4, 4, 0, 1), workers=1, pin=False)
+    assert int(batch[0].max()) == 255
+    assert not set(stream.STOPPING) & signal.pthread_sigmask(signal.SIG_BLOCK, ())

@@ -29,6 +29,7 @@ VERSION = 1
 FACTS = "set.json"
 """What is not an array; a folder that has it is complete."""
 ARRAYS = ("paths", "ends", "image", "boxes", "target", "points", "visible", "metres", "cameras")
+OPTIONAL = ("metres", "cameras")
 
 
 def cached(
@@ -44,7 +45,12 @@ def cached(
     place = folder / f"{config.name}-{_key(config, files)}"
     if not (place / FACTS).is_file():
         _write(read(), place)
-    return _load(place)
+    try:
+        return _load(place)
+    except (OSError, EOFError, ValueError, LookupError, TypeError):  # cut off or lost: as if it had not been kept
+        shutil.rmtree(place, ignore_errors=True)
+        _write(read(), place)
+        return _load(place)
 
 
 def _key(config: SetConfig, files: Sequence[Path]) -> str:
@@ -78,7 +84,8 @@ def _write(table: AnnotatedSet, place: Path) -> None:
 
 def _load(place: Path) -> AnnotatedSet:
     facts = json.loads((place / FACTS).read_text())
-    arrays = {name: np.load(path, mmap_mode="r") for name in ARRAYS if (path := place / f"{name}.npy").is_file()}
+    names = [name for name in ARRAYS if name not in OPTIONAL or (place / f"{name}.npy").is_file()]
+    arrays = {name: np.load(place / f"{name}.npy", mmap_mode="r") for name in names}
     return AnnotatedSet(
         **{**dict.fromkeys(ARRAYS), **arrays},
         name=facts["name"],

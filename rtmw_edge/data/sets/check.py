@@ -54,7 +54,7 @@ def check_set(config: SetConfig, cache: Path | None, decode: int | None) -> SetR
         return SetReport(config.name, config.kind, str(error))
     paths = [table.path(image) for image in range(table.images)]
     with ThreadPoolExecutor(THREADS) as pool:
-        there = list(pool.map(Path.is_file, paths))
+        there = list(pool.map(_is_there, paths))
         missing = [path for path, found in zip(paths, there, strict=True) if not found]
         present = [path for path, found in zip(paths, there, strict=True) if found]
         count = len(present) if decode is None else min(decode, len(present))
@@ -72,6 +72,13 @@ def check_set(config: SetConfig, cache: Path | None, decode: int | None) -> SetR
         broken=len(broken),
         examples=tuple(examples),
     )
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long
+        return False
 
 
 def _problem(path: Path) -> str | None:

@@ -127,7 +127,8 @@ def open_set(config: SetConfig, cache: Path | None = None) -> AnnotatedSet:
     files = config.files()
     if not files:
         raise BadInputError(f"No .json file lies in {config.root / config.annotations}: check `annotations`.")
-    return cached(cache, config, files, lambda: _read(config, files))
+    companions = [path for file in files for path in kind_named(config.kind).companions(file)]
+    return cached(cache, config, [*files, *companions], lambda: _read(config, files))
 
 
 def _read(config: SetConfig, files: list[Path]) -> AnnotatedSet:

@@ -22,7 +22,7 @@ HAND = 21
 
 def read_interhand(path: Path, collector: Collector, every: int) -> None:
     """Read one InterHand2.6M_*_data.json and its two companions, keeping every n-th image of the list."""
-    cameras, joints = (read_json(path.with_name(_companion(path, what))) for what in ("camera", "joint_3d"))
+    cameras, joints = map(read_json, companions(path))
     for place, (annotation, image) in enumerate(read_coco(path, collector)):
         if place % every:
             continue
@@ -41,10 +41,11 @@ def read_interhand(path: Path, collector: Collector, every: int) -> None:
         collector.add(name, box, points, visible.ravel(), size)
 
 
-def _companion(path: Path, what: str) -> str:
+def companions(path: Path) -> list[Path]:
+    """The two files that a *_data.json needs beside it."""
     if not path.name.endswith("_data.json"):
         raise BadInputError(f"The annotations {path} must end with _data.json, beside _camera.json and _joint_3d.json.")
-    return path.name.removesuffix("data.json") + f"{what}.json"
+    return [path.with_name(path.name.removesuffix("data.json") + end) for end in ("camera.json", "joint_3d.json")]
 
 
 def project(world: NDArray[np.float64], capture: dict[str, Any], camera: str) -> NDArray[np.float64]:

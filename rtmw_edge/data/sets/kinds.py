@@ -11,7 +11,7 @@ from ...errors import unknown
 from ...poses import COCO_FIELDS
 from .coco_files import CocoStyle
 from .h3wb import TRAIN_SUBJECTS, read_h3wb
-from .interhand import read_interhand
+from .interhand import companions, read_interhand
 from .mpii import read_mpii
 from .table import Collector
 from .ubody3d import read_ubody3d
@@ -49,6 +49,7 @@ class Kind:
         whole: False for faces and hands.
         every: every n-th image is used (spec 5: 10 for UBody and InterHand2.6M).
         subjects: of H3WB.
+        companions: what is read beside an annotation file.
     """
 
     annotations: str
@@ -58,6 +59,7 @@ class Kind:
     every: int = 1
     scenes: tuple[str, ...] = ()
     subjects: tuple[str, ...] = ()
+    companions: Callable[[Path], list[Path]] = lambda path: []
 
     def read(self, path: Path, collector: Collector, every: int, images: str, subjects: tuple[str, ...]) -> None:
         """Read one annotation file into the collector."""
@@ -96,7 +98,12 @@ KINDS: dict[str, Kind] = {
     "cofw": Kind("annotations/cofw_train.json", "images", CocoStyle(hidden=29), whole=False),
     "lapa": Kind("annotations/lapa_trainval.json", ".", CocoStyle(), whole=False),
     "interhand26m": Kind(
-        "annotations/all/InterHand2.6M_train_data.json", "images/train", read_interhand, whole=False, every=10
+        "annotations/all/InterHand2.6M_train_data.json",
+        "images/train",
+        read_interhand,
+        whole=False,
+        every=10,
+        companions=companions,
     ),
     "h3wb": Kind(
         "annotation_body3d/h3wb_train_bbox.npz",

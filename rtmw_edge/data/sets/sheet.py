@@ -12,6 +12,7 @@ MARGIN = 1.4
 """A tile shows this many times the box, so that labels outside of it are seen."""
 COLOURS = {1: (60, 60, 235), 2: (60, 220, 60)}
 """BGR of a hidden keypoint and of a visible one."""
+FARTHEST = 1e6
 DOT = 1 / 180
 """Radius of a dot, in tiles."""
 
@@ -25,6 +26,12 @@ def tile(picture: NDArray[np.uint8], instance: Instance, size: int) -> tuple[NDA
     matrix = np.array([[zoom, 0, shift[0]], [0, zoom, shift[1]]])
     drawn = cv2.warpAffine(picture, matrix, (size, size), flags=cv2.INTER_LINEAR, borderValue=(60, 60, 60))
     return np.asarray(drawn, np.uint8), (instance.keypoints * zoom + shift).astype(np.float32)
+
+
+def drawable(keypoints: NDArray[np.float32], visible: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """`visible` (133,), with 0 for what lies too far off the tile to be drawn: OpenCV counts pixels in 32 bits."""
+    near = (np.abs(keypoints) < FARTHEST).all(axis=1)
+    return np.where(near, visible, 0).astype(np.uint8)
 
 
 def mark(view: NDArray[np.uint8], keypoints: NDArray[np.float32], visible: NDArray[np.uint8]) -> None:

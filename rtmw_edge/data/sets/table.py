@@ -125,7 +125,7 @@ class Collector:
         """
         shapes = np.shape(box), np.shape(points), np.shape(visible)
         joints = self.mapping.joints
-        if shapes != ((4,), (joints, 2), (joints,)):
+        if shapes != ((4,), (joints, 2), (joints,)) or not _is_file_name(image):
             return self.skip(Skip.MALFORMED)
         corners = np.asarray(box, np.float32)
         if size is not None:
@@ -181,3 +181,11 @@ class Collector:
             cameras=cameras,
             skipped=dict(self.skipped),
         )
+
+
+def _is_file_name(image: str) -> bool:
+    """Whether a file can have that name: JSON can hold a zero byte, and half of a character."""
+    try:
+        return b"\0" not in image.encode()
+    except UnicodeEncodeError:
+        return False

@@ -48,12 +48,12 @@ def read_ubody3d(path: Path, collector: Collector, every: int) -> None:
                 camera = np.array([*parameters["focal"], *parameters["princpt"]], np.float64).reshape(4)
             box = corners(annotation["bbox"])
             name = str(image["file_name"])
+            inside = ((points >= 0) & (points < [width, height])).all(axis=1)
+            metres = None if camera is None else _metres(points, depth, valid, camera)
+            visible = np.where(valid & inside, 2, 0).astype(np.uint8)
         except BAD_VALUES:
             collector.skip(Skip.MALFORMED)
             continue
-        inside = ((points >= 0) & (points < [width, height])).all(axis=1)
-        metres = None if camera is None else _metres(points, depth, valid, camera)
-        visible = np.where(valid & inside, 2, 0).astype(np.uint8)
         collector.add(name, box, points, visible, (width, height), metres, camera)
 
 
