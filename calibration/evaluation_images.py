@@ -39,7 +39,14 @@ class EvaluationImages:
                 listed = [str(image["file_name"]) for image in read_json(Path(annotations))["images"]]
             except BAD_VALUES as error:
                 raise BadInputError(f"{annotations} lists no images ({type(error).__name__}: {error}).") from error
-            return cls(text, [Path(images) / name for name in listed])
+            paths = [Path(images) / name for name in listed]
+            missing = [path for path in paths if not path.is_file()]
+            if missing:
+                raise BadInputError(
+                    f"{len(missing)} of {len(paths)} evaluation images are not there, so that nobody could tell whether "
+                    f"they are calibrated on: {missing[0]}. Correct '{text}'."
+                )
+            return cls(text, paths)
         if not Path(text).is_dir():
             raise BadInputError(
                 f"There is no evaluation set '{text}'; give a folder, coco:ANNOTATIONS.json:IMAGES or synthetic:val."

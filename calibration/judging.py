@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rtmw_edge.crops import box_to_crop, crop, to_image
+from rtmw_edge.errors import BadInputError
 from rtmw_edge.evaluation.datasets import Dataset, Item
 from rtmw_edge.evaluation.evaluate import Evaluation, Evaluator, boxes_to_run
 from rtmw_edge.models.variants import Variant
@@ -38,7 +39,10 @@ class _Cut:
 
 
 class Judge:
-    """The labelled people of `dataset`, ready for any network of `variant`; their crops are kept in memory."""
+    """The labelled people of `dataset`, ready for any network of `variant`; their crops are kept in memory.
+
+    Raises BadInputError where there are none.
+    """
 
     def __init__(self, dataset: Dataset, variant: Variant) -> None:
         self._name, self._variant, self._cuts = dataset.name, variant, list[_Cut]()
@@ -48,8 +52,9 @@ class Judge:
             centers, extents = box_to_crop(boxes, variant.input_size)
             crops += [crop(item.image, *place, variant.input_size) for place in zip(centers, extents, strict=True)]
             self._cuts.append(_Cut(item, boxes, scores, centers, extents))
-        width, height = variant.input_size
-        self._crops = np.stack(crops) if crops else np.empty((0, height, width, 3), np.uint8)
+        if not crops:
+            raise BadInputError(f"There is nobody in {dataset.name} to judge by; give a data set with labelled people.")
+        self._crops = np.stack(crops)
 
     def evaluate(
         self,

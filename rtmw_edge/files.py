@@ -107,6 +107,7 @@ def staged_directory(out: Path, marker: str = MARKER) -> Iterator[Path]:
     it; the marker must be among the files that the caller writes. Raises BadInputError otherwise.
     """
     out = Path(out)
+    check_renamable(out)
     check_replaceable(out, marker)
     with reported_disk_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -138,6 +139,15 @@ def mark_directory(out: Path, written_by: str) -> None:
     """Write the marker of this tool into a folder that was found to be free, or to be ours, before."""
     with atomic_write(out / MARKER) as marker:
         marker.write_text(f"{written_by}\n", encoding="utf-8")
+
+
+def check_renamable(out: Path) -> None:
+    """Raise BadInputError for a folder that cannot give way to another one, and where none can be made."""
+    check_place(out)
+    if out.is_dir() and (out.is_mount() or out.resolve() == Path.cwd()):
+        raise BadInputError(
+            f"Cannot replace '{out}': it is the current folder, or a disk is mounted there. Name a new folder in it."
+        )
 
 
 def check_replaceable(out: Path, marker: str = MARKER) -> None:

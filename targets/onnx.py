@@ -155,6 +155,7 @@ def float_model(deployable: Deployable, batch: int, on_step: OnStep, opset: int 
     model.ir_version = IR_VERSIONS[opset]
     name_quantizers(model, deployable)
     strip_trace(model)
+    _spell_biases(model)
     _name_convolutions(model, deployable)
     return model
 
@@ -179,6 +180,21 @@ def with_half_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     return model
+
+
+def _spell_biases(model: onnx.ModelProto) -> None:
+    """Give back the biases that the exporter leaves out where all are zero, as in a network before its training."""
+    from onnx import numpy_helper
+
+    from .onnx_qdq import convolutions
+
+    values = {item.name: item for item in model.graph.initializer}
+    for node in convolutions(model):
+        if len(node.input) == 2:
+            zeros = np.zeros(values[node.input[1]].dims[0], np.float32)
+            name = f"{node.output[0]}:bias"
+            model.graph.initializer.append(numpy_helper.from_array(zeros, name))
+            node.input.append(name)
 
 
 def _name_convolutions(model: onnx.ModelProto, deployable: Deployable) -> None:

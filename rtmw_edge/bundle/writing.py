@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 import rtmw_edge
 from rtmw_edge.errors import BadInputError
-from rtmw_edge.files import atomic_write, check_place, reported_disk_errors, staged_directory
+from rtmw_edge.files import atomic_write, check_renamable, reported_disk_errors, staged_directory
 
 from . import archive, golden
 from .errors import BundleError
@@ -88,7 +88,7 @@ def record_gates(path: Path, gates: GateReport) -> None:
 
 def check_replaceable(out: Path) -> None:
     """Raise BadInputError where `write` can make no bundle, or would replace anything but one of ours."""
-    check_place(out)
+    check_renamable(out)
     if out.is_dir() and any(out.iterdir()):
         try:
             manifest = read_manifest(out)

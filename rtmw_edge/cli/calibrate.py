@@ -86,6 +86,8 @@ def calibrate(
     for option, value in (("--json", json_file), ("--data", data)):
         if value is not None and not stability:
             raise BadInputError(f"{option} {value} is for what --stability finds: pass both, or leave it out.")
+    if json_file is not None and json_file.absolute() == out.absolute():
+        raise BadInputError(f"--out and --json both name {out}: give one of them another.")
     for path, head in ((out, TABLE_HEAD), (json_file, FOUND_HEAD)):
         if path is not None:
             check_writable(path, head)
@@ -115,6 +117,7 @@ def calibrate(
         found = None
         if halves is not None and judged_on is not None:
             first, second = (table_of(network, seen, settings) for seen in halves.observed())
+            table.save(out)  # before hours of judging
             found = compared(network, first, second, judged_on, on_progress("judging both halves"))
     table.save(out)
     _report(out, table)

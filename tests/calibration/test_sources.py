@@ -176,7 +176,9 @@ def test_an_evaluation_image_is_refused_by_its_bytes(folder: Path, tmp_path: Pat
             "accuracy is not measured on."
         )
     (held_out / "renamed.png").unlink()
-    assert len(open_source(str(folder), evaluation=[str(held_out), f"coco:{annotations}:{held_out}"])) == 3
+    assert len(open_source(str(folder), evaluation=[str(held_out)])) == 3
+    with pytest.raises(BadInputError, match=r"1 of 1 evaluation images are not there, .*renamed\.png\. Correct 'coco:"):
+        open_source(str(folder), evaluation=[f"coco:{annotations}:{held_out}"])
     people = coco_file(tmp_path / "people.json", [("a.jpg", [1.0, 2.0, 30.0, 40.0])])
     with pytest.raises(BadInputError, match=r"a\.jpg' is the evaluation image 'a\.jpg' of"):
         open_source(f"coco:{people}:{folder}", evaluation=[str(folder)])

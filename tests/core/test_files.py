@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rtmw_edge.errors import BadInputError
-from rtmw_edge.files import MARKER, atomic_write, check_replaceable, check_writable, claim_directory
+from rtmw_edge.files import MARKER, atomic_write, check_replaceable, check_writable, claim_directory, staged_directory
 
 
 def test_a_new_file_may_be_written_also_in_folders_to_come(tmp_path: Path) -> None:
@@ -59,3 +59,10 @@ def test_a_claimed_folder_is_ours_from_then_on(tmp_path: Path) -> None:
     (tmp_path / "out" / MARKER).unlink()
     with pytest.raises(BadInputError, match="it is not empty and does not hold a"):
         claim_directory(tmp_path / "out", "a run of 1.0")
+
+
+def test_the_current_folder_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadInputError, match=r"Cannot replace '\.': it is the current folder"), staged_directory(Path()):
+        pass
+    assert list(tmp_path.iterdir()) == []

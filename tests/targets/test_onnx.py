@@ -99,6 +99,19 @@ def test_convolutions_carry_their_names(network: SmallDeployable) -> None:
     assert [node.name for node in graph.node if node.op_type == "Conv"] == list(network.convolutions())
 
 
+def test_biases_that_are_all_zero_are_written(tmp_path: Path) -> None:
+    network = small_deployable()
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d) and module.bias is not None:
+            torch.nn.init.zeros_(module.bias)
+    model = float_model(network, 1, lambda step: None)
+    assert [len(node.input) for node in model.graph.node if node.op_type == "Conv"] == [3] * 8
+    for found, wanted in zip(
+        answers(convert(network, Precision.FP32, tmp_path)), float_logits(network, CROPS), strict=True
+    ):
+        assert np.abs(found - wanted).max() <= 1e-5 * np.abs(wanted).max()
+
+
 def test_convolutions_that_cannot_be_told_apart_are_named() -> None:
     twins = small_deployable()
     twins.attention.conv = torch.nn.Conv2d(24, 24, 3, 1, 1)
