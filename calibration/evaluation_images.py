@@ -43,8 +43,8 @@ class EvaluationImages:
             missing = [path for path in paths if not path.is_file()]
             if missing:
                 raise BadInputError(
-                    f"{len(missing)} of {len(paths)} evaluation images are not there, so that nobody could tell whether "
-                    f"they are calibrated on: {missing[0]}. Correct '{text}'."
+                    f"{len(missing)} of {len(paths)} evaluation images are not there, so that nobody could tell "
+                    f"whether they are calibrated on: {missing[0]}. Correct '{text}'."
                 )
             return cls(text, paths)
         if not Path(text).is_dir():
