@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def trainer_of(options: argparse.Namespace, workers: int) -> Trainer:
-    length = ["epochs=1000"] if options.data else ["steps=1000000", "late=0"]
+    length = ["epochs=1000"] if options.data else ["steps=1000000", "late=0", "validate_every=1000000"]
     recipe = read_recipe(options.recipe, [*length, f"batch={options.batch}", "micro=0"])
     with tempfile.TemporaryDirectory() as folder:
         return Trainer(recipe, Path(folder), data=options.data, device=options.device, workers=workers)

@@ -42,7 +42,7 @@ def main() -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     settings = [f"{key}={getattr(options, key)}" for key in ("batch", "precision", "optimizer")]
-    settings += ["micro=0", "official_batch=0", "steps=1000000"]
+    settings += ["micro=0", "official_batch=0", "steps=1000000", "late=0", "validate_every=1000000"]
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "weights.safetensors"
         torch.manual_seed(0)

@@ -81,6 +81,7 @@ def main() -> None:
 def trainer_of(options: argparse.Namespace, mode: str) -> Trainer:
     """A trainer whose learning rate is the recipe's from the first step on, with the official scaling of the loss."""
     overrides = [f"batch={options.batch}", f"micro={options.micro}", "steps=1000000", "warmup=1", *MODES[mode]]
+    overrides += ["late=0", "validate_every=1000000"]
     overrides.append(f"official_batch={options.micro or options.batch}")
     with tempfile.TemporaryDirectory() as folder:
         return Trainer(read_recipe(options.variant, overrides), Path(folder), device=options.device, workers=0)

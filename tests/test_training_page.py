@@ -60,5 +60,5 @@ def test_recipes_and_keys_in_the_text_exist() -> None:
         key = override.partition("=")[0]
         if key == "key":
             continue  # --set key=value
-        recipe = "rtmw-n-256x192-distill" if key.startswith("distillation.") else "rtmw-m-256x192"
-        read_recipe(recipe, [override])
+        named = {"steps": "rtmw-n-256x192", "distillation.teacher": "rtmw-n-256x192-distill"}
+        read_recipe(named.get(key, "rtmw-m-256x192"), [override])

@@ -113,6 +113,12 @@ def follow(trainer: Trainer) -> None:
             figures = _figures(record)
             if figures or (not console.is_terminal and record["step"] % 50 == 0):
                 console.print(f"step {record['step']:.0f}  {line}{figures}", highlight=False)
+    if trainer.skipped:
+        console.print(
+            f"{trainer.skipped} times an image could not be read and the next one was taken; "
+            "rtmw-edge data check CONFIG names them.",
+            highlight=False,
+        )
 
 
 def _figures(record: dict[str, float]) -> str:
@@ -133,7 +139,8 @@ def _line(record: dict[str, float]) -> str:
         return "validated"
     minutes = record["eta_s"] / 60
     left = f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
-    return f"loss {record['loss']:.4f}  {record['images_per_second']:.0f} img/s  ETA {left}"
+    unread = f"  {record['skipped']:.0f} images unreadable" if record["skipped"] else ""
+    return f"loss {record['loss']:.4f}  {record['images_per_second']:.0f} img/s  ETA {left}{unread}"
 
 
 def _list_recipes() -> None:

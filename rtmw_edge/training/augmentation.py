@@ -97,12 +97,6 @@ class Augmentation:
         )
 
 
-NONE = Augmentation(
-    flip=0.0, rotation=0.0, scale=(1.0, 1.0), shift=0.0, shift_probability=0.0,
-    colour=0.0, grey=0.0, blur=0.0, dropout=0.0,
-)  # fmt: skip
-"""No change at all: the crop that the runtime makes."""
-
 OFFICIAL = Augmentation(
     flip=0.5, half_body=0.3, rotation=0.6, rotation_degrees=90.0, scale=(0.5, 1.5), shift=0.16, shift_probability=0.3,
     photometric=1.0, colour=0.0, grey=0.0, blur=0.1, median_blur=0.1, dropout=0.5, dropout_size=(0.2, 0.4),
@@ -114,11 +108,6 @@ OFFICIAL_3D = replace(OFFICIAL, scale=(0.6, 1.4), rotation_degrees=80.0, photome
 
 OFFICIAL_3D_STAGE_2 = replace(OFFICIAL_3D.second_stage(), scale=(0.5, 1.5), rotation_degrees=90.0)
 """RTMW3D's second stage, which turns and scales more than its first."""
-
-
-def sample_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
-    """The random numbers of one sample: the same whichever worker or process draws them, and after a resume."""
-    return np.random.default_rng([seed, epoch, index])
 
 
 def augmented(

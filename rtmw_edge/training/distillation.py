@@ -1,4 +1,4 @@
-"""DWPose's distillation in two stages (spec 4.6): the losses towards a teacher, its freezing, and the converters.
+"""DWPose's distillation in two stages (spec 4.6): the losses towards a teacher, and its freezing.
 
 Stage 1 trains a student beside a frozen teacher: L = L_labels + r (L_feature + L_logit), with r falling from 1 to 0
 over the epochs (`share_left`) and gradients clipped to 1. L_feature and L_logit are means over the samples; for exactly
@@ -10,7 +10,7 @@ Stage 2 trains a fresh head on the frozen trunk of stage 1's student, which is t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -23,9 +23,6 @@ from .loss import divergence
 FEATURE_WEIGHT = 7e-5
 LOGIT_WEIGHT = 0.1
 """Weight of the logits in stage 1; in stage 2 it is 1."""
-
-State = dict[str, Tensor]
-TRUNK, HEAD = ("backbone.", "neck."), "head."
 
 
 class Teacher(nn.Module):
@@ -130,44 +127,6 @@ def take_trunk(network: RTMW, teacher: RTMW) -> None:
     for part, source in ((network.backbone, teacher.backbone), (network.neck, teacher.neck)):
         part.load_state_dict(source.state_dict())
         part.requires_grad_(False)
-
-
-def first_stage_student(state: Mapping[str, Tensor]) -> State:
-    """The trained network in the state dict of an official stage-1 run: its keys "student.*", without the prefix.
-
-    Raises:
-        BadInputError: there is no whole student.
-    """
-    student = _below(state, "student.")
-    _check(student, (*TRUNK, HEAD), "stage 1", "student.")
-    return student
-
-
-def second_stage_student(state: Mapping[str, Tensor]) -> State:
-    """The trained network in the state dict of an official stage-2 run: the teacher's trunk with the student's head.
-
-    Raises:
-        BadInputError: the trunk or the head is missing.
-    """
-    teacher, student = _below(state, "teacher."), _below(state, "student.")
-    trunk = {name: value for name, value in teacher.items() if name.startswith(TRUNK)}
-    head = {name: value for name, value in student.items() if name.startswith(HEAD)}
-    _check(trunk, TRUNK, "stage 2", "teacher.")
-    _check(head, (HEAD,), "stage 2", "student.")
-    return {**trunk, **head}
-
-
-def _below(state: Mapping[str, Tensor], prefix: str) -> State:
-    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-
-
-def _check(state: State, parts: Sequence[str], stage: str, prefix: str) -> None:
-    for part in parts:
-        if not any(name.startswith(part) for name in state):
-            raise BadInputError(
-                f"The state dict holds no {prefix}{part}* and is not of distillation's {stage}; "
-                "pass the checkpoint of that run as it was saved."
-            )
 
 
 def _shape(network: RTMW) -> str:

@@ -33,6 +33,8 @@ def open_source(
             span=span,
             backgrounds=backgrounds,
         )
+    if backgrounds is not None:
+        raise BadInputError("Backgrounds are for rendered people, not for annotated sets; leave out --backgrounds.")
     if isinstance(data, Path):
         from ..data.sets import open_sets, read_config
 

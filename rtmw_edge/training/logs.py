@@ -32,6 +32,12 @@ class Logs:
             if key != "step":
                 self._board.add_scalar(f"{name}/{key}", value, int(figures["step"]))
 
+    def begin_anew(self, name: str, step: int) -> None:
+        """Leave the rows of NAME.csv so far, until `step`, in a file of their own."""
+        path = self.out / f"{name}.csv"
+        if path.exists():
+            path.rename(self.out / f"{name}-until-{step}.csv")
+
     def close(self) -> None:
         self._board.close()
 

@@ -112,7 +112,7 @@ class Trainer:
         self.best: dict[str, float] = {}
         self.losses: list[Tensor] = []
         self.held: checkpoint.Given = {}
-        self.saved, self._stops = 0, 0
+        self.saved, self._stops, self._validates_anew = 0, 0, False
         self.lanes, self.span = self.fabric.world_size * max(1, workers), self.micro
         self._resume()
         samples, source = open_source(recipe, data, backgrounds, lanes=self.lanes, span=self.span)
@@ -145,6 +145,8 @@ class Trainer:
         if start is not None:
             load_weights(network, start)
         if backbone is not None:
+            if recipe.distillation is not None and recipe.distillation.stage == 2:
+                raise BadInputError("Stage 2 has the backbone of its teacher; leave out --backbone.")
             load_backbone(network, backbone)
         return prepare(network, recipe, teacher)
 
@@ -201,6 +203,8 @@ class Trainer:
         self.validated = state["validated"]
         self.lanes, self.span = state["lanes"], state["span"]
         self.held, self.saved = state.get("given", {}), step
+        if state["recipe"]["validation"] != self.recipe.validation:  # figures of another set say nothing of this one
+            self.best, self.validated, self._validates_anew = {}, 0, True
         for key, value in asdict(self.recipe).items():
             if state["recipe"].get(key) != value:
                 log.warning("the run goes on with %s %s instead of %s", key, value, state["recipe"].get(key))
@@ -322,6 +326,8 @@ class Trainer:
             validation = logs = None
             if self.is_first:
                 validation, logs = Validation(self.recipe.validation), Logs(self.out, self.step)
+                if self._validates_anew:
+                    logs.begin_anew("validation", self.step)
             try:
                 with self._stop, worker_deaths_in_words():
                     yield from self._run(validation, logs)

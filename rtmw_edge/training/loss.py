@@ -20,21 +20,6 @@ from ..keypoints import BONE_PARENTS, NUM_KEYPOINTS, PARTS
 from ..simcc import SPLIT_RATIO, sigma_of
 
 LABEL_BETA = 10.0
-BONE_WEIGHT = 2.0
-"""Weight of the bone loss beside the KL divergence (spec 2.4)."""
-
-
-def kl_loss(logits: Tensor, labels: Tensor, weights: Tensor, *, beta: float = 1.0) -> Tensor:
-    """The official loss of one axis, for arbitrary labels: scalar, summed over samples, divided by the joints.
-
-    Args:
-        logits: (N, K, bins) raw predictions.
-        labels: (N, K, bins) unnormalised Gaussians in 0..1.
-        weights: (N, K) weight of every joint, 0 for those that are not labelled.
-    """
-    target = F.softmax(labels * LABEL_BETA, dim=-1)
-    divergence = F.kl_div(F.log_softmax(logits * beta, dim=-1), target, reduction="none").mean(dim=-1)
-    return (divergence * weights).sum() / labels.shape[1]
 
 
 def part_weights(weights: dict[str, float]) -> Tensor:
@@ -126,7 +111,7 @@ class Targets(nn.Module):
 
 
 class SimccLoss(nn.Module):
-    """`kl_loss` summed over all axes, from keypoint coordinates.
+    """The KL divergence from softened Gaussians summed over all axes, from keypoint coordinates.
 
     By default the sum over bins is divided by the weight of all joints that count (for one with several axes, its
     largest), so that neither the batch size nor the resolution changes the meaning of the learning rate, and a batch

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -243,10 +243,22 @@ def _tables(path: Path) -> dict[str, Any]:
     if base not in shipped or shipped[base] == path:
         raise unknown("base of a recipe", str(base), [name for name in shipped if shipped[name] != path])
     below = _tables(shipped[base])
+    above = dict(below)
     _one_length(below, values)
+    _check_unit(above, {**below, **values}, values)
     for key, value in values.items():
         below[key] = {**below.get(key, {}), **value} if isinstance(value, dict) else value
     return below
+
+
+def _check_unit(before: dict[str, Any], after: dict[str, Any], given: Iterable[str]) -> None:
+    """Raise BadInputError where a length in another unit would let other counts stand that were in the old one."""
+    old, new = ("epochs" if "epochs" in values else "steps" for values in (before, after))
+    kept = [f"{name}={before[name]}" for name in ("late", "validate_every") if name in before and name not in given]
+    if old in before and old != new and kept:
+        raise BadInputError(
+            f"With {new} set, the recipe's {' and '.join(kept)} would count {new} and not {old}; set that too."
+        )
 
 
 def _one_length(values: dict[str, Any], changes: dict[str, Any]) -> None:
@@ -260,7 +272,7 @@ def read_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe by the name of a shipped one or the path of a TOML file; `overrides` are "key=value" in TOML.
 
     A recipe may begin with `base = "NAME"`, a shipped recipe whose values it changes. Setting `steps` unsets `epochs`
-    and the other way round.
+    and the other way round; `late` and `validate_every`, which count in the same, must then be set as well.
 
     >>> read_recipe("rtmw-n-256x192", ["steps=10"]).steps
     10
@@ -272,6 +284,7 @@ def read_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
             raise BadInputError(f"There is no recipe at '{name}'; give a TOML file or one of: {', '.join(shipped)}.")
         raise unknown("recipe", name, shipped)
     values = _tables(path)
+    before, given = dict(values), [text.partition("=")[0].strip() for text in overrides]
     for text in overrides:
         key, sign, value = text.partition("=")
         if not sign:
@@ -289,4 +302,5 @@ def read_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         target[last] = parsed
         if not parents:
             _one_length(values, {last: parsed})
+    _check_unit(before, values, given)
     return _fill(Recipe, values, f"'{path.name}'")

@@ -140,8 +140,9 @@ class Rendered:
 
     def _forget(self, lane: int, newest: int) -> None:
         kept = self._kept.get(lane, {})
-        if len(kept) > self.window + FIRST:
-            for person in [person for person in kept if person <= newest - self.window]:
+        window = self.window if self.reuse > 1 else 1  # used once, nobody is looked at again
+        if len(kept) > window + FIRST:
+            for person in [person for person in kept if person <= newest - window]:
                 del kept[person]
 
 

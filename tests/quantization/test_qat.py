@@ -207,7 +207,7 @@ def test_a_run_goes_on_only_from_the_table_that_it_is_told_of(tmp_path: Path) ->
 
 def test_a_start_that_fails_leaves_a_folder_that_the_same_command_may_use(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="counts 3 epochs, and rendered people have none"):
-        small_qat(tmp_path / "run", "epochs=3", data=None)
+        small_qat(tmp_path / "run", "epochs=3", "late=0", data=None)
     assert (tmp_path / "run" / "start.json").is_file()
     check_replaceable(tmp_path / "run")
     assert list(small_qat(tmp_path / "run", "steps=1").run())

@@ -13,18 +13,25 @@ from rtmw_edge.errors import BadInputError
 from rtmw_edge.keypoints import FLIP
 from rtmw_edge.training import augmentation
 from rtmw_edge.training.augmentation import (
-    NONE,
     OFFICIAL,
     OFFICIAL_3D,
     OFFICIAL_3D_STAGE_2,
     Augmentation,
     augmented,
-    sample_rng,
 )
 
 SIZE = (192, 256)
+NONE = Augmentation(
+    flip=0.0, rotation=0.0, scale=(1.0, 1.0), shift=0.0, shift_probability=0.0,
+    colour=0.0, grey=0.0, blur=0.0, dropout=0.0,
+)  # fmt: skip
+"""No change at all: the crop that the runtime makes."""
 cv2.setNumThreads(1)
 PICTURE = np.random.default_rng(5).integers(0, 256, (480, 640, 3), dtype=np.uint8)
+
+
+def sample_rng(*key):
+    return np.random.default_rng(key)
 
 
 def photometric(crop, settings, rng):

@@ -17,6 +17,7 @@ from rtmw_edge.targets.rewrites import deployable
 from small_runs import TINY, TINY_3D, Noise, NoValidation, forget, in_double_precision, small_recipe
 from torch.utils.data import get_worker_info
 
+from rtmw_edge.cli.train import _line, follow
 from rtmw_edge.errors import BadInputError
 from rtmw_edge.models import build
 from rtmw_edge.models.checkpoints import load_weights, read_metadata, read_state, save_safetensors
@@ -370,7 +371,7 @@ def test_what_does_not_fit_is_refused(tmp_path):
     with pytest.raises(BadInputError, match="was written by another version"):
         trainer(tmp_path, "steps=1")
     with pytest.raises(BadInputError, match="counts 3 epochs, and rendered people have none"):
-        loop.Trainer(small_recipe("epochs=3"), tmp_path / "other", workers=0)
+        loop.Trainer(small_recipe("epochs=3", "late=0"), tmp_path / "other", workers=0)
     state = {name: value for name, value in build(TINY.name).state_dict().items() if name != "backbone.stem.0.bn.bias"}
     torch.save(state, tmp_path / "backbone.pth")
     with pytest.raises(BadInputError, match=r"does not fit rtmw-tiny-64x96 \(Missing key.*stem\.0\.bn\.bias"):
@@ -425,6 +426,43 @@ def test_a_checkpoint_of_before_there_was_a_key_had_its_default(tmp_path, caplog
         trainer(tmp_path, "steps=1", "window=64")
     assert list(trainer(tmp_path, "steps=1").run()) == []
     assert "instead of" not in caplog.text
+
+
+def test_another_validation_set_begins_its_figures_anew(tmp_path, monkeypatch):
+    class Look:
+        def __init__(self, text):
+            self.figure = {"easy": {"ap_whole": 0.9}, "hard": {"ap_whole": 0.2, "pck_whole": 0.1}}[text]
+
+        def figures(self, network, device):
+            return self.figure
+
+    monkeypatch.setattr(loop, "Validation", Look)
+    list(trainer(tmp_path, "steps=1", "validation=easy").run())
+    again = trainer(tmp_path, "steps=2", "validation=hard")
+    list(again.run())
+    assert again.best["ap_whole"] == 0.2
+    assert read_metadata(tmp_path / "best.safetensors")["ap_whole"] == "0.2"
+    assert (tmp_path / "validation.csv").read_text().split() == ["step,ap_whole,pck_whole", "2,0.2,0.1"]
+    assert (tmp_path / "validation-until-1.csv").read_text().split() == ["step,ap_whole", "1,0.9"]
+    assert list(trainer(tmp_path, "steps=2", "validation=hard").run()) == []
+
+
+def test_what_would_be_without_effect_is_refused(tmp_path):
+    with pytest.raises(BadInputError, match="for rendered people, not for annotated sets; leave out --backgrounds"):
+        trainer(tmp_path, "steps=1", backgrounds=tmp_path)
+    settings = ("steps=1", "distillation.stage=2", f"distillation.teacher={TINY.name}")
+    with pytest.raises(BadInputError, match="Stage 2 has the backbone of its teacher; leave out --backbone"):
+        trainer(tmp_path, *settings, backbone=tmp_path / "backbone.pth")
+
+
+def test_images_that_cannot_be_read_are_told_of(tmp_path, capsys, monkeypatch):
+    training = trainer(tmp_path, "steps=1")
+    batches = [[(*batch[:3], batch[3] + 1) for batch in step] for step in training.batches()]
+    monkeypatch.setattr(training, "batches", lambda: batches)
+    follow(training)
+    assert "4 times an image could not be read and the next one was taken" in capsys.readouterr().err
+    record = {"loss": 1.0, "images_per_second": 9.0, "eta_s": 60.0, "skipped": 4.0}
+    assert _line(record) == "loss 1.0000  9 img/s  ETA 1 min  4 images unreadable"
 
 
 def test_logs_drop_what_lies_behind_the_checkpoint(tmp_path):

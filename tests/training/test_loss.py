@@ -5,11 +5,12 @@ import json
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from rtmw_edge.errors import BadInputError
 from rtmw_edge.keypoints import BONE_PARENTS
 from rtmw_edge.simcc import encode, encode_3d
-from rtmw_edge.training.loss import BoneLoss, SimccLoss, kl_loss, part_weights
+from rtmw_edge.training.loss import LABEL_BETA, BoneLoss, SimccLoss, part_weights
 
 SIZE = (192, 256)
 SIZE_3D = (288, 384, 288)
@@ -17,6 +18,19 @@ SIZE_3D = (288, 384, 288)
 
 def tensor(array):
     return torch.from_numpy(np.asarray(array, dtype=np.float32))
+
+
+def kl_loss(logits, labels, weights, *, beta=1.0):
+    """The official loss of one axis, for arbitrary labels: scalar, summed over samples, divided by the joints.
+
+    Args:
+        logits: (N, K, bins) raw predictions.
+        labels: (N, K, bins) unnormalised Gaussians in 0..1.
+        weights: (N, K) weight of every joint, 0 for those that are not labelled.
+    """
+    target = F.softmax(labels * LABEL_BETA, dim=-1)
+    divergence = F.kl_div(F.log_softmax(logits * beta, dim=-1), target, reduction="none").mean(dim=-1)
+    return (divergence * weights).sum() / labels.shape[1]
 
 
 @pytest.fixture(scope="module")

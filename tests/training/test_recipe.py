@@ -59,8 +59,10 @@ def test_official_recipes_have_the_published_values(name, batch, decay, first, s
 
 
 def test_steps_replace_epochs_and_a_file_may_change_a_shipped_recipe(tmp_path):
-    recipe = read_recipe("rtmw-m-256x192", ["steps=7"])
-    assert (recipe.steps, recipe.epochs) == (7, 0)
+    recipe = read_recipe("rtmw-m-256x192", ["steps=7", "late=0", "validate_every=5"])
+    assert (recipe.steps, recipe.epochs, recipe.late) == (7, 0, 0)
+    with pytest.raises(BadInputError, match="late=10 and validate_every=10 would count steps and not epochs; set"):
+        read_recipe("rtmw-m-256x192", ["steps=7"])
     mine = tmp_path / "mine.toml"
     mine.write_text('base = "rtmw-l-256x192"\nlr = 1e-4\n[augmentation]\nflip = 0.25\n')
     recipe = read_recipe(str(mine))
@@ -103,7 +105,11 @@ def test_overrides_reach_nested_keys():
         ('augmentation.scale=["a", "b"]', "The augmentation's scale is ['a', 'b']; give two numbers"),
         ("variant=rtmw-q-256x192", "Unknown variant 'rtmw-q-256x192'; did you mean"),
         ("part_weights.hand=2", "Unknown part in part_weights 'hand'"),
-        ("epochs=-1", "The recipe has steps 0 and epochs -1; exactly one of them must be above 0."),
+        ("steps=-1", "The recipe has steps -1 and epochs 0; exactly one of them must be above 0."),
+        (
+            "epochs=9",
+            "With epochs set, the recipe's late=3500 and validate_every=500 would count epochs and not steps;",
+        ),
         ("micro=-1", "The recipe's micro is -1; it must lie in 0..1000000000."),
         ("compile=1", "The recipe's compile is 1; it must be of type bool."),
         ("precision=fp8", "Unknown precision 'fp8'"),

@@ -77,7 +77,9 @@ def test_a_worker_of_one_lane_renders_every_person_once_and_reuses_it(monkeypatc
 
 def test_people_are_new_every_time_without_reuse(monkeypatch):
     monkeypatch.setattr(stream, "Renderer", Counted)
-    assert indices(Rendered(0, 1.0, (240, 320), window=1024, lanes=1, span=4), range(50)) == list(range(50))
+    source = Rendered(0, 1.0, (240, 320), window=1024, lanes=1, span=4)
+    assert indices(source, range(500)) == list(range(500))
+    assert len(source._kept[0]) <= stream.FIRST + 2  # nobody is looked at again
 
 
 def test_annotated_people_come_once_an_epoch_in_a_new_order():

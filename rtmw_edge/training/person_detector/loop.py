@@ -1,6 +1,7 @@
 """The training loop: pictures composed in this process, Muon, an average of the weights, and a state to go on from.
 
-Every step's pictures follow from the seed and the step alone, so that a run that was killed goes on as if it had not.
+A step's chance follows from the seed and the step; its pictures also from the scenes in the pool, which moves on, so a
+run that was killed goes on with others.
 """
 
 from __future__ import annotations
