@@ -77,7 +77,8 @@ def qat(
         typer.echo(f"calibrating on {calibration or CALIBRATION}", err=True)
         return calibrate(network, calibration or CALIBRATION, grid=arithmetic)
 
-    origin = {"table": loaded and f"of SHA-256 {loaded.sha256[:12]}", "calibration": calibration}
+    of_table = None if loaded is None else f"of SHA-256 {loaded.sha256[:12]}"
+    origin = {"table": of_table, "calibration": calibration}
     out = out or Path("runs") / f"{name}-qat"
     where = computing_device(device, threads)
     check_run(out, backgrounds)
