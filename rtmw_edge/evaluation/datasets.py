@@ -82,12 +82,13 @@ def open_dataset(text: str, limit: int | None = None) -> Dataset:
 
     Raises BadInputError where there is none such, or an image file of it is missing: now, not an hour later.
     """
-    dataset = _named(text, limit)
+    dataset = dataset_named(text, limit)
     dataset.check_images()
     return dataset
 
 
-def _named(text: str, limit: int | None) -> Dataset:
+def dataset_named(text: str, limit: int | None = None) -> Dataset:
+    """The same, where image files may be missing: for who asks for labels and names alone."""
     kind, _, rest = text.partition(":")
     if limit is not None and limit < 1:
         raise BadInputError(f"A limit of {limit} images leaves nothing to evaluate: pass at least 1.")

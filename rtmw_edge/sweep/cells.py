@@ -17,7 +17,8 @@ from typing import Any
 
 from .. import __version__
 from ..errors import BadInputError
-from ..evaluation import open_dataset
+from ..evaluation.datasets import dataset_named
+from ..models.download import sha256_of
 from ..runtime.environment import environment
 from ..runtime.machine import installed
 from .code import PEERS, SCALES, code_sha256, writers
@@ -134,7 +135,7 @@ class Planned:
     def check_files(self) -> None:
         """Raise BadInputError when weights or table are not those that the hashes are of any more."""
         for path, sha256 in self.files:
-            if sha256_now(path) != sha256:
+            if sha256_of(path) != sha256:
                 raise BadInputError(f"{path} changed while the sweep ran; run it again to measure what it is now.")
 
     @property
@@ -199,16 +200,7 @@ def digest(value: object) -> str:
 @lru_cache(maxsize=64)
 def file_sha256(path: Path) -> str:
     """sha256 of a file's bytes, as they were when it was first asked for."""
-    return sha256_now(path)
-
-
-def sha256_now(path: Path) -> str:
-    """sha256 of a file's bytes."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+    return sha256_of(path)
 
 
 @lru_cache(maxsize=16)
@@ -228,12 +220,14 @@ def data_sha256(data: str) -> str:
 
     Not the bytes of the images, which may be hundreds of gigabytes.
     """
-    dataset = open_dataset(data)
-    files = [*dataset.image_files]
+    files = [*dataset_named(data).image_files]
     if not files:
         return ""
     _, annotations, *_ = data.split(":")
-    return digest([file_sha256(Path(annotations)), [(path.name, path.stat().st_size) for path in files]])
+    # Of a sweep of the first images, the others may be missing.
+    return digest(
+        [file_sha256(Path(annotations)), [(path.name, path.stat().st_size) for path in files if path.is_file()]]
+    )
 
 
 def _code(cell: Cell, roots: tuple[str, ...]) -> str:

@@ -10,7 +10,6 @@ import logging
 import multiprocessing
 import os
 import signal
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -225,8 +224,6 @@ def _worker(folder: Path, run: int, crew: Crew, pipe: Connection, retry_until: i
         pass  # the parent, which got it too, says so
     except RtmwEdgeError as error:
         pipe.send(error)
-    except sqlite3.Error as error:
-        pipe.send(RtmwEdgeError(f"The store in {folder} cannot be written ({error}); what was recorded is kept."))
 
 
 def _die_with(parent: int) -> None:

@@ -22,7 +22,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,9 +29,9 @@ from numpy.typing import NDArray
 from .. import __version__
 from ..errors import BadInputError
 from ..files import claim_directory
+from .sqlite_file import APPLICATION, connect, told
 
 FILE = "results.sqlite"
-APPLICATION = 0x52545745  # "RTWE", in the file's header
 VERSION = 1
 
 LEASE = 60.0
@@ -106,7 +105,7 @@ class Store:
         self.folder = folder
         self._file = folder / FILE
         self._owner = uuid.uuid4().hex
-        self._connection = _connect(self._file)
+        self._connection = connect(self._file)
         self._stop = threading.Event()
         self._heart: threading.Thread | None = None
 
@@ -272,7 +271,7 @@ class Store:
             self._heart.start()
 
     def _renew(self) -> None:
-        connection = _connect(self._file)
+        connection = connect(self._file)
         while not self._stop.wait(RENEWAL):
             with contextlib.suppress(sqlite3.OperationalError):  # a full disk may have room at the next beat
                 connection.execute("UPDATE claims SET expires = ? WHERE owner = ?", (time.time() + LEASE, self._owner))
@@ -280,7 +279,7 @@ class Store:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with _told(self._file):
+        with told(self._file):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
@@ -291,7 +290,7 @@ class Store:
             self._connection.execute("COMMIT")
 
     def _rows(self, statement: str, *values: object) -> list[Any]:
-        with _told(self._file):
+        with told(self._file):
             return self._connection.execute(statement, values).fetchall()
 
     def _check(self) -> None:
@@ -325,53 +324,6 @@ def _host() -> str:
 
 
 _HOST = _host()
-
-
-@contextmanager
-def _told(file: Path) -> Iterator[None]:
-    """Turn SQLite's errors into sentences."""
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        raise BadInputError(
-            f"The store {file} cannot be used ({error}); see whether the disk is full or another program has it open, "
-            "and run the command again. What was recorded is kept."
-        ) from error
-    except sqlite3.DatabaseError as error:
-        raise BadInputError(
-            f"{file} is not the store of a sweep, or damaged ({error}); name another folder."
-        ) from error
-
-
-def _connect(file: Path) -> sqlite3.Connection:
-    """Open the file; BadInputError, and nothing is changed, when it is another program's."""
-    with _told(file):
-        if file.exists() and not all(os.access(path, os.W_OK) for path in (file, file.parent)):
-            # Somebody else's, or on a disk that cannot be written: nobody writes while we read.
-            where = f"file:{quote(str(file.absolute()))}?immutable=1"
-            return _ours(sqlite3.connect(where, uri=True, isolation_level=None), file)
-        connection = _ours(sqlite3.connect(file, timeout=60, isolation_level=None), file)
-        for wait in (*[0.1] * 50, None):  # a process that makes the same change at this moment: SQLite does not wait
-            try:
-                connection.execute("PRAGMA journal_mode = WAL")
-                break
-            except sqlite3.OperationalError:
-                if wait is None:
-                    raise
-                time.sleep(wait)
-        connection.execute("PRAGMA synchronous = FULL")
-        return connection
-
-
-def _ours(connection: sqlite3.Connection, file: Path) -> sqlite3.Connection:
-    """The connection, unless the file has another program's tables."""
-    connection.execute("BEGIN")  # both of one moment: another process may be making the store
-    application = connection.execute("PRAGMA application_id").fetchone()[0]
-    tables = connection.execute("SELECT 1 FROM sqlite_master").fetchone()
-    connection.execute("COMMIT")
-    if application != APPLICATION and tables:
-        raise BadInputError(f"{file} is not the store of a sweep; name another folder.")
-    return connection
 
 
 def _drop_the_dead(database: sqlite3.Connection) -> None:

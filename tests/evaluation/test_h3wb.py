@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from rtmw_edge.errors import BadInputError
-from rtmw_edge.evaluation import datasets, evaluate, open_dataset
+from rtmw_edge.evaluation import evaluate, open_dataset
+from rtmw_edge.evaluation.datasets import dataset_named
 from rtmw_edge.poses import Poses
 
 CAMERA = "54138969"
@@ -115,5 +116,5 @@ def test_frames_of_other_names_are_found_by_their_pattern(root: Path) -> None:
 
 def test_the_real_files_subset(samples_dir: Path) -> None:
     # Not by open_dataset, which asks for the photographs.
-    dataset = datasets._named(f"h3wb:{samples_dir}/h3wb/h3wb_train_bbox_subset.npz:.:S5", None)
+    dataset = dataset_named(f"h3wb:{samples_dir}/h3wb/h3wb_train_bbox_subset.npz:.:S5")
     assert len(dataset) == 1

@@ -260,6 +260,9 @@ def test_photographs_are_known_by_their_sizes(tmp_path: Path) -> None:
         (tmp_path / "one" / image["file_name"]).write_bytes(b"1")
         (tmp_path / "two" / image["file_name"]).write_bytes(b"22")
     one, two = (cells_module.data_sha256(f"coco:{tmp_path}/a.json:{tmp_path}/{name}") for name in ("one", "two"))
+    (tmp_path / "two" / found["images"][-1]["file_name"]).unlink()
+    sweep = {"data": f"coco:{tmp_path}/a.json:{tmp_path}/two", "images": 2, "targets": ["onnx"], "precisions": ["fp32"]}
+    assert len(planned(**sweep).cells) == 1, "what is not measured on may be missing"
     assert one and two and one != two and cells_module.data_sha256("synthetic:val:9") == ""
 
 
