@@ -28,6 +28,7 @@ from rtmw_edge.models.download import sha256_of
 from rtmw_edge.models.rtmw import RTMW
 from rtmw_edge.models.weights import find
 from rtmw_edge.training.checkpoint import BEST, LAST, Given, mark
+from rtmw_edge.training.checkpoint import NAME as CHECKPOINT
 from rtmw_edge.training.distillation import feature_loss, logit_loss
 from rtmw_edge.training.loop import Trainer
 from rtmw_edge.training.objective import Lesson, Outputs, Student
@@ -171,9 +172,10 @@ class QatTrainer(Trainer):
         return QuantizedStudent(quantized), FloatLesson(exact, self.settings, self.recipe.beta)
 
     def _started(self, exact: Deployable) -> Table:
-        """The table to begin with: the one in `out`, else the one that is asked for, which rank 0 keeps there."""
+        """The table that the run in `out` began with; of a new run the one asked for, which rank 0 keeps there."""
         path = self.out / START
-        if self.is_first and not path.exists():
+        begun = path.exists() and (self.out / CHECKPOINT).exists()  # a start that failed leaves the table alone
+        if self.is_first and not begun:
             table = self._start_table(exact)
             if table.grid != self.settings.grid:
                 raise BadInputError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -210,7 +211,10 @@ def test_a_start_that_fails_leaves_a_folder_that_the_same_command_may_use(tmp_pa
         small_qat(tmp_path / "run", "epochs=3", "late=0", data=None)
     assert (tmp_path / "run" / "start.json").is_file()
     check_replaceable(tmp_path / "run")
-    assert list(small_qat(tmp_path / "run", "steps=1").run())
+    kept = Table.load(tmp_path / "run" / "start.json")
+    asked_for = replace(kept, provenance={"of": "another table"})
+    again = small_qat(tmp_path / "run", "steps=1", start_table=lambda _: asked_for)
+    assert again.start.provenance == asked_for.provenance and list(again.run())
 
 
 def test_every_variant_that_can_be_trained_has_a_recipe() -> None:
