@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from rtmw_edge.errors import BadInputError
 
-from .grids import GRIDS, Grid
+from .grids import GRIDS, WEIGHT_HIGH, Grid
 from .table import BETWEEN, KINDS, Entry, Table, role_of
 
 
@@ -157,7 +157,10 @@ def points_of(network: Convolutional, grid: Grid, floats: Collection[str] = ()) 
 
 
 def check_table(network: Convolutional, table: Table) -> None:
-    """Raise BadInputError unless `table` was made for exactly the network's weights and has exactly its points."""
+    """Raise BadInputError unless `table` was made for exactly the network's weights and has exactly its points.
+
+    What it has of each must be of its grid, and of as many channels as the convolution.
+    """
     expected = points_of(network, GRIDS[table.grid], table.floats)
     kinds = {role_of(point) for point in expected}
     present = {point for point in table.entries if role_of(point) in kinds}
@@ -172,4 +175,36 @@ def check_table(network: Convolutional, table: Table) -> None:
         raise BadInputError(
             f"The quantization table was made for other weights (sha256 {table.weights_sha256[:12] or 'not given'}, "
             f"these have {mine[:12]}); calibrate again with these weights."
+        )
+    convolutions = network.convolutions()
+    for name in (*table.floats, *table.bias_corrections):
+        if name not in convolutions:
+            raise BadInputError(
+                f"The quantization table names a convolution '{name}', which the network has not; calibrate again."
+            )
+    for name, correction in table.bias_corrections.items():
+        _check_channels(f"{name}: its bias correction", correction.size, convolutions[name])
+    grid = GRIDS[table.grid]
+    for point in present:
+        entry = table.entries[point]
+        name, _, role = point.rpartition(":")
+        numbers = (entry.bits, entry.axis, entry.low, entry.high)
+        expected_numbers = (grid.bits, None, grid.low, grid.high)
+        if role == "weight":
+            expected_numbers = (8, 0, -WEIGHT_HIGH, WEIGHT_HIGH)
+            _check_channels(point, entry.scale.size, convolutions[name])
+        if numbers != expected_numbers or (entry.zero_point and (role == "weight" or grid.symmetric)):
+            raise BadInputError(
+                f"The quantization table has for '{point}' bits {entry.bits}, axis {entry.axis}, zero point "
+                f"{entry.zero_point} and range [{entry.low}, {entry.high}], which is not of the grid {grid.name}; "
+                "calibrate again."
+            )
+
+
+def _check_channels(what: str, count: int, convolution: Convolution) -> None:
+    channels = convolution.conv.out_channels
+    if count != channels:
+        raise BadInputError(
+            f"The quantization table does not fit '{what}': {count} numbers for {channels} output channels; "
+            "calibrate again."
         )

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rtmw_edge.errors import BadInputError
+
 SMALLEST_SCALE = np.float32(2.0**-40)
 """Scale of a tensor that is zero on all images; any positive number represents zero exactly."""
 
@@ -94,6 +96,17 @@ class Grid:
         inverse = np.float32(1) / scale.astype(np.float32)
         rounded = np.rint(weight.astype(np.float32) * inverse.reshape((-1,) + (1,) * (weight.ndim - 1)))
         return np.clip(rounded, -WEIGHT_HIGH, WEIGHT_HIGH).astype(np.int8)
+
+
+def integer_bias(name: str, bias: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """The bias (C,) of a convolution in `steps` (C,) of input scale times weight scale, whole numbers as float64.
+
+    Raises BadInputError where one does not fit into int32.
+    """
+    rounded = np.rint(bias.astype(np.float64) / steps.astype(np.float64))
+    if np.abs(rounded).max(initial=0) >= 2**31:
+        raise BadInputError(f"The bias of '{name}' does not fit into 32 bits at the table's scales; calibrate again.")
+    return np.asarray(rounded)
 
 
 def _scale(absmax: np.ndarray | float, high: int) -> np.ndarray:

@@ -60,6 +60,14 @@ class Entry:
             raise BadInputError(f"A scale has shape {scale.shape} for axis {self.axis}; it must be (1,) or (C,).")
         if not (np.isfinite(scale).all() and (scale > 0).all()):
             raise BadInputError("A scale is not a positive finite number; calibrate again.")
+        if self.bits not in (8, 16) or self.axis not in (None, 0):
+            raise BadInputError(f"It has {self.bits} bits and axis {self.axis}; there are 8 and 16 bits, None and 0.")
+        most = 2 ** (self.bits - 1)
+        if not (-most <= self.low < self.high < most and self.low <= self.zero_point <= self.high):
+            raise BadInputError(
+                f"Zero point {self.zero_point} in the range [{self.low}, {self.high}] is none of {self.bits} bits; "
+                "calibrate again."
+            )
         scale.setflags(write=False)
         object.__setattr__(self, "scale", scale)
 
@@ -146,7 +154,7 @@ class Table:
             document = json.loads(path.read_bytes())
         except OSError as error:
             raise BadInputError(f"Cannot read the quantization table {path}: {error.strerror}.") from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BadInputError(f"{path} is not a quantization table: not JSON ({error}).") from error
         try:
             return _table_from_json(document)
@@ -183,20 +191,26 @@ def _table_from_json(document: Any) -> Table:
         low, high = item["range"]
         with np.errstate(over="ignore"):
             scale = np.asarray(item["scale"], np.float32)
-        numbers = (int(item["zero_point"]), int(item["bits"]), item["axis"], int(low), int(high))
+        numbers = (item["zero_point"], item["bits"], item["axis"], low, high)
+        if any(type(number) is not int for number in numbers if number is not None) or None in numbers[:2]:
+            raise BadInputError(f"point '{point}': zero_point, bits, axis and range are whole numbers.")
         try:
             entries[point] = Entry(scale, *numbers, source=str(item["source"]))
         except BadInputError as error:
             raise BadInputError(f"point '{point}': {error}") from error
+    for key, kind in (("variant", str), ("weights_sha256", str), ("floats", list), ("provenance", dict)):
+        if type(document[key]) is not kind:
+            raise BadInputError(f"its {key} is not a {'text' if kind is str else kind.__name__}.")
+    json.dumps(document["provenance"], allow_nan=False)
     corrections = {str(name): np.asarray(values, np.float32) for name, values in document["bias_corrections"].items()}
     if not all(values.ndim == 1 and np.isfinite(values).all() for values in corrections.values()):
         raise BadInputError("a bias correction is not a list of finite numbers.")
     return Table(
-        str(document["variant"]),
+        document["variant"],
         entries,
         document["grid"],
         document["provenance"],
-        str(document["weights_sha256"]),
+        document["weights_sha256"],
         tuple(str(name) for name in document["floats"]),
         corrections,
     )

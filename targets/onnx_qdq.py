@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 from rtmw_edge.quantization import Entry, Table
-from rtmw_edge.quantization.grids import GRIDS
+from rtmw_edge.quantization.grids import GRIDS, integer_bias
 
 from rtmw_edge.errors import VerificationError
 
@@ -180,8 +180,7 @@ class _Writer:
         point = f"{conv.name}:bias"
         bias = numpy_helper.to_array(self.values[conv.input[2]])
         steps = (scale_in.scale * scale_w.scale).astype(np.float32)
-        rounded = np.rint(bias.astype(np.float64) / steps.astype(np.float64))
-        integers = self._add(f"{point}:integers", rounded.astype(np.int32))
+        integers = self._add(f"{point}:integers", integer_bias(conv.name, bias, steps).astype(np.int32))
         scale = self._add(f"{point}:scale", steps)
         zero = self._add(f"{point}:zero", np.zeros(steps.size, np.int32))
         conv.input[2] = point

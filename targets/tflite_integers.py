@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from rtmw_edge.quantization import GRIDS, Entry, Table
+from rtmw_edge.quantization.grids import integer_bias
 
 from rtmw_edge.errors import BadInputError
 
@@ -123,13 +124,8 @@ class IntegerWriter:
         assert scale_in is not None and dtype is not None and offsets is not None
         weight = integer_weight(self.graph, operator, name, self.table)
         scale_bias = scale_in[0] * self.table.entries[f"{name}:weight"].scale
-        sums = np.rint(offsets.astype(np.float64) / scale_bias.astype(np.float64))
-        if np.abs(sums).max(initial=0) >= 2**31:
-            raise BadInputError(
-                f"The bias of '{name}' does not fit into 32 bits at the table's scales; calibrate again."
-            )
-        integer_bias = self.graph.add_constant(f"{name}:bias", sums.astype(_BIASES[dtype]), scale_bias)
-        operator.inputs = np.array([read, weight, integer_bias], np.int32)
+        sums = integer_bias(name, offsets, scale_bias).astype(_BIASES[dtype])
+        operator.inputs = np.array([read, weight, self.graph.add_constant(f"{name}:bias", sums, scale_bias)], np.int32)
         self.emit(operator, dtype, self.result(operator, f"{name}:output"))
 
     def input(self, source: int, name: str) -> int:

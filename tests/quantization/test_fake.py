@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -144,6 +145,50 @@ def test_a_table_for_another_network_is_refused(net: Net) -> None:
     more = {**table.entries, "third:input": table.entries["first:input"]}
     with pytest.raises(BadInputError, match="it has, and the network has not, 'third:input'"):
         check_table(net, Table("test", more))
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (
+            {"entries": {"first:weight": Entry(np.ones(4), axis=0)}},
+            "does not fit 'first:weight': 4 numbers for 8 output channels; calibrate again.",
+        ),
+        (
+            {"entries": {"first:weight": Entry(np.ones(8), axis=0, zero_point=3)}},
+            "has for 'first:weight' bits 8, axis 0, zero point 3 and range [-127, 127], which is not of the grid common",
+        ),
+        (
+            {"entries": {"first:input": Entry(np.ones(1), axis=0)}},
+            "has for 'first:input' bits 8, axis 0, zero point 0 and range [-127, 127], which is not of the grid common",
+        ),
+        (
+            {"entries": {"second:output": Entry(np.ones(1), -128, low=-128)}},
+            "bits 8, axis None, zero point -128 and range [-128, 127], which is not of the grid common; calibrate",
+        ),
+        (
+            {"entries": {"second:output": Entry(np.ones(1), bits=16, low=-32767, high=32767)}},
+            "bits 16, axis None, zero point 0 and range [-32767, 32767], which is not of the grid common; calibrate",
+        ),
+        ({"floats": ("frist",)}, "names a convolution 'frist', which the network has not; calibrate again."),
+        (
+            {"bias_corrections": {"secnd": np.ones(8, np.float32)}},
+            "names a convolution 'secnd', which the network has not; calibrate again.",
+        ),
+        (
+            {"bias_corrections": {"second": np.ones(3, np.float32)}},
+            "does not fit 'second: its bias correction': 3 numbers for 8 output channels; calibrate again.",
+        ),
+    ],
+)
+def test_a_table_with_numbers_of_another_grid_or_network_is_refused(
+    net: Net, change: dict[str, Any], text: str
+) -> None:
+    table = table_for(net)
+    change = {**change, "entries": {**table.entries, **change.get("entries", {})}}
+    with pytest.raises(BadInputError) as caught:
+        fake_quantize(net, replace(table, **change))
+    assert text in str(caught.value)
 
 
 def test_a_table_for_other_weights_is_refused(net: Net) -> None:

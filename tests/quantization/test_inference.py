@@ -16,7 +16,7 @@ from small_deployable import absmax_table, float_logits, small_deployable, smoot
 )
 @pytest.mark.parametrize("scale", [3.1e-6, 0.0123, 1.0, 477.7])
 def test_rounding_equals_the_operator_ties_and_all(scale: float, zero_point: int, low: int, high: int) -> None:
-    fake = FakeQuantizeTensor(Entry(np.array([scale]), zero_point, low=low, high=high))
+    fake = FakeQuantizeTensor(Entry(np.array([scale]), zero_point, bits=8 if high < 128 else 16, low=low, high=high))
     steps = torch.arange(-400, 400, dtype=torch.float32)
     noise = torch.randn(20000, generator=torch.Generator().manual_seed(0)) * 90
     values = torch.cat([steps, steps + 0.5, noise, torch.tensor([0.0, -0.0, 1e30, -1e30, 1e-40])]) * fake.scale

@@ -41,7 +41,7 @@ def test_value_and_gradients_are_those_of_torch(zero_point: int, low: int, high:
     x = torch.randn(3, 5, 7, 9, generator=torch.Generator().manual_seed(1))
     x = x.to(memory_format=torch.channels_last) if channels_last else x
     outer = torch.randn(x.shape, generator=torch.Generator().manual_seed(2))
-    quantizer = LearnedTensor(Entry(np.float32([0.013]), zero_point, low=low, high=high), symmetric=False)
+    quantizer = LearnedTensor(Entry(np.float32([0.013]), zero_point, 16, low=low, high=high), symmetric=False)
     factor = 1 / np.sqrt(x.numel() * high)
     mine = x.clone().requires_grad_()
     y = quantizer(mine)

@@ -70,6 +70,10 @@ def test_one_bit_of_one_scale_changes_the_hash() -> None:
         ({"bias_corrections": {"a": [float("inf")]}}, "a bias correction is not a list of finite numbers."),
         ({"entries": {"a:input": {}}}, "KeyError at 'range'."),
         ({"entries": None}, "AttributeError"),
+        ({"floats": "head.final_layer.conv"}, "its floats is not a list."),
+        ({"provenance": ["synthetic:4"]}, "its provenance is not a dict."),
+        ({"provenance": {"loss": float("nan")}}, "ValueError at Out of range float values are not JSON compliant"),
+        ({"weights_sha256": None}, "its weights_sha256 is not a text."),
     ],
 )
 def test_a_file_that_cannot_be_used_is_told_why(tmp_path: Path, change: dict[str, object], text: str) -> None:
@@ -91,12 +95,40 @@ def test_a_scale_that_is_no_scale_is_refused_by_name(tmp_path: Path, scale: list
         Table.load(path)
 
 
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"zero_point": 200}, "Zero point 200 in the range [-127, 127] is none of 8 bits; calibrate again."),
+        ({"range": [-32767, 32767]}, "Zero point 0 in the range [-32767, 32767] is none of 8 bits; calibrate again."),
+        ({"range": [127, -127]}, "Zero point 0 in the range [127, -127] is none of 8 bits; calibrate again."),
+        ({"bits": 4}, "It has 4 bits and axis None; there are 8 and 16 bits, None and 0."),
+        ({"axis": 1}, "It has 8 bits and axis 1; there are 8 and 16 bits, None and 0."),
+        ({"zero_point": 0.5}, "zero_point, bits, axis and range are whole numbers."),
+        ({"bits": None}, "zero_point, bits, axis and range are whole numbers."),
+        ({"range": [-127, "127"]}, "zero_point, bits, axis and range are whole numbers."),
+    ],
+)
+def test_numbers_that_are_none_of_the_integers_are_refused_by_name(
+    tmp_path: Path, change: dict[str, object], text: str
+) -> None:
+    document = json.loads(table().to_bytes())
+    document["entries"]["backbone.stem.0.conv:input"].update(change)
+    path = tmp_path / "table.json"
+    path.write_text(json.dumps(document))
+    with pytest.raises(BadInputError) as caught:
+        Table.load(path)
+    assert str(caught.value).endswith(f"point 'backbone.stem.0.conv:input': {text}")
+
+
 def test_other_files_are_refused_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match=r"Cannot read the quantization table .*absent.json: No such file"):
         Table.load(tmp_path / "absent.json")
     (tmp_path / "text.json").write_text("not json")
     with pytest.raises(BadInputError, match="is not a quantization table: not JSON"):
         Table.load(tmp_path / "text.json")
+    (tmp_path / "deep.json").write_text("[" * 200_000)
+    with pytest.raises(BadInputError, match="is not a quantization table: not JSON"):
+        Table.load(tmp_path / "deep.json")
     (tmp_path / "bytes.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(BadInputError, match="is not a quantization table: not JSON"):
         Table.load(tmp_path / "bytes.json")
