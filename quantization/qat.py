@@ -39,12 +39,12 @@ from .fake import check_table, corrected, fake_quantize, weights_sha256
 from .inference import for_inference
 from .learned import learnable, learned_parameters, learned_table, round_biases
 from .official import official_state
-from .table import Table
+from .table import WRITTEN_BY_QAT, Table
 
 log = logging.getLogger(__name__)
 
 START = "start.json"
-TABLES = {LAST: "table.json", BEST: "best.json"}
+TABLES = dict(zip((LAST, BEST), WRITTEN_BY_QAT, strict=True))
 """The table beside each file of weights."""
 
 

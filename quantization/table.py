@@ -32,6 +32,16 @@ BETWEEN = ("silu", "sum", "concat", "product", "mean", "sigmoid")
 MAX_BYTES = 64 << 20
 """Larger files are refused unread; the largest variant's table has about 1 MB."""
 
+MAX_ORIGIN = 200
+"""Characters of `Table.origin`, which a manifest has room for."""
+WRITTEN_BY_QAT = ("table.json", "best.json")
+"""The tables that a run of `rtmw-edge qat` writes beside its last and its best weights."""
+
+
+def printable(origin: str) -> str:
+    """What a manifest can hold of a text that says where scales are from."""
+    return "".join(letter if letter.isprintable() else "?" for letter in origin)[:MAX_ORIGIN]
+
 
 def role_of(point: str) -> str:
     """Which of `KINDS` or `BETWEEN` a point is."""
@@ -116,6 +126,22 @@ class Table:
     def carrying(self, roles: Collection[str]) -> Table:
         """The table with the points of these roles alone: what a format holds of it."""
         return replace(self, entries={point: entry for point, entry in self.entries.items() if role_of(point) in roles})
+
+    @property
+    def origin(self) -> str:
+        """Where the scales are from, in a few printable words: "percentile 99.999, 200 crops of synthetic:200"."""
+        given = self.provenance
+        if given.get("method") == "qat":
+            data = given.get("data")
+            source = data.get("source") if isinstance(data, Mapping) else None
+            text = f"qat, {given.get('steps')} steps on {source}"
+        elif "crops" in given:
+            text = f"{given.get('method')}, {given['crops']} crops of {given.get('source')}"
+        else:
+            text = str(given.get("method", "not said"))
+        if self.bias_corrections:
+            text += ", biases corrected"
+        return printable(text)
 
     @property
     def sha256(self) -> str:

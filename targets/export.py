@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rtmw_edge.calibration import Method, Source, open_source
 from rtmw_edge.quantization import COMMON, Grid, Table
+from rtmw_edge.quantization.table import WRITTEN_BY_QAT, printable
 
 from rtmw_edge import bundle
 from rtmw_edge.errors import BadInputError, RtmwEdgeError
@@ -69,8 +70,9 @@ def export(
     `weights` is a .pth or .safetensors file; without it the embedded or fetched ones are used. The quantized precisions
     are on `grid`, by default the target's first for the precision. They take their scales from `table`, or calibrate on
     `calibration` ("synthetic:N" or a folder, with `boxes` as in `rtmw-edge run`) by `method`, and write what they used
-    to `save_table`; with none of these, the embedded weights take the table that ships with them. Left out alone,
-    `calibration` is `CALIBRATION` and `method` is `METHOD`.
+    to `save_table`; with none of these, the embedded weights take the table that ships with them, and those of a run of
+    `rtmw-edge qat` the one that lies beside them. Left out alone, `calibration` is `CALIBRATION` and `method` is
+    `METHOD`. The manifest says what the scales are from.
     `calibrator` names a tool that quantizes by itself on the same crops instead, without a table (see `peers`).
     `floats` are convolutions to leave in float, which the precision "int8-mixed" is for. The graph takes `batch` crops
     at once. `on_step` hears one short line before each step.
@@ -83,6 +85,8 @@ def export(
     peer = None if calibrator == OURS else peer_named(calibrator, target, kind)
     tools = installed([*NEEDED, *writer.requirements()])
     bundle.check_replaceable(Path(out))
+    if save_table is not None and Path(out).absolute() in save_table.absolute().parents:
+        raise BadInputError(f"A bundle holds nothing else: keep the table '{save_table}' out of '{out}'.")
     calibrated = calibration is not None or boxes is not None or method is not None
     if arithmetic is None and (calibrated or table or save_table or floats):
         raise BadInputError(f"{kind} needs no calibration and no table; leave them out, or export int8.")
@@ -96,8 +100,8 @@ def export(
     network = load_deployable(model, path)
     scales = None
     if arithmetic is not None and peer is None:
-        if table is None and not calibrated and path == embedded(model):
-            table = shipped_table(model, arithmetic.name)
+        if table is None and not calibrated and arithmetic.calibrated:
+            table = trained_table(network, path, arithmetic, on_step)
         scales = _table(network, arithmetic, calibration, boxes, method, table, on_step).leaving_in_float(floats)
         _check_mixed(scales, kind)
         if grid is not None and scales.grid != grid:
@@ -113,12 +117,14 @@ def export(
     crops, logits, movement = golden_vectors(network, scales, () if scales is None else writer.carried(scales.grid))
     with tempfile.TemporaryDirectory(prefix="rtmw-edge-") as folder:
         stored: Mapping[str, Stored] = {}
+        origin = None if scales is None else scales.origin
         if peer is not None:
             images = calibration or CALIBRATION
             source = open_source(images, boxes=boxes) if isinstance(images, str) else images
             seen = list(_crops(network, source, on_step))
             with _converter_failures(peer.name):
                 converted = peer.quantize(network, np.concatenate(seen), Path(folder), batch, on_step)
+            origin = printable(f"{peer.name}, {len(source)} crops of {source.manifest()['source']}")
         else:
             exact = network if scales is None else corrected(network, scales)
             with _converter_failures(target):
@@ -141,6 +147,7 @@ def export(
             "tools": {**tools, **converted.tools},
             "weights_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
             "table_sha256": scales.sha256 if scales is not None else None,
+            "scales": origin,
             "tolerance": asdict(tolerance(bundle.TOLERANCES[kind], movement) if peer is None else TOLERANCE),
         }
         return bundle.write(Path(out), fields, converted.files, crops, logits)
@@ -163,6 +170,38 @@ def calibrate(
     settings = Settings(Method.named(method), grid, percentile, bias_correction)
     images = open_source(source, boxes=boxes) if isinstance(source, str) else source
     return collect(network, _crops(network, images, on_step), settings, manifest=images.manifest)
+
+
+def trained_table(network: Deployable, weights: Path, grid: Grid, on_step: OnStep) -> Table | None:
+    """The table on `grid` that the `weights` of `network` were trained with, if they were: shipped, or beside them.
+
+    Raises BadInputError when weights that were trained with a table lie without it.
+    """
+    from rtmw_edge.quantization.fake import weights_sha256
+
+    from rtmw_edge.models.checkpoints import read_metadata
+
+    shipped = shipped_table(network.variant, grid.name)
+    if weights == embedded(network.variant):
+        return Table.load(shipped) if shipped else None
+    if "table_sha256" not in read_metadata(weights):
+        return None
+    beside = [path for path in map(weights.with_name, WRITTEN_BY_QAT) if path.is_file()]
+    mine = weights_sha256(network)
+    for path in [*beside, *([shipped] if shipped else [])]:
+        table = Table.load(path)
+        if table.weights_sha256 != mine:
+            continue
+        if table.grid != grid.name:
+            on_step(f"{path.name}, which {weights.name} was trained with, is on the grid {table.grid}: not used")
+            return None
+        on_step(f"taking the scales of {path.name}, which {weights.name} was trained with")
+        return table
+    raise BadInputError(
+        f"'{weights}' was trained together with a quantization table, and beside it is no "
+        f"{' or '.join(WRITTEN_BY_QAT)} for these weights: pass it with --table, or calibrate anew "
+        f"with --calibration {CALIBRATION}."
+    )
 
 
 def load_deployable(variant: str | Variant, weights: Path) -> Deployable:
@@ -246,6 +285,8 @@ def _table(
         return weights_table(network, network.variant.name, grid)
     if table is None:
         images = calibration or CALIBRATION
+        if not calibrated:
+            on_step(f"nothing to calibrate on was given: taking {images}, rendered people")
         return calibrate(network, images, grid=grid, boxes=boxes, method=method or METHOD, on_step=on_step)
     if calibrated:
         raise BadInputError("Scales come from a table or from calibration, not from both; leave out one of them.")

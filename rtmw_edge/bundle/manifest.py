@@ -97,7 +97,8 @@ class FileEntry:
 class Manifest:
     """What a bundle is; `outputs` has the axes in the order x, y[, z], and `z_range` is in metres (3D only).
 
-    `gates` is what the gate that was applied to it said; None where none was.
+    `scales` says in words what the scales of integers are from, None for floating point and in older bundles. `gates`
+    is what the gate that was applied to it said; None where none was.
     """
 
     variant: str
@@ -116,6 +117,7 @@ class Manifest:
     weights_sha256: str
     table_sha256: str | None
     created_by: str
+    scales: str | None = None
     gates: GateReport | None = None
 
     @property
@@ -201,6 +203,7 @@ def _from_fields(fields: Fields, where: str) -> Manifest:
         weights_sha256=fields.sha256("weights_sha256"),
         table_sha256=None if fields.is_null("table_sha256") else fields.sha256("table_sha256"),
         created_by=fields.text("created_by"),
+        scales=fields.text("scales") if fields.has("scales") and not fields.is_null("scales") else None,
         gates=_gates(fields, where),
     )
     size.finish()

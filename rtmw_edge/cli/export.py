@@ -41,7 +41,11 @@ def export(
         str, typer.Option(help="ours, or a tool that quantizes by itself: nncf (openvino), ort (onnx), aeq (tflite).")
     ] = "ours",
     calibration: Annotated[
-        str | None, typer.Option(help="For int8: images as for 'calibrate'.", show_default="synthetic:200")
+        str | None,
+        typer.Option(
+            help="For int8: images as for 'calibrate'.",
+            show_default="the table that the weights were trained with, or synthetic:200",
+        ),
     ] = None,
     boxes: Annotated[Path | None, typer.Option(help="Person boxes for a calibration folder, as for 'run'.")] = None,
     method: Annotated[
@@ -142,7 +146,7 @@ def _apply_gate(out: Path, gate: Gate, dataset: Dataset, weights: Path | None, o
 
 def _report(out: Path) -> None:
     """Print what was written, and how its own runtime does on the golden crops where it is installed."""
-    from ..errors import NotAvailableError
+    from ..errors import NotAvailableError, VerificationError
     from ..runtime import open_bundle, open_engine, verification
 
     with open_bundle(out) as opened:
@@ -151,6 +155,8 @@ def _report(out: Path) -> None:
         tools = ", ".join(f"{name} {version}" for name, version in manifest.tools.items())
         print(f"{out}: {manifest.variant} {manifest.target} {manifest.precision}, {size / 1e6:.1f} MB")
         print(f"convolutions in int8: {manifest.convolutions.int8} of {manifest.convolutions.total}")
+        if manifest.scales is not None:
+            print(f"scales from: {manifest.scales}")
         print(f"converted with {tools}")
         try:
             engine = open_engine(opened, "cpu", None)
@@ -160,6 +166,10 @@ def _report(out: Path) -> None:
         try:
             found = verification.verify(engine, opened)
             verification.check(engine, opened, found)
+        except VerificationError as error:
+            raise VerificationError(
+                f"{error} The bundle is kept, for a device whose runtime computes it right."
+            ) from error
         finally:
             engine.close()
         rms, pixels = max(crop.relative_rms for crop in found), max(crop.keypoint_px_p99 for crop in found)

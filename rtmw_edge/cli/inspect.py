@@ -54,6 +54,7 @@ def _facts(bundle: Bundle) -> list[tuple[str, str]]:
         ("files", "\n".join(files)),
         ("weights", f"sha256 {manifest.weights_sha256[:16]}..."),
         ("table", f"sha256 {manifest.table_sha256[:16]}..." if manifest.table_sha256 else "none"),
+        ("scales", manifest.scales or ("not said" if manifest.grid else "none")),
         ("gate", manifest.gates.sentence() if manifest.gates else "none was applied"),
         ("made by", ", ".join([manifest.created_by, *(f"{name} {v}" for name, v in manifest.tools.items())])),
     ]

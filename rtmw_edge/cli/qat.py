@@ -43,8 +43,8 @@ def qat(
 ) -> None:
     """Fine-tune with quantization in the loop; resumes by itself, also after a kill.
 
-    Writes weights.safetensors and table.json, for 'rtmw-edge export --precision int8 --weights ... --table ...' to any
-    target. On several GPUs: torchrun --nproc-per-node 8 -m rtmw_edge qat VARIANT ...
+    Writes weights.safetensors and table.json, for 'rtmw-edge export --precision int8 --weights ...' to any target.
+    On several GPUs: torchrun --nproc-per-node 8 -m rtmw_edge qat VARIANT ...
     """
     from ..errors import BadInputError, importing
 

@@ -156,7 +156,7 @@ def test_a_table_for_another_network_is_refused(net: Net) -> None:
         ),
         (
             {"entries": {"first:weight": Entry(np.ones(8), axis=0, zero_point=3)}},
-            "has for 'first:weight' bits 8, axis 0, zero point 3 and range [-127, 127], which is not of the grid common",
+            "has for 'first:weight' bits 8, axis 0, zero point 3 and range [-127, 127], which is not of",
         ),
         (
             {"entries": {"first:input": Entry(np.ones(1), axis=0)}},

@@ -47,6 +47,25 @@ def test_a_saved_table_is_the_same_to_the_last_bit(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.parametrize(
+    ("provenance", "text"),
+    [
+        (
+            {"method": "percentile 99.99", "crops": 200, "source": "ph\no\x1btos"},
+            "percentile 99.99, 200 crops of ph?o?tos",
+        ),
+        ({"method": "qat", "steps": 900, "data": {"source": "synthetic:train"}}, "qat, 900 steps on synthetic:train"),
+        ({"method": "weights"}, "weights"),
+        ({}, "not said"),
+        ({"method": "mse", "crops": 1, "source": "s" * 999}, "mse, 1 crops of " + "s" * 184),
+    ],
+)
+def test_where_scales_are_from_in_words(provenance: dict[str, object], text: str) -> None:
+    plain = replace(table(), provenance=provenance, bias_corrections={})
+    assert plain.origin == text
+    assert replace(table(), provenance=provenance).origin == f"{text}, biases corrected"[:200]
+
+
 def test_the_order_of_entries_does_not_change_the_bytes() -> None:
     first = table()
     second = replace(first, entries=dict(reversed(list(first.entries.items()))))

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 from calm_network import calm_network
-from rtmw_edge.quantization import Table
-from rtmw_edge.quantization.fake import fake_quantize
+from rtmw_edge.quantization import AFFINE, COMMON, Table
+from rtmw_edge.quantization.fake import fake_quantize, weights_sha256
 from rtmw_edge.targets import TARGETS, target_named
 from rtmw_edge.targets.base import Stored, precisions
-from rtmw_edge.targets.export import calibrate, export, int8_share, load_deployable
+from rtmw_edge.targets.export import calibrate, export, int8_share, load_deployable, trained_table
 from rtmw_edge.targets.golden import CANDIDATES, FIRST, golden_vectors, relative_change, tolerance
 from rtmw_edge.targets.rewrites import FromUint8
 from small_deployable import smooth_crops
@@ -25,6 +25,7 @@ from rtmw_edge.bundle.manifest import Convolutions
 from rtmw_edge.data.synthetic import Renderer
 from rtmw_edge.errors import BadInputError, NotAvailableError, RtmwEdgeError, VerificationError
 from rtmw_edge.models.checkpoints import save_safetensors
+from rtmw_edge.models.weights import embedded
 from rtmw_edge.runtime.machine import int8_sums_overflow
 
 pytest.importorskip("onnxscript")
@@ -125,6 +126,56 @@ def test_a_table_for_another_variant_or_other_weights_is_refused(weights: Path, 
         export(NAME, "onnx", "int8", tmp_path / "out", weights=tmp_path / "other.safetensors", table=table)
 
 
+def test_weights_that_were_trained_with_a_table_take_it(weights: Path, table: Table, tmp_path: Path) -> None:
+    """Scales that were calibrated anew are not the ones that the training chose."""
+    trained, said = tmp_path / "weights.safetensors", []
+    save_safetensors(calm_network(NAME), trained, torch.float32, {"table_sha256": table.sha256})
+    network = load_deployable(NAME, trained)
+    with pytest.raises(BadInputError) as caught:
+        trained_table(network, trained, COMMON, said.append)
+    assert str(caught.value) == (
+        f"'{trained}' was trained together with a quantization table, and beside it is no table.json or best.json for "
+        "these weights: pass it with --table, or calibrate anew with --calibration synthetic:200."
+    )
+    replace(table, weights_sha256="0" * 64).save(tmp_path / "table.json")
+    with pytest.raises(BadInputError, match=r"beside it is no table\.json or best\.json for these weights"):
+        trained_table(network, trained, COMMON, said.append)
+    table.save(tmp_path / "best.json")
+    found = trained_table(network, trained, COMMON, said.append)
+    assert found is not None and found.sha256 == table.sha256
+    assert said == ["taking the scales of best.json, which weights.safetensors was trained with"]
+    assert trained_table(network, trained, AFFINE, said.append) is None
+    assert said[1:] == ["best.json, which weights.safetensors was trained with, is on the grid common: not used"]
+    assert trained_table(network, weights, COMMON, said.append) is None, "float weights have none"
+
+
+def test_the_embedded_weights_take_the_table_that_ships_with_them(tmp_path: Path) -> None:
+    path = embedded(NAME)
+    assert path is not None
+    network = load_deployable(NAME, path)
+    copied = Path(shutil.copy(path, tmp_path / "copied.safetensors"))
+    for file in (path, copied):
+        found = trained_table(network, file, COMMON, lambda _: None)
+        assert found is not None and found.weights_sha256 == weights_sha256(network)
+    assert trained_table(network, path, AFFINE, lambda _: None) is None
+
+
+def test_rendered_people_are_taken_aloud(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rtmw_edge.targets.export.CALIBRATION", "synthetic:2")
+    monkeypatch.setattr(target_named("onnx"), "convert", lambda *_: [][0])
+    steps: list[str] = []
+    with pytest.raises(RtmwEdgeError, match="converter failed"):
+        export(NAME, "onnx", "int8", tmp_path / "out", weights=weights, on_step=steps.append)
+    assert steps[1] == "nothing to calibrate on was given: taking synthetic:2, rendered people"
+
+
+def test_a_table_is_not_saved_into_the_bundle(weights: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(BadInputError, match=r"A bundle holds nothing else: keep the table '.*t\.json' out of '.*out'"):
+        export(NAME, "onnx", "int8", out, weights=weights, save_table=out / "t.json")
+    assert not out.exists()
+
+
 def test_a_folder_of_something_else_is_left_alone(weights: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(BadInputError, match="Refusing to overwrite"):
@@ -195,6 +246,7 @@ def test_a_bundle_is_what_torch_computes(
         assert manifest.weights_sha256 == hashlib.sha256(weights.read_bytes()).hexdigest()
         integer = 80 if scales else 0
         assert manifest.convolutions == Convolutions(80, integer, integer / 80)
+        assert manifest.scales == (scales and "percentile 99.999, 4 crops of synthetic:4")
         assert manifest.score is None, "the calibrated score belongs to the shipped weights"
         megabytes = sum(file.size for file in manifest.files if file.role != "golden") / 1e6
         assert megabytes == pytest.approx({"fp32": 23.5, "fp16": 11.9, "int8": 7.1}[precision], abs=0.4)

@@ -15,13 +15,13 @@ from ...errors import BadInputError, unknown
 from ...evaluation.datasets import open_dataset
 from ...files import check_replaceable, claim_directory
 from ...models.variants import variant_named
-from ...models.weights import embedded, find, shipped_table
+from ...models.weights import find
 from ...quantization import GRIDS, Table
 from ...quantization.fake import weights_sha256, weights_table
 from ...quantization.table import KINDS
 from ...targets import target_named
 from ...targets.base import Precision, grid_of
-from ...targets.export import CALIBRATION, METHOD, calibrate, load_deployable
+from ...targets.export import CALIBRATION, METHOD, calibrate, load_deployable, trained_table
 from .crop_set import CropSet
 from .study import PROXY_CROPS, Study, Subject
 
@@ -59,9 +59,9 @@ class Options:
 def start(options: Options, on_step: OnStep = lambda _: None) -> Study:
     """The study of `options`, whose folder `out` must be new, empty or ours.
 
-    With neither a table nor a calibration, embedded weights have the table that ships with them, and others are
-    calibrated on `CALIBRATION`; that table is kept in the folder. Raises BadInputError for what cannot be used, and for
-    a grid that the target cannot honour.
+    With neither a table nor a calibration, weights that were trained with a table have that one, and others are
+    calibrated on `CALIBRATION`; what was calibrated is kept in the folder. Raises BadInputError for what cannot be
+    used, and for a grid that the target cannot honour.
     """
     variant = variant_named(options.variant)
     target = None if options.target is None else target_named(options.target)
@@ -71,7 +71,7 @@ def start(options: Options, on_step: OnStep = lambda _: None) -> Study:
     path = find(variant, options.weights)
     on_step(f"loading {path.name}")
     network = load_deployable(variant, path)
-    table = _given_table(options, path == embedded(variant))
+    table = _given_table(options, network, path, on_step)
     if target is not None:
         grid = GRIDS[options.grid if table is None else table.grid]
         grid_of(target, Precision(grid.precision), grid.name)
@@ -89,8 +89,8 @@ def start(options: Options, on_step: OnStep = lambda _: None) -> Study:
     )
 
 
-def _given_table(options: Options, is_embedded: bool) -> Table | None:
-    """The table that the user names, or that ships with the weights."""
+def _given_table(options: Options, network: Deployable, weights: Path, on_step: OnStep) -> Table | None:
+    """The table that the user names, or that the weights were trained with."""
     if options.table is not None:
         if options.calibrates:
             raise BadInputError("Scales come from a table or from calibration, not from both; leave out one of them.")
@@ -102,10 +102,8 @@ def _given_table(options: Options, is_embedded: bool) -> Table | None:
             f"{options.grid} quantizes weights alone, which needs no images; leave out --calibration, --boxes and "
             "--method."
         )
-    if is_embedded and not options.calibrates:
-        shipped = shipped_table(options.variant, options.grid)
-        return None if shipped is None else Table.load(shipped)
-    return None
+    grid = GRIDS[options.grid]
+    return trained_table(network, weights, grid, on_step) if grid.calibrated and not options.calibrates else None
 
 
 def _calibrated(options: Options, network: Deployable, on_step: OnStep) -> Table:
