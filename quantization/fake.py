@@ -189,11 +189,11 @@ def check_table(network: Convolutional, table: Table) -> None:
         entry = table.entries[point]
         name, _, role = point.rpartition(":")
         numbers = (entry.bits, entry.axis, entry.low, entry.high)
-        expected_numbers = (grid.bits, None, grid.low, grid.high)
+        allowed: tuple[int, int | None, int, int] = (grid.bits, None, grid.low, grid.high)
         if role == "weight":
-            expected_numbers = (8, 0, -WEIGHT_HIGH, WEIGHT_HIGH)
+            allowed = (8, 0, -WEIGHT_HIGH, WEIGHT_HIGH)
             _check_channels(point, entry.scale.size, convolutions[name])
-        if numbers != expected_numbers or (entry.zero_point and (role == "weight" or grid.symmetric)):
+        if numbers != allowed or (entry.zero_point and (role == "weight" or grid.symmetric)):
             raise BadInputError(
                 f"The quantization table has for '{point}' bits {entry.bits}, axis {entry.axis}, zero point "
                 f"{entry.zero_point} and range [{entry.low}, {entry.high}], which is not of the grid {grid.name}; "
