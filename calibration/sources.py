@@ -19,6 +19,9 @@ from .selection import OnLooked, chosen_for_cover
 BATCH = 16
 """Crops per forward pass; part of what makes two calibrations equal byte for byte."""
 
+MAX_RENDERED = 100_000
+"""People that the renderer makes in twenty minutes; hundreds are enough."""
+
 
 class Source:
     """Crops of `people`, always the same in the same order; with `count` only so many of them, chosen for cover."""
@@ -99,9 +102,12 @@ def _people(text: str, boxes: Path | None, seed: int) -> People:
         raise BadInputError(
             f"'{text}' holds the people that accuracy is measured on; calibrate on others, such as synthetic:200."
         )
-    if not (rest.isascii() and rest.isdigit() and int(rest)):
-        raise BadInputError(f"Calibration source '{text}' is not synthetic:N with N of at least 1; try synthetic:200.")
-    return Rendered(int(rest), seed)
+    count = int(rest) if rest.isascii() and rest.isdigit() and len(rest) < 10 else 0
+    if not 1 <= count <= MAX_RENDERED:
+        raise BadInputError(
+            f"Calibration source '{text}' is not synthetic:N with N of 1 to {MAX_RENDERED}; try synthetic:200."
+        )
+    return Rendered(count, seed)
 
 
 def batches(source: Source, input_size: tuple[int, int], size: int = BATCH) -> Iterator[NDArray[np.uint8]]:

@@ -27,6 +27,9 @@ CACHE_VARIABLE = "RTMW_EDGE_CACHE"
 BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError)
 """What readers raise of a zip that is damaged, encrypted, or of a kind that they do not know."""
 
+SWAPS = 20
+"""How often another process may come between, before it counts as an error."""
+
 FULL = (errno.ENOSPC, errno.EDQUOT)
 UNUSABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
 """What the system says of a full disk, and of a place that cannot be read or written as it is."""
@@ -115,15 +118,27 @@ def staged_directory(out: Path, marker: str = MARKER) -> Iterator[Path]:
         try:
             yield stage
             os.chmod(stage, 0o755)
-            if out.exists():
-                old = Path(tempfile.mkdtemp(prefix=f".{out.name}.old.", dir=out.parent))
-                os.replace(out, old / "out")
-                os.replace(stage, out)
-                shutil.rmtree(old)
-            else:
-                os.replace(stage, out)
+            _swap(stage, out)
         finally:
             shutil.rmtree(stage, ignore_errors=True)
+
+
+def _swap(stage: Path, out: Path) -> None:
+    """Give `stage` the name `out`, whatever another process puts there meanwhile: the last one stays."""
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.old.", dir=out.parent) as folder:
+        for attempt in range(SWAPS):
+            old = Path(folder) / str(attempt)
+            try:
+                if out.exists():
+                    os.replace(out, old)
+                os.replace(stage, out)
+                return
+            except BaseException as error:
+                between = isinstance(error, OSError) and error.errno in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST)
+                if not between or attempt == SWAPS - 1:
+                    if old.exists() and not out.exists():
+                        os.replace(old, out)
+                    raise
 
 
 def claim_directory(out: Path, written_by: str) -> None:

@@ -23,6 +23,9 @@ from rtmw_edge.errors import BadInputError, NotAvailableError, VerificationError
 if TYPE_CHECKING:
     from .rewrites import Deployable
 
+MAX_BATCH = 64
+"""Crops that a graph may take at once where its runtime takes several; what a bundle's manifest may say."""
+
 OnStep = Callable[[str], None]
 """Called with one short line ("tracing", "writing model.onnx") before each step of a long job."""
 
@@ -79,11 +82,13 @@ class Stored:
 class Target(Protocol):
     """One format. `name` is the word of the command line.
 
-    `grids` are the names of those that it can honour, the first of a precision being its default.
+    `grids` are the names of those that it can honour, the first of a precision being its default; `max_batch` is how
+    many crops a graph may take at once.
     """
 
     name: str
     grids: tuple[str, ...]
+    max_batch: int
 
     def carried(self, grid: str) -> tuple[str, ...]:
         """The roles of a table's points, of `KINDS` and `BETWEEN`, that a file on `grid` holds."""

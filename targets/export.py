@@ -28,6 +28,7 @@ from rtmw_edge.models.weights import embedded, find, score_calibration, shipped_
 from . import TARGETS, target_named
 from .base import Converted, OnStep, Precision, Stored, Target, check_scales, grid_of, installed, precisions
 from .golden import golden_vectors, tolerance
+from .half_precision import check_fits
 from .peers import OURS, TOLERANCE, peer_named
 
 if TYPE_CHECKING:
@@ -43,8 +44,6 @@ NEEDED = ("torch", "safetensors", "numba")
 
 METHOD = "percentile"
 """How ranges are chosen when nobody says how."""
-
-MAX_BATCH = 64
 
 
 def export(
@@ -98,6 +97,8 @@ def export(
     path = find(model, weights)
     on_step(f"loading {path.name}")
     network = load_deployable(model, path)
+    if kind is Precision.FP16:
+        check_fits(network)
     scales = None
     if arithmetic is not None and peer is None:
         if table is None and not calibrated and arithmetic.calibrated:
@@ -232,8 +233,12 @@ def _checked(variant: str, target: str, precision: str, batch: int) -> tuple[Var
     if kind not in precisions(writer):
         pairs = "; ".join(f"{name}: {', '.join(precisions(target_named(name)))}" for name in TARGETS)
         raise BadInputError(f"{target} has no {kind}. The pairs that exist are {pairs}.")
-    if not 1 <= batch <= MAX_BATCH:
-        raise BadInputError(f"Batch {batch} is not between 1 and {MAX_BATCH}; choose how many crops the graph takes.")
+    if batch > writer.max_batch == 1:
+        raise BadInputError(f"{target} runs one crop at a time, so a batch of {batch} cannot be exported; use batch 1.")
+    if not 1 <= batch <= writer.max_batch:
+        raise BadInputError(
+            f"Batch {batch} is not between 1 and {writer.max_batch}; choose how many crops the graph takes."
+        )
     return model, writer, kind
 
 
@@ -255,6 +260,8 @@ def _converter_failures(target: str) -> Iterator[None]:
 
 def _check_mixed(table: Table, kind: Precision) -> None:
     """Refuse to call a bundle int8 whose table leaves convolutions in float, and the other way round."""
+    if table.floats and kind not in (Precision.INT8, Precision.INT8_MIXED):
+        raise BadInputError(f"{kind} leaves no convolution in float, '{table.floats[0]}' neither; export int8-mixed.")
     if table.floats and kind is not Precision.INT8_MIXED:
         raise BadInputError(
             f"The quantization table leaves {len(table.floats)} convolution(s) in float, "

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 
 from rtmw_edge.errors import BadInputError
 
+if TYPE_CHECKING:
+    from torch import nn
+
 FLOAT16_MAX = 65504.0
+
+
+def check_fits(network: nn.Module) -> None:
+    """Raise BadInputError, with the official name, for a kernel or matrix that float16 cannot hold.
+
+    Not every converter does: OpenVINO's clips it.
+    """
+    for name, weight in network.named_parameters():
+        if weight.dim() > 1:
+            to_half(weight.detach().float().numpy(), name)
 
 
 def to_half(values: NDArray[np.float32], name: str) -> NDArray[np.float16]:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rtmw_edge.quantization import Entry, Table
 
-from rtmw_edge.errors import BadInputError
 from rtmw_edge.models.variants import MEAN_RGB, STD_RGB
 
 from .base import Converted, OnStep, Precision, Stored, installed
@@ -38,6 +37,7 @@ class Ncnn:
 
     name = "ncnn"
     grids = ("common",)
+    max_batch = 1
 
     def carried(self, grid: str) -> tuple[str, ...]:
         return ("input", "weight")
@@ -56,8 +56,6 @@ class Ncnn:
         on_step: OnStep,
     ) -> Converted:
         """Write `model.param` and `model.bin` into `out_dir`; see `Target.convert`."""
-        if batch != 1:
-            raise BadInputError(f"ncnn runs one crop at a time, so a batch of {batch} cannot be exported; use batch 1.")
         tools = installed(self.requirements())
         from .ncnn_pnnx import converted
 

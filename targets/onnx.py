@@ -22,7 +22,7 @@ from rtmw_edge.quantization.table import KINDS
 
 from rtmw_edge.errors import VerificationError
 
-from .base import Converted, OnStep, Precision, Stored, installed
+from .base import MAX_BATCH, Converted, OnStep, Precision, Stored, installed
 from .half_precision import to_half
 from .weight_matching import match_convolutions
 
@@ -47,6 +47,7 @@ class Onnx:
 
     name = "onnx"
     grids: tuple[str, ...] = ("common", "affine", "w8", "w8a16")
+    max_batch = MAX_BATCH
 
     def carried(self, grid: str) -> tuple[str, ...]:
         return KINDS

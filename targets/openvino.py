@@ -18,7 +18,7 @@ from rtmw_edge.quantization.table import BETWEEN, KINDS, role_of
 
 from rtmw_edge.errors import VerificationError
 
-from .base import Converted, OnStep, Precision, Stored, installed
+from .base import MAX_BATCH, Converted, OnStep, Precision, Stored, installed
 from .half_precision import to_half
 from .onnx import converted, counted, float_model
 from .onnx_between import with_quantizers
@@ -41,6 +41,7 @@ class OpenVINO:
 
     name = "openvino"
     grids = ("common", "affine", "full", "w8")
+    max_batch = MAX_BATCH
 
     def carried(self, grid: str) -> tuple[str, ...]:
         """What convolutions read, and between them all but the sigmoid: OpenVINO computes SiLU whole.

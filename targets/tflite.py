@@ -16,7 +16,7 @@ import numpy as np
 from rtmw_edge.quantization import GRIDS, Entry, Table
 from rtmw_edge.quantization.table import BETWEEN, KINDS
 
-from .base import Converted, OnStep, Precision, Stored, installed
+from .base import MAX_BATCH, Converted, OnStep, Precision, Stored, installed
 from .converter_process import run_converter
 from .weight_matching import match_convolutions
 
@@ -32,6 +32,7 @@ class TFLite:
 
     name = "tflite"
     grids = ("common", "affine", "full", "w8", "w8a16")
+    max_batch = MAX_BATCH
 
     def carried(self, grid: str) -> tuple[str, ...]:
         return (*KINDS, *BETWEEN)

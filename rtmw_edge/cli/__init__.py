@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -32,9 +37,15 @@ from .validate import validate
 from .verify import verify
 from .worker import worker
 
+INTERRUPTED, TERMINATED = "interrupted", "terminated"
+
 
 class _Interrupted(Exception):
     """Ctrl-C, under a name that Typer does not end the process for in silence."""
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, as `systemctl stop` and schedulers send it: it ends a command the way that Ctrl-C does."""
 
 
 class _NobodyReads(Exception):
@@ -54,8 +65,10 @@ class _Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except _Terminated as error:
+            raise _Interrupted(TERMINATED) from error
         except KeyboardInterrupt as error:
-            raise _Interrupted from error
+            raise _Interrupted(INTERRUPTED) from error
         except BrokenPipeError as error:
             if _nobody_reads():
                 raise _NobodyReads from error
@@ -98,15 +111,50 @@ def _options(
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s", stream=sys.stderr)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 good, 1 verification failed, 2 bad input, 3 not available, 130 interrupted."""
+@contextmanager
+def _hearing_sigterm() -> Iterator[None]:
+    """Make SIGTERM an exception, so that converters end and what is half-written goes; Python alone would just die."""
+    owner = os.getpid()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != owner:  # a child that was forked from here
+            _die_of_sigterm()
+        raise _Terminated
+
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, end)
     try:
-        app(args=arguments)
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _die_of_sigterm() -> None:
+    """End as whoever sent the signal expects: to systemd an exit code would be a failure."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 good, 1 verification failed, 2 bad input, 3 not available, 130 interrupted.
+
+    SIGTERM cleans up as Ctrl-C does, and ends the process by that signal.
+    """
+    try:
+        with _hearing_sigterm():
+            app(args=arguments)
     except RtmwEdgeError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
-    except (_Interrupted, KeyboardInterrupt):
-        print("interrupted; nothing half-written was left", file=sys.stderr)
+    except (_Interrupted, KeyboardInterrupt) as error:
+        terminated = isinstance(error, _Terminated) or error.args == (TERMINATED,)
+        print(
+            f"{TERMINATED if terminated else INTERRUPTED}; nothing half-written was left", file=sys.stderr, flush=True
+        )
+        if terminated:
+            _die_of_sigterm()
         raise SystemExit(130) from None
     except (_NobodyReads, BrokenPipeError):
         # Not our error; devnull keeps the exit quiet.

@@ -9,15 +9,17 @@ import typer
 if TYPE_CHECKING:
     from ..bundle import Bundle
     from ..bundle.manifest import Convolutions
+    from ..errors import NotAvailableError
 
 
 def inspect(
     bundle: Annotated[str, typer.Argument(help="A bundle (directory or .zip), or 'builtin'.")] = "builtin",
-    device: Annotated[str, typer.Option(help="cpu, cuda, tensorrt, gpu or npu.")] = "cpu",
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, tensorrt, gpu or npu.", show_default="cpu")] = None,
 ) -> None:
     """Print what a bundle is and what runs of it here.
 
-    That is: what it was made with, and how many convolutions the runtime on this machine does in int8.
+    That is: what it was made with, and how many convolutions the runtime on this machine does in int8. Exits with 3
+    when a --device was named that is not there.
     """
     from rich.console import Console
     from rich.table import Table
@@ -28,9 +30,12 @@ def inspect(
         table = Table(show_header=False, box=None, pad_edge=False)
         table.add_column(style="bold", no_wrap=True)
         table.add_column(overflow="fold")
-        for name, value in (*_facts(opened), ("runs here", _what_runs(opened, device))):
+        runs, missing = _what_runs(opened, device or "cpu")
+        for name, value in (*_facts(opened), ("runs here", runs)):
             table.add_row(name, value)
         Console(highlight=False, markup=False).print(table)
+        if missing is not None and device is not None:
+            raise missing
 
 
 def _facts(bundle: Bundle) -> list[tuple[str, str]]:
@@ -66,8 +71,8 @@ def _in_the_file(convolutions: Convolutions) -> str:
     return f"{convolutions.int8} of {convolutions.total} convolutions in int8{part}"
 
 
-def _what_runs(bundle: Bundle, device: str) -> str:
-    """What the runtime itself says of the opened model, or why it cannot be opened here."""
+def _what_runs(bundle: Bundle, device: str) -> tuple[str, NotAvailableError | None]:
+    """What the runtime itself says of the opened model, or why it cannot be opened here, with the error."""
     from ..errors import NotAvailableError
     from ..runtime import open_engine
 
@@ -75,8 +80,8 @@ def _what_runs(bundle: Bundle, device: str) -> str:
         with open_engine(bundle, device) as engine:
             ran = engine.describe()
     except NotAvailableError as error:
-        return str(error)
+        return str(error), error
     kernels = [f"{count:5d}  {kernel}" for kernel, count in ran.kernels.items()]
     threads = {None: "", 1: ", 1 thread"}.get(ran.threads, f", {ran.threads} threads")
     lines = [ran.int8_share, f"{ran.runtime} {ran.version} on {ran.device}{threads}", *kernels, ran.note]
-    return "\n".join(line for line in lines if line)
+    return "\n".join(line for line in lines if line), None

@@ -25,6 +25,8 @@ from ..poses import COCO_FIELDS
 from .whole_body_ap import People
 
 DEFAULT_SYNTHETIC = 500
+MAX_SYNTHETIC = 20_000
+"""Rendered people stay in memory, 150 kB each."""
 H3WB_SUBJECT = "S7"
 """The subject of H3WB's public file that RTMW3D validates on."""
 
@@ -108,8 +110,10 @@ def _open_synthetic(text: str, rest: str, limit: int | None) -> Dataset:
     split, _, count = rest.partition(":")
     if split != "val":
         raise unknown("split of rendered people", split, ["val"])
-    if count and not (count.isdecimal() and int(count) > 0):
-        raise BadInputError(f"Cannot read the data set '{text}': write synthetic:val or synthetic:val:100.")
+    if count and not (count.isascii() and count.isdigit() and len(count) < 10 and 1 <= int(count) <= MAX_SYNTHETIC):
+        raise BadInputError(
+            f"Cannot read the data set '{text}': write synthetic:val or synthetic:val:N with N of 1 to {MAX_SYNTHETIC}."
+        )
     people = int(count) if count else DEFAULT_SYNTHETIC
     return SyntheticPeople(min(people, limit) if limit else people)
 

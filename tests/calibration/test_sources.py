@@ -147,7 +147,7 @@ def test_a_count_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(BadInputError) as caught:
         open_source(text)
     assert str(caught.value) == (
-        f"Calibration source '{text}' is not synthetic:N with N of at least 1; try synthetic:200."
+        f"Calibration source '{text}' is not synthetic:N with N of 1 to 100000; try synthetic:200."
     )
     with pytest.raises(BadInputError, match="A count of 0 leaves nobody to calibrate on; pass at least 1"):
         open_source("synthetic:2", count=0)

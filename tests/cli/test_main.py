@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,30 @@ def test_ctrl_c_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     fail_with(KeyboardInterrupt(), monkeypatch)
     assert run("boards") == 130
     assert capsys.readouterr().err == "interrupted; nothing half-written was left\n"
+
+
+def test_sigterm_cleans_up_and_ends_as_such(tmp_path: Path) -> None:
+    """What `systemctl stop` sends: contexts are left, and the end is the signal, which systemd takes for a good one."""
+    asked = f"""
+import signal, sys, time
+from pathlib import Path
+from rtmw_edge.cli import main
+from rtmw_edge.files import atomic_write
+def wait():
+    with atomic_write(Path({str(tmp_path)!r}) / "out"):
+        print("waiting", flush=True)
+        time.sleep(60)
+import rtmw_edge.targets.boards
+rtmw_edge.targets.boards.board_names = wait
+main(["boards"])
+"""
+    process = subprocess.Popen([sys.executable, "-c", asked], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "waiting\n"
+    assert list(tmp_path.iterdir())
+    process.terminate()
+    _, error = process.communicate(timeout=30)
+    assert error == "terminated; nothing half-written was left\n"
+    assert process.returncode == -signal.SIGTERM and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("gone", "code"), [(True, 0), (False, 1)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -66,3 +67,44 @@ def test_the_current_folder_is_not_replaced(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(BadInputError, match=r"Cannot replace '\.': it is the current folder"), staged_directory(Path()):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_another_process_puts_there_meanwhile_gives_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, honest, moves = tmp_path / "out", os.replace, []
+
+    def busy(source: Path, target: Path) -> None:
+        """Twice something else comes between: the folder is gone as it is moved, and it is back as ours is placed."""
+        moves.append(Path(source).name)
+        if len(moves) == 1:
+            shutil.rmtree(out)
+        if len(moves) == 2:
+            out.mkdir()
+            (out / MARKER).write_text("another")
+        honest(source, target)
+
+    for text in ("first", "second"):
+        with staged_directory(out) as stage:
+            (stage / MARKER).write_text(text)
+        monkeypatch.setattr(os, "replace", busy)
+    assert (out / MARKER).read_text() == "second" and len(moves) == 4
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_was_there_comes_back_where_the_new_one_cannot_be_placed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, honest = tmp_path / "out", os.replace
+    with staged_directory(out) as stage:
+        (stage / MARKER).write_text("first")
+
+    def stopped(source: Path, target: Path) -> None:
+        if target == out and (Path(source) / MARKER).read_text() == "second":
+            raise KeyboardInterrupt
+        honest(source, target)
+
+    monkeypatch.setattr(os, "replace", stopped)
+    with pytest.raises(KeyboardInterrupt), staged_directory(out) as stage:
+        (stage / MARKER).write_text("second")
+    assert (out / MARKER).read_text() == "first" and [path.name for path in tmp_path.iterdir()] == ["out"]

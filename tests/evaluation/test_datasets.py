@@ -55,7 +55,12 @@ def test_synthetic_people_are_labelled_and_kept() -> None:
     [
         ("imagenet", "Unknown data set 'imagenet'. Choose one of: synthetic, coco, h3wb."),
         ("synthetic:vaal", "Unknown split of rendered people 'vaal'; did you mean 'val'? Choose one of: val."),
-        ("synthetic:val:0", "Cannot read the data set 'synthetic:val:0': write synthetic:val or synthetic:val:100."),
+        (
+            "synthetic:val:0",
+            "Cannot read the data set 'synthetic:val:0': write synthetic:val or synthetic:val:N with N of 1 to 20000.",
+        ),
+        ("synthetic:val:20001", "write synthetic:val or synthetic:val:N with N of 1 to 20000."),
+        ("synthetic:val:" + "9" * 5000, "write synthetic:val or synthetic:val:N with N of 1 to 20000."),
         ("synthetic:val:many", "Cannot read the data set 'synthetic:val:many'"),
         ("coco:labels.json", "Cannot read the data set 'coco:labels.json': write coco:ANNOTATIONS.json:IMAGE_FOLDER."),
         ("h3wb:", "Cannot read the data set 'h3wb:': write h3wb:h3wb_train_bbox.npz:HUMAN36M_FOLDER."),

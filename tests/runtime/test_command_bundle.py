@@ -77,6 +77,11 @@ def test_inspect_without_the_runtime(
     assert done.code == 0 and "runs here    This needs ONNX Runtime, which is not installed." in done.out
 
 
+def test_inspect_of_a_device_that_is_not_there_exits_with_three(cli: Callable[..., Any], tiny_bundle: Path) -> None:
+    done = cli("inspect", tiny_bundle, "--device", "npu")
+    assert done.code == 3 and "runs here" in done.out and "error: " in done.err
+
+
 def test_inspect_a_newer_format(cli: Callable[..., Any], tiny_bundle: Path) -> None:
     manifest = tiny_bundle / "manifest.json"
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"version": 2}))

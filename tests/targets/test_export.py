@@ -99,6 +99,29 @@ def test_a_bad_option_is_refused_before_any_work(
     assert str(caught.value).startswith(text) and steps == []
 
 
+def test_a_runtime_of_one_crop_is_told_before_any_work(weights: Path, tmp_path: Path) -> None:
+    steps: list[str] = []
+    with pytest.raises(BadInputError, match="ncnn runs one crop at a time, so a batch of 4 cannot be exported; use"):
+        export(NAME, "ncnn", "fp32", tmp_path / "out", weights=weights, batch=4, on_step=steps.append)
+    assert steps == []
+
+
+def test_a_weight_beyond_float16_is_refused_by_its_name(tmp_path: Path) -> None:
+    network = calm_network(NAME)
+    with torch.no_grad():
+        network.head.cls_x.weight[3, 5] = -7e4
+    path = tmp_path / "large.safetensors"
+    save_safetensors(network, path, torch.float32)
+    with pytest.raises(BadInputError, match=r"Weight 'head\.cls_x\.weight' reaches 7e\+04, more than float16 holds"):
+        export(NAME, "openvino", "fp16", tmp_path / "out", weights=path)
+
+
+def test_weights_alone_leave_nothing_in_float(weights: Path, tmp_path: Path) -> None:
+    kept = ["backbone.stem.0.conv"]
+    with pytest.raises(BadInputError, match=r"w8 leaves no convolution in float, 'backbone\.stem\.0\.conv' neither"):
+        export(NAME, "onnx", "w8", tmp_path / "out", weights=weights, floats=kept)
+
+
 @pytest.mark.parametrize(
     ("options", "text"),
     [

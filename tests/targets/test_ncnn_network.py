@@ -26,8 +26,6 @@ from small_deployable import (
 )
 from torch import nn
 
-from rtmw_edge.errors import BadInputError
-
 ncnn = pytest.importorskip("ncnn")
 pytest.importorskip("pnnx")
 
@@ -176,11 +174,3 @@ def test_normalization_is_one_layer_of_the_graph(int8: Converted) -> None:
     gain, shift = (tensor.data for tensor in layers[1].tensors)
     np.testing.assert_allclose(gain, 1 / np.array([57.375, 57.12, 58.395]), rtol=1e-6)
     np.testing.assert_allclose(-shift / gain, [103.53, 116.28, 123.675], rtol=1e-6)
-
-
-def test_a_batch_is_refused(network: SmallDeployable, tmp_path: Path) -> None:
-    with pytest.raises(
-        BadInputError, match="ncnn runs one crop at a time, so a batch of 4 cannot be exported; use batch 1"
-    ):
-        TARGET.convert(network, None, Precision.FP32, tmp_path, 4, lambda step: None)
-    assert not list(Path(tmp_path).iterdir())
