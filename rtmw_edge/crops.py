@@ -159,7 +159,10 @@ def read_image(path: Path | str) -> UInt8:
     except cv2.error:
         image = None
     if image is None:
-        raise BadInputError(f"Cannot decode {path} as an image: it is damaged, empty or of an unknown format.")
+        raise BadInputError(
+            f"Cannot decode {path} as an image: it is damaged, empty, of an unknown format or too large for OpenCV "
+            "(2^30 pixels)."
+        )
     try:
         return to_bgr8(image)
     except BadInputError as error:

@@ -52,10 +52,15 @@ def reported_disk_errors(path: Path) -> Iterator[None]:
                 f"The disk is full while writing {path}; nothing was kept. Free some space or choose another place."
             ) from error
         # The folder could not be made: /proc has no room for others. A file that is missing is another's trouble.
-        no_folder = error.errno == errno.ENOENT and error.filename and Path(error.filename) in Path(path).parents
+        no_folder = error.errno == errno.ENOENT and error.filename and _is_place(Path(error.filename), Path(path))
         if error.errno in UNUSABLE or no_folder:
             raise BadInputError(f"Cannot write {path}: {error.strerror}. Choose another place.") from error
         raise
+
+
+def _is_place(missing: Path, path: Path) -> bool:
+    """Whether `missing` is a folder of `path`, or the temporary name beside it that could not be made."""
+    return missing in path.parents or (missing.parent == path.parent and missing.name.startswith(f".{path.name}."))
 
 
 @contextmanager

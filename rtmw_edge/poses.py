@@ -107,11 +107,18 @@ class Poses:
             results.append({"image_id": image_id, "category_id": 1, **fields, "score": float(score)})
         return results
 
-    def to_supervision(self) -> Any:
-        """The 2D keypoints as `supervision.KeyPoints`; NotAvailableError where supervision is not installed."""
+    def to_supervision(self, confidence: NDArray[np.float32] | None = None) -> Any:
+        """The 2D keypoints as `supervision.KeyPoints`; NotAvailableError where supervision is not installed.
+
+        `confidence` (N,133) is what filters and annotators see of them: `runner.confidence(poses)` is in 0..1. Without
+        it they see the scores, which are logits as trained.
+        """
         with importing("This", "supervision"):
             import supervision
         # supervision 0.29 renamed the field and 0.32 drops the old name.
         fields = supervision.KeyPoints.__dataclass_fields__
         name = "keypoint_confidence" if "keypoint_confidence" in fields else "confidence"
-        return supervision.KeyPoints(xy=self.keypoints[..., :2].copy(), **{name: self.scores.copy()})
+        given: dict[str, Any] = {name: np.array(self.scores if confidence is None else confidence, np.float32)}
+        if "detection_confidence" in fields:
+            given["detection_confidence"] = self.box_scores.copy()
+        return supervision.KeyPoints(xy=self.keypoints[..., :2].copy(), **given)

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Annotated, Any
 
@@ -37,15 +37,16 @@ from .validate import validate
 from .verify import verify
 from .worker import worker
 
-INTERRUPTED, TERMINATED = "interrupted", "terminated"
+ENDING = (signal.SIGTERM, signal.SIGHUP)
+"""What `systemctl stop` and schedulers send, and a terminal that goes away."""
 
 
 class _Interrupted(Exception):
-    """Ctrl-C, under a name that Typer does not end the process for in silence."""
+    """Ctrl-C, under a name that Typer does not end the process for in silence; or the signal that it holds."""
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM, as `systemctl stop` and schedulers send it: it ends a command the way that Ctrl-C does."""
+    """One of `ENDING`, which it holds: it ends a command the way that Ctrl-C does."""
 
 
 class _NobodyReads(Exception):
@@ -65,10 +66,8 @@ class _Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except _Terminated as error:
-            raise _Interrupted(TERMINATED) from error
         except KeyboardInterrupt as error:
-            raise _Interrupted(INTERRUPTED) from error
+            raise _Interrupted(*error.args) from error
         except BrokenPipeError as error:
             if _nobody_reads():
                 raise _NobodyReads from error
@@ -112,49 +111,50 @@ def _options(
 
 
 @contextmanager
-def _hearing_sigterm() -> Iterator[None]:
-    """Make SIGTERM an exception, so that converters end and what is half-written goes; Python alone would just die."""
-    owner = os.getpid()
+def _hearing_signals() -> Iterator[None]:
+    """Make `ENDING` exceptions, so that converters end and what is half-written goes; Python alone would just die."""
+    owner, before = os.getpid(), {number: signal.getsignal(number) for number in ENDING}
 
     def end(number: int, frame: FrameType | None) -> None:
         if os.getpid() != owner:  # a child that was forked from here
-            _die_of_sigterm()
-        raise _Terminated
+            _die_of(number)
+        raise _Terminated(number)
 
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, end)
+    heard = [number for number in ENDING if before[number] == signal.SIG_DFL]  # nohup has SIGHUP ignored
+    if threading.current_thread() is not threading.main_thread():
+        heard = []
+    for number in heard:
+        signal.signal(number, end)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in heard:
+            signal.signal(number, signal.SIG_DFL)
 
 
-def _die_of_sigterm() -> None:
+def _die_of(number: int) -> None:
     """End as whoever sent the signal expects: to systemd an exit code would be a failure."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    os.kill(os.getpid(), signal.SIGTERM)
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 good, 1 verification failed, 2 bad input, 3 not available, 130 interrupted.
 
-    SIGTERM cleans up as Ctrl-C does, and ends the process by that signal.
+    SIGTERM and SIGHUP clean up as Ctrl-C does, and end the process by that signal.
     """
     try:
-        with _hearing_sigterm():
+        with _hearing_signals():
             app(args=arguments)
     except RtmwEdgeError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
     except (_Interrupted, KeyboardInterrupt) as error:
-        terminated = isinstance(error, _Terminated) or error.args == (TERMINATED,)
-        print(
-            f"{TERMINATED if terminated else INTERRUPTED}; nothing half-written was left", file=sys.stderr, flush=True
-        )
-        if terminated:
-            _die_of_sigterm()
+        with suppress(OSError):  # of a terminal that is gone
+            done = "terminated" if error.args else "interrupted"
+            print(f"{done}; nothing half-written was left", file=sys.stderr, flush=True)
+        if error.args:
+            _die_of(error.args[0])
         raise SystemExit(130) from None
     except (_NobodyReads, BrokenPipeError):
         # Not our error; devnull keeps the exit quiet.

@@ -59,13 +59,13 @@ def _measure(
     duration: float,
     json_file: Path | None,
 ) -> None:
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     from ..files import check_writable
     from ..runtime import load
     from ..runtime.benchmark import HEAD
     from ..runtime.benchmark import benchmark as run_benchmark
+    from .console import Console
 
     if json_file is not None:
         check_writable(json_file, HEAD)
@@ -88,10 +88,10 @@ def _measure(
 
 
 def _print(result: Benchmark) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from ..runtime import Description
+    from .console import Console
 
     ran = Description(**result.runs)
     print(_title(result))
@@ -141,11 +141,11 @@ def _heat(result: Benchmark) -> str:
 
 
 def _compare(one: Path, other: Path, across: bool) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from ..errors import BadInputError
     from ..runtime.benchmark import Benchmark, check_comparable
+    from .console import Console
 
     first, second = Benchmark.load_file(one), Benchmark.load_file(other)
     differing = check_comparable(first, second)

@@ -7,18 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from ..targets.boards import Board, Choice, Claim
+    from .console import Console
 
 
 def boards(
     name: Annotated[str | None, typer.Argument(help="One board, in full; all in a line each when left out.")] = None,
 ) -> None:
     """What to export for a board, what to run it with, what to beware of, and who has measured it."""
-    from rich.console import Console
-
     from ..targets.boards import board_named, board_names
+    from .console import Console
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
     if name is None:

@@ -137,8 +137,9 @@ def _grid(name: str) -> Grid:
 
 
 def _bar() -> Progress:
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from .console import Console
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -163,11 +164,11 @@ def _report(out: Path, table: Table) -> None:
 def _report_stability(found: Stability, json_file: Path | None) -> None:
     import json
 
-    from rich.console import Console
     from rich.table import Column
     from rich.table import Table as Rows
 
     from ..files import atomic_write
+    from .console import Console
 
     console = Console()
     print(f"{len(found.moved)} of {found.points} ranges differ by more than 20 % between two halves of the images")

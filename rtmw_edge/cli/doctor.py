@@ -11,11 +11,11 @@ def doctor() -> None:
     import os
     import platform
 
-    from rich.console import Console
     from rich.table import Table
 
     from .. import __version__
     from ..runtime import machine
+    from .console import Console
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
     core = machine.installed("numpy", "opencv-python-headless", "opencv-python", "typer", "rich")

@@ -44,13 +44,13 @@ def evaluate(
     import json
     from dataclasses import asdict
 
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from ..errors import BadInputError
     from ..evaluation import Flip, open_dataset, read_detections
     from ..evaluation import evaluate as run_evaluation
     from ..files import atomic_write, check_writable
+    from .console import Console
 
     if flip and flip_aligned:
         raise BadInputError("--flip and --flip-aligned are two ways to do one thing: leave out one of them.")
@@ -102,8 +102,9 @@ def _open(model: str, weights: Path | None, device: str, threads: int | None) ->
 
 
 def _print_tables(model: str, result: Evaluation) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from .console import Console
 
     def percent(value: float) -> str:
         return "-" if value < 0 else f"{100 * value:.1f}"

@@ -72,12 +72,11 @@ def export(
     With --gate the bundle is compared with its own float network, and its manifest keeps the verdict; the exit code is
     1 when a limit is broken.
     """
-    from rich.console import Console
-
     from ..evaluation import open_dataset
     from ..evaluation.gates import read_gate
     from ..files import check_writable
     from ..targets.export import export as run_export
+    from .console import Console
 
     console = Console(stderr=True)
     if board is not None:

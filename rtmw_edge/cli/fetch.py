@@ -21,12 +21,12 @@ def fetch(
     """Download official weights or a person detector: resumed when cut, SHA-256 checked; HTTPS_PROXY is honoured."""
     from functools import partial
 
-    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     from ..errors import BadInputError
     from ..models import download
     from ..models.detectors import detector_named, fetch_detector
+    from .console import Console
 
     if url is not None and file is not None:
         raise BadInputError(f"--url {url} and --file {file} are two places to take it from: leave out one of them.")

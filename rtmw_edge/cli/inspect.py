@@ -21,10 +21,10 @@ def inspect(
     That is: what it was made with, and how many convolutions the runtime on this machine does in int8. Exits with 3
     when a --device was named that is not there.
     """
-    from rich.console import Console
     from rich.table import Table
 
     from ..runtime import open_bundle
+    from .console import Console
 
     with open_bundle(bundle) as opened:
         table = Table(show_header=False, box=None, pad_edge=False)

@@ -54,8 +54,9 @@ def describe(variant: Variant) -> dict[str, Any]:
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from .console import Console
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("variant", no_wrap=True)

@@ -16,8 +16,7 @@ def quickstart(
     threads: Annotated[int | None, typer.Option(help="Threads of every engine; all cores when left out.")] = None,
 ) -> None:
     """Export the embedded model to all installed targets, verify, evaluate, and print one table."""
-    from rich.console import Console
-
     from ..sweep.quickstart import Quickstart
+    from .console import Console
 
     Quickstart(out, image, count, calibration, threads, Console()).run()

@@ -60,9 +60,8 @@ def list_(store: StoreArgument, json_: JsonOption = False) -> None:
 @app.command()
 def show(store: StoreArgument, run: RunOption = None, json_: JsonOption = False) -> None:
     """The cells of a run in a table, with what each loses per part, its time and the gate's verdict."""
-    from rich.console import Console
-
     from ..sweep.tables import to_json
+    from .console import Console
 
     chosen, rows = _rows(store, run)
     if json_:

@@ -104,8 +104,9 @@ def sensitivity(
 
 
 def _progress() -> Progress:
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from .console import Console
 
     console = Console(stderr=True)
     columns = (BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
@@ -178,8 +179,9 @@ def _choose(study: Study, units: Units, costs: LayerCosts, limits: Budget, out: 
 def _print(found: SensitivityTable) -> None:
     """The baselines, the units that move the keypoints most, and how well that ranks them."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
+
+    from .console import Console
 
     console = Console(highlight=False)
     if not console.is_terminal:

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from ..sweep.config import SweepConfig
     from ..sweep.plan import Plan
     from ..sweep.start import Options
+    from .console import Console
 
 
 def sweep(
@@ -47,11 +46,10 @@ def sweep(
     With --search the sweep's axes and its [search] are what trials choose among (docs/sweep.md); the exit code is 1
     when none keeps the budget.
     """
-    from rich.console import Console
-
     from ..errors import BadInputError, VerificationError, importing
     from ..sweep.config import read_config
     from ..sweep.plan import plan as make_plan
+    from .console import Console
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
     with importing("This sweep", "rtmw-edge[export]"):

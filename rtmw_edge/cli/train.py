@@ -98,8 +98,9 @@ def check_run(out: Path, backgrounds: Path | None) -> None:
 
 def follow(trainer: Trainer) -> None:
     """Run to the last step and show how it goes."""
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from .console import Console
 
     console = Console(stderr=True, quiet=not trainer.is_first)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())

@@ -47,7 +47,6 @@ def validate(
     """
     import time
 
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from ..errors import VerificationError
@@ -58,6 +57,7 @@ def validate(
     from ..evaluation.validation_report import check_ours, write_json, write_report
     from ..runtime import load
     from ..runtime.environment import environment
+    from .console import Console
     from .references import open_reference
 
     check_ours(report, json_file)
@@ -125,7 +125,7 @@ def _check_in_float64(truth: Contender, file: Path | None, dataset: Dataset, box
 
 
 def _print_tables(result: Validation, notes: list[str]) -> None:
-    from rich.console import Console
+    from .console import Console
 
     console = Console(soft_wrap=True)
     for table in _tables(result):

@@ -16,12 +16,12 @@ def verify(
 
     Every file is checked by size and sha256 first. The exit code is 1 when an answer is beyond the tolerance.
     """
-    from rich.console import Console
     from rich.table import Table
 
     from ..runtime import load
     from ..runtime.verification import check
     from ..runtime.verification import verify as run_golden_crops
+    from .console import Console
 
     with load(bundle, device=device, threads=threads, verify=False) as runner:
         assert runner.bundle is not None

@@ -44,7 +44,8 @@ class BoxFile:
         try:
             rows = _rows(_read(path))
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            reason = f"no {error}" if isinstance(error, KeyError) else error
+            known = isinstance(error, (KeyError, ValueError, OverflowError))
+            reason = f"no {error}" if isinstance(error, KeyError) else error if known else "it has another form"
             raise BadInputError(
                 f'The boxes in {path} cannot be read ({reason}): write {{"photo.jpg": [[x1, y1, x2, y2], ...]}}.'
             ) from error
@@ -95,7 +96,10 @@ def _of_coco(entries: list[dict[str, Any]], names: Mapping[Any, str], key: str) 
     rows: dict[str, list[Row]] = {name: [] for name in names.values()}
     for index, entry in enumerate(entries):
         if entry.get("category_id", PERSON) == PERSON and not entry.get("iscrowd"):
-            x, y, width, height = _numbers(entry["bbox"], f"entry {index}")
+            box = _numbers(entry["bbox"], f"entry {index}")
+            if len(box) != 4:
+                raise ValueError(f"the bbox of entry {index} has {len(box)} numbers instead of 4")
+            x, y, width, height = box
             (score,) = _numbers([entry.get("score", 1.0)], f"entry {index}")
             rows[names[entry[key]]].append((x, y, x + width, y + height, score))
     return rows

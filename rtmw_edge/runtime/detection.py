@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import BadInputError
 from .boxes import BoxFile
 from .frames import Frame, UInt8
 
@@ -40,9 +41,33 @@ def whole_image(image: UInt8) -> Detections:
     return Detections(np.array([[0, 0, width, height]], np.float32), np.ones(1, np.float32))
 
 
-def looking_with(detector: Detector) -> Look:
-    """A detector as a Look at frames."""
-    return lambda frame: detector(frame.image)
+def detections(found: Any) -> Detections:
+    """What a detector gave as Detections: those, a pair of boxes and scores, or boxes (N,4) alone, as rtmlib's give.
+
+    Raises BadInputError for anything else.
+    """
+    if isinstance(found, Detections):
+        return found
+    scores = None
+    try:
+        if isinstance(found, tuple) and len(found) == 2 and (np.ndim(found[0]) == 2 or np.size(found[0]) == 0):
+            found, scores = found
+        boxes = np.asarray(found, np.float32)
+        boxes = boxes if boxes.size else np.empty((0, 4), np.float32)
+        sure = np.ones(len(boxes), np.float32) if scores is None else np.asarray(scores, np.float32).reshape(-1)
+    except (TypeError, ValueError):
+        boxes, sure = np.empty(0, np.float32), np.empty(0, np.float32)
+    if boxes.ndim != 2 or boxes.shape[1] != 4 or len(sure) != len(boxes):
+        raise BadInputError(
+            f"The detector gave {type(found).__name__} of shape {boxes.shape} and {len(sure)} scores: it must give "
+            "boxes (N,4) as x1, y1, x2, y2, or these and their scores (N,)."
+        )
+    return Detections(boxes, sure)
+
+
+def looking_with(detector: Callable[[UInt8], Any]) -> Look:
+    """A detector, or any function that gives what `detections` takes, as a Look at frames."""
+    return lambda frame: detections(detector(frame.image))
 
 
 def listed_in(boxes: BoxFile) -> Look:

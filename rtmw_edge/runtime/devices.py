@@ -56,13 +56,13 @@ def open_engine(
 def check_device(device: str) -> None:
     """Raise BadInputError, with the nearest name, when no engine has ever had such a device."""
     if device not in DEVICES:
-        raise unknown("device", device, DEVICES)
+        raise unknown("device", str(device), DEVICES)
 
 
 def check_threads(threads: int | None) -> None:
     """Raise BadInputError for a number of threads that no runtime takes."""
-    if threads is not None and not 1 <= threads <= 1024:
-        raise BadInputError(f"Cannot run on {threads} threads: pass 1 to 1024, or none for all cores.")
+    if threads is not None and not (isinstance(threads, int) and 1 <= threads <= 1024):
+        raise BadInputError(f"Cannot run on {threads!r} threads: pass 1 to 1024, or none for all cores.")
 
 
 def missing_device(device: str, runtime: str, there: list[str], install: str) -> NotAvailableError:

@@ -49,6 +49,7 @@ class Runner:
         self.engine = engine
         self.bundle = bundle
         self.subbin = subbin
+        self._closed = False
         self._buffer = np.empty((0, *engine.model.input_size[::-1], 3), np.uint8)
 
     @property
@@ -70,7 +71,7 @@ class Runner:
         `box_scores` (N,) in 0..1, 1 when not given. Raises BadInputError for an image or box that cannot be used.
         """
         cut = self.cut(image, boxes, box_scores)
-        return self.poses(self.engine.infer(cut.crops), cut)
+        return self.poses(self._open_engine().infer(cut.crops), cut)
 
     def cut(self, image: NDArray[np.uint8], boxes: ArrayLike | None = None, box_scores: ArrayLike | None = None) -> Cut:
         """The first step of a call: every person by one warp straight to the network's size.
@@ -104,7 +105,7 @@ class Runner:
 
     def logits(self, crops: NDArray[np.uint8]) -> Logits:
         """The network's answers (N,133,bins) float32 per axis x, y[, z] for `crops` (N,H,W,3) uint8 BGR."""
-        return self.engine.infer(np.asarray(crops))
+        return self._open_engine().infer(np.asarray(crops))
 
     def confidence(self, poses: Poses) -> NDArray[np.float32]:
         """Scores (N,133) in 0..1: the calibrated score of this variant, an estimate of the chance of being right.
@@ -118,10 +119,11 @@ class Runner:
 
     def describe(self) -> Description:
         """Which runtime, device and kernels really run, and how many convolutions in int8."""
-        return self.engine.describe()
+        return self._open_engine().describe()
 
     def close(self) -> None:
-        """Free the runtime and the bundle's unpacked files."""
+        """Free the runtime and the bundle's unpacked files; what is asked of the runner afterwards is BadInputError."""
+        self._closed = True
         self.engine.close()
         if self.bundle is not None:
             self.bundle.close()
@@ -133,6 +135,11 @@ class Runner:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _open_engine(self) -> Engine:
+        if self._closed:
+            raise BadInputError("This runner is closed: open another with rtmw_edge.load().")
+        return self.engine
 
     def _decode(self, logits: Logits) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         if self.model.z_range is None:

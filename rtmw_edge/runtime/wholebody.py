@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..crops import check_image
 from ..errors import BadInputError, unknown
-from .detection import Detector, whole_image
+from .detection import Detector, detections, whole_image
 from .frames import UInt8
 from .loading import BUILTIN, load
 from .runner import Runner
@@ -33,11 +33,11 @@ class Wholebody:
     """133 keypoints of everybody in a picture, with the arguments and results of `rtmlib.Wholebody`.
 
     `pose` is a bundle (directory or .zip) or "builtin". Without `det` the builtin detector finds the people; another is
-    an ONNX file of RTMDet or YOLOX, or a callable from a picture (H,W,3) to boxes and scores
-    (`rtmw_edge.runtime.detection.Detector`), and with "none" the whole picture is one person. So it is where nobody was
-    found, as rtmlib has it. `device` is any of `rtmw_edge.load`; the builtin detector runs on the CPU. As with rtmlib a
-    size means nothing without its file; files have sizes of their own (`det_input_size` is for detectors that take
-    any), and a `mode` names no model here. `det_model` and `pose_model` are there for rtmlib's PoseTracker.
+    an ONNX file of RTMDet or YOLOX, or a callable from a picture (H,W,3) to boxes (N,4), with or without their scores
+    (`rtmw_edge.runtime.detection.detections`), and with "none" the whole picture is one person. So it is where nobody
+    was found, as rtmlib has it. `device` is any of `rtmw_edge.load`; the builtin detector runs on the CPU. As with
+    rtmlib a size means nothing without its file; files have sizes of their own (`det_input_size` is for detectors that
+    take any), and a `mode` names no model here. `det_model` and `pose_model` are there for rtmlib's PoseTracker.
 
     Scores are in 0..1, so that thresholds of 0.3 to 0.5 mean what they do with rtmlib.
 
@@ -67,6 +67,9 @@ class Wholebody:
                 f"det is {det!r}, not a detector: pass an ONNX file, 'builtin', a function from an image to boxes and "
                 "scores, or 'none', and the whole image is one person."
             )
+        for name, value in (("det", det), ("pose", pose)):
+            if isinstance(value, str) and "://" in value:
+                raise BadInputError(f"{name} is the address {value}, and nothing is fetched here: pass a file.")
         if pose is not None and str(pose).endswith(".onnx"):
             raise BadInputError(
                 f"pose is the bare network {pose}: pass a bundle, made with rtmw-edge export --weights."
@@ -135,7 +138,7 @@ class PersonBoxes:
         self._detector = detector
 
     def __call__(self, image: UInt8) -> NDArray[np.float32]:
-        return np.asarray(self._detector(check_image(image))[0], np.float32).reshape(-1, 4)
+        return detections(self._detector(check_image(image))).boxes
 
 
 def openpose(

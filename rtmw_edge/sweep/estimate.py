@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..evaluation.datasets import DEFAULT_SYNTHETIC
+from ..evaluation.datasets import dataset_named
 from ..models.variants import variant_named
 from ..runtime.machine import cores
 from ..runtime.timing import ROUNDS
@@ -62,13 +62,18 @@ def estimate(plan: Plan, folder: Path, processes: int, *, retry: bool = False) -
         crop = crop_seconds(planned.cell.variant)
         if planned.accuracy_id not in done:
             parameters = variant_named(planned.cell.variant).parameters / 1e6
-            images = planned.cell.images or DEFAULT_SYNTHETIC
+            images = _images(planned.cell.data, planned.cell.images)
             export = 0.0 if planned.cell.target == "torch" else EXPORT_SECONDS + EXPORT_SECONDS_A_MILLION * parameters
             here = IMAGE_SECONDS if planned.cell.board else crop + IMAGE_SECONDS
             seconds[planned.accuracy_id] = (export + images * here) / processes
         if planned.speed_id not in done and not planned.cell.board:
             seconds[planned.speed_id] = 5.0 + 2 * ROUNDS * max(0.15, 4 * crop)
     return Expected(seconds, processes)
+
+
+@lru_cache(maxsize=16)
+def _images(data: str, limit: int) -> int:
+    return len(dataset_named(data, limit or None))
 
 
 @lru_cache(maxsize=16)

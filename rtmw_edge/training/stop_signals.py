@@ -1,4 +1,4 @@
-"""Ctrl-C and a scheduler's SIGTERM ask a run to stop after its step, so that what it saves is whole."""
+"""Ctrl-C, a scheduler's SIGTERM and a lost terminal ask a run to stop after its step, to save what is whole."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 class StopSignals:
-    """While entered, the first SIGINT or SIGTERM sets `asked` and calls `then`; a second one acts as it always does.
+    """While entered, the first SIGINT, SIGTERM or SIGHUP sets `asked` and calls `then`; a second one acts as always.
 
     Does nothing outside the main thread, where Python has no signal handlers.
     """
@@ -22,7 +22,9 @@ class StopSignals:
 
     def __enter__(self) -> None:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+                    continue  # nohup
                 self._before[number] = signal.signal(number, self._ask)
 
     def __exit__(self, *error: object) -> None:

@@ -6,13 +6,17 @@ A resumed run therefore goes on exactly where the checkpoint stands, and two ran
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import math
+import multiprocessing
 import os
 import signal
+import weakref
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -37,7 +41,7 @@ FIRST = 64
 BLOCK = 256
 """Consecutive people that one lane renders: the renderer pools bodies and backgrounds over neighbouring indices."""
 
-STOPPING = (signal.SIGINT, signal.SIGTERM)
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Batch = tuple["Tensor | PlannedCrops", Tensor, Tensor, Tensor]
 """Crops uint8 (N, H, W, 3) BGR, or as they are planned; points and weights float32 (N, 133, 2 or 3); and (N,) how many
@@ -263,7 +267,7 @@ class Positions:
 
 
 def _set_up_worker(worker: int) -> None:
-    """One thread; Ctrl-C and SIGTERM, which a batch system sends to all, are for the main process, which ends them."""
+    """One thread; Ctrl-C and what else is sent to all processes are for the main process, which ends them."""
     cv2.setNumThreads(1)
     for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)
@@ -293,10 +297,12 @@ def _starting_workers() -> Iterator[None]:
     A forked worker would wait for those threads for ever.
     """
     threads, mask = cv2.getNumThreads(), signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    others = set(multiprocessing.active_children())
     cv2.setNumThreads(1)
     try:
         yield
     finally:
+        _WORKERS.update(set(multiprocessing.active_children()) - others)
         cv2.setNumThreads(threads)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
@@ -309,6 +315,18 @@ def batches(samples: Crops | PlannedSamples, positions: Positions, *, workers: i
         if isinstance(batch, RtmwEdgeError):
             raise batch
         yield batch
+
+
+_WORKERS: weakref.WeakSet[BaseProcess] = weakref.WeakSet()
+
+
+@atexit.register
+def _end_workers() -> None:
+    """End the workers that an error left behind: Python would send SIGTERM, which they ignore, and wait for ever."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's raises for each that is killed
+    for worker in list(_WORKERS):
+        if worker.is_alive():
+            worker.kill()
 
 
 @contextmanager

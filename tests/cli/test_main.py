@@ -33,8 +33,9 @@ def test_ctrl_c_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     assert capsys.readouterr().err == "interrupted; nothing half-written was left\n"
 
 
-def test_sigterm_cleans_up_and_ends_as_such(tmp_path: Path) -> None:
-    """What `systemctl stop` sends: contexts are left, and the end is the signal, which systemd takes for a good one."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_what_ends_a_process_cleans_up_and_ends_it_as_such(tmp_path: Path, number: signal.Signals) -> None:
+    """What `systemctl stop` and a lost terminal send: contexts are left; systemd takes the signal for a good end."""
     asked = f"""
 import signal, sys, time
 from pathlib import Path
@@ -51,10 +52,10 @@ main(["boards"])
     process = subprocess.Popen([sys.executable, "-c", asked], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stdout.readline() == "waiting\n"
     assert list(tmp_path.iterdir())
-    process.terminate()
+    process.send_signal(number)
     _, error = process.communicate(timeout=30)
     assert error == "terminated; nothing half-written was left\n"
-    assert process.returncode == -signal.SIGTERM and not list(tmp_path.iterdir())
+    assert process.returncode == -number and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("gone", "code"), [(True, 0), (False, 1)])
@@ -101,3 +102,11 @@ def test_what_we_know_nothing_of_is_not_hidden(monkeypatch: pytest.MonkeyPatch) 
 def test_a_wrong_option_is_bad_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("boards", "--jsn") == 2
     assert "No such option: --jsn" in capsys.readouterr().err
+
+
+def test_a_table_that_nobody_reads_to_its_end_is_no_error() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([sys.executable, "-m", "rtmw_edge", "boards"], stdout=write, stderr=subprocess.PIPE)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, b"")

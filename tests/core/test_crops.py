@@ -173,7 +173,7 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
         crops.read_image(tmp_path)
     for name, data in {"empty.png": b"", "text.jpg": b"no image", "cut.png": b"\x89PNG\r\n\x1a\n"}.items():
         (tmp_path / name).write_bytes(data)
-        with pytest.raises(BadInputError, match=rf"Cannot decode .*{name} as an image: it is damaged, empty or"):
+        with pytest.raises(BadInputError, match=rf"Cannot decode .*{name} as an image: it is damaged, empty, of"):
             crops.read_image(tmp_path / name)
 
 

@@ -108,3 +108,10 @@ def test_what_was_there_comes_back_where_the_new_one_cannot_be_placed(
     with pytest.raises(KeyboardInterrupt), staged_directory(out) as stage:
         (stage / MARKER).write_text("second")
     assert (out / MARKER).read_text() == "first" and [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_place_that_takes_no_files_is_a_sentence() -> None:
+    """/proc is a folder, and root may write to it; what fails is the temporary name beside the file's."""
+    text = r"Cannot write /proc/figures\.json: No such file or directory\. Choose another place"
+    with pytest.raises(BadInputError, match=text), atomic_write(Path("/proc/figures.json")):
+        pass

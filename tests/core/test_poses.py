@@ -109,6 +109,11 @@ def test_to_supervision(poses: Poses, monkeypatch: pytest.MonkeyPatch, name: str
     converted = poses.to_supervision()
     assert np.array_equal(converted.xy, poses.keypoints)
     assert np.array_equal(getattr(converted, name), poses.scores)
+    sure = np.full(poses.scores.shape, 0.25, np.float32)
+    assert np.array_equal(getattr(poses.to_supervision(sure), name), sure)
+    made = dataclasses.make_dataclass("KeyPoints", ["xy", name, "detection_confidence"])
+    monkeypatch.setitem(sys.modules, "supervision", types.SimpleNamespace(KeyPoints=made))
+    assert np.array_equal(poses.to_supervision().detection_confidence, poses.box_scores)
 
 
 def test_to_supervision_without_it(poses: Poses, monkeypatch: pytest.MonkeyPatch) -> None:

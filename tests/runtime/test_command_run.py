@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -217,6 +218,10 @@ def test_json_over_something_else(cli: Callable[..., Any], tiny_bundle: Path, ph
     assert done.code == 2 and f"Refusing to overwrite '{boxes}': it holds no poses of this tool" in done.err
     assert boxes.read_text() == '{"a.jpg": []}'
     assert "it is a folder. Name a file" in cli("run", tiny_bundle, *WHOLE, photos, "--json", photos).err
+    os.mkfifo(tmp_path / "pipe.npz")
+    for option in ("--json", "--save"):
+        done = cli("run", tiny_bundle, *WHOLE, photos, option, tmp_path / "pipe.npz")
+        assert done.code == 2 and "pipe.npz': it is a device or a pipe. Name a file." in done.err
 
 
 def test_a_full_disk(

@@ -16,7 +16,8 @@ from rtmw_edge.errors import BadInputError
 from rtmw_edge.keypoints import LIMBS
 from rtmw_edge.poses import Poses
 from rtmw_edge.runtime import load
-from rtmw_edge.runtime.detection import Detections, Detector
+from rtmw_edge.runtime.detection import Detections, Detector, looking_with
+from rtmw_edge.runtime.frames import Frame, Origin
 from rtmw_edge.runtime.wholebody import openpose
 
 
@@ -130,8 +131,40 @@ def test_a_mode_that_names_no_model_is_said(caplog: pytest.LogCaptureFixture) ->
 
 
 @pytest.mark.parametrize(
+    ("found", "people"),
+    [
+        (np.array([[60, 80, 180, 280], [0, 0, 300, 400]]), 2),
+        ([[60, 80, 180, 280], [0, 0, 300, 400]], 2),
+        (([60, 80, 180, 280], [0, 0, 300, 400]), 2),
+        ((np.array([[60, 80, 180, 280]]), [0.9]), 1),
+        (([[60, 80, 180, 280], [0, 0, 300, 400]], np.array([0.9, 0.8])), 2),
+        (([], []), 0),
+        ((np.zeros((0, 4)), np.zeros(0)), 0),
+        ([], 0),
+        (np.zeros((0, 4)), 0),
+    ],
+)
+def test_a_detector_gives_boxes_with_or_without_scores(tiny_bundle: Path, found: object, people: int) -> None:
+    """rtmlib's own detectors give boxes alone; where they give none the whole picture is one person."""
+    wholebody = rtmw_edge.Wholebody(det=lambda image: found, pose=tiny_bundle)
+    assert wholebody.det_model(picture()).shape == (people, 4)
+    assert len(wholebody(picture())[0]) == max(people, 1)
+    looked = looking_with(lambda image: found)(Frame(Origin("a.png"), 0, 0.0, picture()))
+    assert looked is not None and looked.boxes.shape == (people, 4) and looked.scores.shape == (people,)
+
+
+@pytest.mark.parametrize("found", [None, 3, "boxes", [[1, 2, 3]], np.zeros((2, 5)), (np.ones((2, 4)), np.ones(3))])
+def test_what_is_no_answer_of_a_detector_is_one_sentence(tiny_bundle: Path, found: object) -> None:
+    wholebody = rtmw_edge.Wholebody(det=lambda image: found, pose=tiny_bundle)
+    with pytest.raises(BadInputError, match=r"it must give boxes \(N,4\) as x1, y1, x2, y2, or these and their scores"):
+        wholebody(picture())
+
+
+@pytest.mark.parametrize(
     ("arguments", "text"),
     [
+        ({"pose": "https://a.b/rtmw.zip"}, "pose is the address https://a.b/rtmw.zip, and nothing is fetched here"),
+        ({"det": "https://a.b/yolox.zip"}, "det is the address https://a.b/yolox.zip, and nothing is fetched here"),
         ({"mode": "fast"}, "Unknown mode 'fast'"),
         ({"det": "yolox_m.onnx"}, "There is no detector 'yolox_m.onnx': pass an ONNX file of RTMDet or YOLOX"),
         ({"det": 640}, "det is 640, not a detector: pass an ONNX file, 'builtin', a function from an image"),
@@ -154,6 +187,8 @@ def test_supervision_s_annotators_draw_poses(tiny_bundle: Path) -> None:
         poses = runner(picture(), [[60, 80, 180, 280], [0, 0, 300, 400]])
     keypoints = poses.to_supervision()
     assert len(keypoints) == 2 and keypoints.xy.shape == (2, 133, 2)
+    sure = poses.to_supervision(np.full((2, 133), 0.25, np.float32)).as_detections()
+    assert len(sure) == 2
     image = picture()
     drawn = supervision.VertexAnnotator(radius=3).annotate(scene=image.copy(), key_points=keypoints)
     assert not np.array_equal(drawn, image)

@@ -156,7 +156,11 @@ def test_subbin_refines_between_half_pixels(tiny_bundle: Path) -> None:
 
 
 def test_close_also_closes_the_bundle(tiny_bundle: Path) -> None:
-    runner = load(tiny_bundle)
+    runner, image = load(tiny_bundle), np.zeros((64, 48, 3), np.uint8)
     assert isinstance(runner.bundle, Bundle)
     runner.close()
     assert tiny_bundle.is_dir()
+    for asked in (lambda: runner(image), lambda: runner.crops(image[None]), runner.describe):
+        with pytest.raises(BadInputError, match=r"This runner is closed: open another with rtmw_edge\.load\(\)\."):
+            asked()
+    runner.close()

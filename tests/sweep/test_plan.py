@@ -20,6 +20,7 @@ from rtmw_edge.sweep import cells as cells_module
 from rtmw_edge.sweep import plan as plan_module
 from rtmw_edge.sweep.cells import Cell, Inputs, identified
 from rtmw_edge.sweep.config import SweepConfig, TablePair, parse_config, read_config
+from rtmw_edge.sweep.estimate import IMAGE_SECONDS, estimate
 from rtmw_edge.sweep.plan import Plan, plan
 from rtmw_edge.sweep.run import jobs_of
 
@@ -380,3 +381,14 @@ def test_the_plan_is_printed_with_an_estimate_and_nothing_is_made(tmp_path: Path
     assert f"{VARIANT}  onnx fp32  about " in done.output and "cells, about " in done.output
     assert "not possible: ncnn w8a16: ncnn has" in done.output
     assert not (tmp_path / "store").exists()
+
+
+def test_the_estimate_counts_the_images_of_the_data(tmp_path: Path) -> None:
+    def seconds(**options: object) -> float:
+        config = {"variants": VARIANT, "targets": "onnx", "precisions": "fp32", **options}
+        (found,) = plan(parse_config(config, tmp_path)).cells
+        return estimate(Plan((found,), ()), tmp_path, 1).seconds[found.accuracy_id]
+
+    few, many = seconds(data="synthetic:val:10"), seconds(data="synthetic:val:2000")
+    assert seconds(data="synthetic:val:2000", images=10) == few
+    assert many - few > 1990 * IMAGE_SECONDS

@@ -15,6 +15,7 @@ from ...errors import BadInputError
 from ...files import atomic_write, reported_disk_errors
 from ...keypoints import NAMES
 from ..frames import Annotated, Failure
+from .files import check_file
 
 MARK = "rtmw_edge_poses"
 """The member that tells a file of ours; it holds the version."""
@@ -90,8 +91,7 @@ class Arrays:
 
 def _check(path: Path) -> None:
     """Raise BadInputError when something is at `path` that is no file of ours."""
-    if path.is_dir():
-        raise BadInputError(f"Cannot write the arrays to '{path}': it is a folder. Name a file.")
+    check_file(path, "arrays")
     if path.exists():
         try:
             with zipfile.ZipFile(path) as archive:

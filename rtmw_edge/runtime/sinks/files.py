@@ -11,17 +11,23 @@ from ...errors import BadInputError
 from ...files import atomic_write, reported_disk_errors
 
 
+def check_file(path: Path, what: str) -> None:
+    """Raise BadInputError where `path` is no place for a file: a folder, or a pipe, which is not looked into."""
+    if path.exists() and not path.is_file():
+        kind = "folder" if path.is_dir() else "device or a pipe"
+        raise BadInputError(f"Cannot write the {what} to '{path}': it is a {kind}. Name a file.")
+
+
 class GrowingFile:
     """Bytes appended beside `path` under a temporary name; `finish` renames, `discard` removes.
 
-    Raises BadInputError, before anything is written, when `path` is a folder or holds what `is_ours` denies; it is
-    given the first 256 bytes. `what` is what the file holds, in words.
+    Raises BadInputError, before anything is written, when `path` is a folder or a pipe, or holds what `is_ours`
+    denies; it is given the first 256 bytes. `what` is what the file holds, in words.
     """
 
     def __init__(self, path: Path, what: str, is_ours: Callable[[bytes], bool]) -> None:
         self.path = path
-        if path.is_dir():
-            raise BadInputError(f"Cannot write the {what} to '{path}': it is a folder. Name a file.")
+        check_file(path, what)
         if path.exists():
             with path.open("rb") as file:
                 if not is_ours(file.read(256)):

@@ -38,6 +38,8 @@ def open_sources(
     camera. `live` says whether frames of an address or of stdin may be dropped; None: of an address yes, unless it
     names a video file, of stdin no. Raises BadInputError for what means nothing, and for a camera among other sources.
     """
+    if isinstance(names, (str, Path)):
+        raise BadInputError(f"Sources are a list of names, and this is one: pass [{str(names)!r}].")
     if not names:
         raise BadInputError(
             "There is nothing to run on: name an image, a folder, a video, a camera (0) or an address (rtsp://...)."
