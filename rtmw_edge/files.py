@@ -31,7 +31,9 @@ SWAPS = 20
 """How often another process may come between, before it counts as an error."""
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
-UNUSABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
+UNUSABLE = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EFBIG,
+)  # fmt: skip
 """What the system says of a full disk, and of a place that cannot be read or written as it is."""
 
 

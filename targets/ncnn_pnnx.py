@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rtmw_edge.errors import RtmwEdgeError
+from rtmw_edge.files import reported_disk_errors
 
 from .base import OnStep
 from .converter_process import run_converter
@@ -27,7 +29,10 @@ def converted(network: nn.Module, size: tuple[int, int], on_step: OnStep) -> Ncn
         traced = torch.jit.trace(network, torch.zeros(1, 3, height, width))
     with tempfile.TemporaryDirectory(prefix="rtmw-edge-") as name:
         folder = Path(name)
-        traced.save(str(folder / "network.pt"))
+        script = io.BytesIO()
+        torch.jit.save(traced, script)
+        with reported_disk_errors(folder / "network.pt"):  # torch ends the process where the disk is full
+            (folder / "network.pt").write_bytes(script.getvalue())
         on_step("converting with pnnx")
         shape = f"inputshape=[1,3,{height},{width}]"
         run_converter("pnnx", [pnnx.EXEC_PATH, "network.pt", shape, "fp16=0", "optlevel=2"], folder)

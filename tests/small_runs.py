@@ -21,6 +21,8 @@ from rtmw_edge.models.variants import Z_RANGE, Variant
 from rtmw_edge.training.recipe import Recipe, read_recipe
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rtmw_edge.quantization.qat import QatTrainer
 
 TINY = Variant("rtmw-tiny-64x96", (64, 96), 0.167, 0.125, 0, 0.0)
@@ -104,7 +106,7 @@ class Noise:
 class NoValidation:
     """Stands in for rendered people, which take long to draw: a network that gets better by every look."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, is_stopped: Callable[[], bool]) -> None:
         self.looks = 0
 
     def figures(self, network: object, device: str) -> dict[str, float]:

@@ -32,7 +32,7 @@ def sensitivity(
     weights: Annotated[
         Path | None, typer.Option(help="A .pth or .safetensors file; default: shipped or fetched.")
     ] = None,
-    grid: Annotated[str, typer.Option(help="common, affine, w8 or w8a16; a --table brings its own.")] = "common",
+    grid: Annotated[str, typer.Option(help="common, affine, full, w8 or w8a16; a --table brings its own.")] = "common",
     table: Annotated[
         Path | None, typer.Option(help="The quantization table; default: the one shipped with the weights, if any.")
     ] = None,

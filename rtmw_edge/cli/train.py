@@ -104,7 +104,9 @@ def follow(trainer: Trainer) -> None:
 
     console = Console(stderr=True, quiet=not trainer.is_first)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    if trainer.step:
+    if trainer.step >= trainer.schedule.steps:
+        console.print(f"its {trainer.schedule.steps} steps are done; more with --set steps=N", highlight=False)
+    elif trainer.step:
         console.print(f"goes on at step {trainer.step} of {trainer.schedule.steps}", highlight=False)
     with Progress(*columns, console=console, disable=not (console.is_terminal and trainer.is_first)) as progress:
         task = progress.add_task("starting", total=trainer.schedule.steps, completed=trainer.step)

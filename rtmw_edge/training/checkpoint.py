@@ -66,8 +66,22 @@ def alone(out: Path) -> Iterator[None]:
 
 def write(out: Path, state: State) -> None:
     """Write `state` to the folder `out`; an earlier one stays until the new one is complete."""
-    with atomic_write(out / NAME) as path, path.open("wb") as file:  # given a path, torch hides that the disk is full
-        torch.save({"format": FORMAT, **state}, file)
+    with atomic_write(out / NAME) as path:
+        save_state({"format": FORMAT, **state}, path)
+
+
+def save_state(state: State, path: Path) -> None:
+    """torch.save, which hides behind a RuntimeError of its own what the system said, as that the disk is full."""
+    with path.open("wb") as file:
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:
+            reason = error.__context__
+            while reason is not None and not isinstance(reason, OSError):
+                reason = reason.__context__
+            if reason is not None:
+                raise reason from error
+            raise
 
 
 def read(out: Path, recipe: dict[str, Any], device: torch.device) -> State | None:

@@ -41,7 +41,7 @@ from .spectral import spectral_convolutions
 from .stop_signals import StopSignals
 from .stream import Batch, Crops, PlannedSamples, Positions, Rendered, batches, worker_deaths_in_words
 from .sync_batch_norm import synchronized
-from .validation import Validation, is_better, normalized
+from .validation import StoppedError, Validation, is_better, normalized
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ class Trainer:
         self._resume()
         samples, source = open_source(recipe, data, backgrounds, lanes=self.lanes, span=self.span)
         if recipe.distillation is not None:
-            teacher = find(recipe.distillation.teacher, teacher)
+            teacher = find(recipe.distillation.teacher, teacher, "--teacher")
         self.given = {**described(source, weights=start, backbone=backbone, teacher=teacher), **origin}
         checkpoint.check_given(out, self.held, self.given)
         self.schedule = Schedule.of(recipe, samples)
@@ -318,14 +318,17 @@ class Trainer:
         The checkpoint is written every `recipe.checkpoint_every` steps, at the end, when the caller stops, and after
         the step in which SIGINT or SIGTERM comes; then KeyboardInterrupt is raised.
         """
+        done = self.step >= self.schedule.steps and self.validated >= self.step
+        validation = logs = None
+        if self.is_first and not done:
+            validation = Validation(self.recipe.validation, lambda: self._stop.asked)
         with checkpoint.alone(self.out) if self.is_first else nullcontext():
-            if self.step >= self.schedule.steps and self.validated >= self.step:
+            if done:
                 if self.is_first:  # a kill may have come between the checkpoint and these
                     self._save_weights(LAST, {})
                 return
-            validation = logs = None
             if self.is_first:
-                validation, logs = Validation(self.recipe.validation), Logs(self.out, self.step)
+                logs = Logs(self.out, self.step)
                 if self._validates_anew:
                     logs.begin_anew("validation", self.step)
             try:
@@ -341,6 +344,7 @@ class Trainer:
             if validation and logs:
                 yield {"step": self.step, **self._validated(validation, logs)}
                 self.save()
+                self._check_validated()
             return
         earlier, begun, first = self.seconds, time.monotonic(), self.step
         clock, counted = begun, first
@@ -367,7 +371,8 @@ class Trainer:
             self.seconds = earlier + time.monotonic() - begun
             if logs and record:
                 logs.write("train", record | {"seconds": self.seconds})
-            if validation and logs and self.schedule.is_due(self.recipe.validate_every, self.step):
+            is_due = self.schedule.is_due(self.recipe.validate_every, self.step) and not self._stops
+            if validation and logs and is_due:
                 record = {"step": self.step, **record, **self._validated(validation, logs)}
             if last or self._stops or self.step % self.recipe.checkpoint_every == 0:
                 self.save()
@@ -380,11 +385,16 @@ class Trainer:
                 clock = time.monotonic() if counted == self.step else clock
             if self._stops and not last:
                 raise KeyboardInterrupt
+            if last and validation:
+                self._check_validated()
 
     def _validated(self, validation: Validation, logs: Logs) -> dict[str, float]:
+        """The figures, written; none when it was asked to stop meanwhile, which the next step tells all ranks."""
         self._check_finite()
         try:
             figures = self._figures(validation)
+        except StoppedError:
+            return {}
         except RtmwEdgeError:  # a damaged image: what was trained is not lost with it
             self.save()
             raise
@@ -394,6 +404,10 @@ class Trainer:
             self.best = figures
             self._save_weights(BEST, figures)
         return figures
+
+    def _check_validated(self) -> None:
+        if self.validated < self.step:
+            raise KeyboardInterrupt
 
     def _figures(self, validation: Validation) -> dict[str, float]:
         return validation.figures(cast(RTMW, self.ema.network), self.fabric.device.type)

@@ -100,7 +100,7 @@ def prepare(network: RTMW, recipe: Recipe, weights: Path | None) -> tuple[Studen
     if distillation.stage == 2 and weights is None:
         raise BadInputError("Stage 2 learns from the model of stage 1; pass --teacher RUN/weights.safetensors.")
     teacher = build(distillation.teacher)
-    load_weights(teacher, find(distillation.teacher, weights))
+    load_weights(teacher, find(distillation.teacher, weights, "--teacher"))
     lesson = Lesson(teacher, distillation.stage, recipe.beta)
     if distillation.stage == 2:
         take_trunk(network, teacher)

@@ -35,7 +35,7 @@ class Look:
 
     shown: ClassVar[list[np.ndarray]] = []
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, is_stopped: object) -> None:
         pass
 
     def figures(self, network: Any, device: str) -> dict[str, float]:

@@ -5,6 +5,7 @@ import csv
 import dataclasses
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from rtmw_edge.errors import BadInputError
 from rtmw_edge.models import build
 from rtmw_edge.models.checkpoints import load_weights, read_metadata, read_state, save_safetensors
 from rtmw_edge.models.variants import VARIANTS, Variant
-from rtmw_edge.training import checkpoint, loop, ranks, spectral
+from rtmw_edge.training import checkpoint, loop, ranks, spectral, validation
 from rtmw_edge.training.ema import Ema
 from rtmw_edge.training.logs import Logs
 from rtmw_edge.training.loss import SimccLoss, part_weights
@@ -286,6 +287,79 @@ def test_an_interrupt_stops_after_the_step_and_saves_it(tmp_path):
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
+def test_an_interrupt_in_a_validation_ends_it_and_saves_the_next_step(tmp_path, monkeypatch):
+    """A validation on COCO takes minutes, which nobody waits for who pressed Ctrl-C."""
+    seen = []
+
+    def evaluate(runner, dataset, on_progress):
+        os.kill(os.getpid(), signal.SIGINT)
+        for done in range(1, 4):
+            seen.append(done)
+            on_progress(done, 3)
+
+    monkeypatch.setattr(validation, "evaluate", evaluate)
+    monkeypatch.setattr(loop, "Validation", lambda text, is_stopped: Validation("synthetic:val:3", is_stopped))
+    training = trainer(tmp_path, "steps=5", "checkpoint_every=100", "validate_every=1")
+    with pytest.raises(KeyboardInterrupt):
+        list(training.run())
+    assert seen == [1] and not (tmp_path / "validation.csv").exists()
+    assert trainer(tmp_path, "steps=5").step == 2
+
+
+def test_an_interrupt_in_the_last_validation_is_none_that_succeeds(tmp_path, monkeypatch):
+    def evaluate(runner, dataset, on_progress):
+        os.kill(os.getpid(), signal.SIGINT)
+        on_progress(1, 3)
+
+    monkeypatch.setattr(validation, "evaluate", evaluate)
+    monkeypatch.setattr(loop, "Validation", lambda text, is_stopped: Validation("synthetic:val:3", is_stopped))
+    for _ in range(2):  # the second has nothing but the validation to do
+        with pytest.raises(KeyboardInterrupt):
+            list(trainer(tmp_path, "steps=1").run())
+    training = trainer(tmp_path, "steps=1")
+    assert (training.step, training.validated) == (1, 0)
+
+
+def test_a_process_ends_though_an_error_left_its_worker_alive(tmp_path):
+    """Python sends workers SIGTERM, which they ignore, and waits for them."""
+    code = (
+        "import sys\n"
+        f"sys.path.append({str(Path(__file__).parents[1])!r})\n"
+        "from test_loop import Lost, Path, loop, small_recipe\n"
+        "try:\n"
+        f"    training = loop.Trainer(small_recipe('steps=2'), Path({str(tmp_path)!r}), data=Lost(), workers=1)\n"
+        "    list(training.run())\n"
+        "except Exception as error:\n"
+        "    sys.exit(str(error))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+        cwd=Path(__file__).parent,
+    )
+    assert done.returncode == 1 and "None of 40 images in a row" in done.stderr
+
+
+def test_a_full_disk_under_the_checkpoint_is_one_sentence(tmp_path):
+    """torch's own error is a RuntimeError about a position in a zip."""
+    code = (
+        "import resource, sys\n"
+        "from pathlib import Path\n"
+        "import torch\n"
+        "from rtmw_edge.training import checkpoint\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        f"checkpoint.write(Path({str(tmp_path)!r}), {{'a': torch.zeros(100_000)}})\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert re.search(
+        r"BadInputError: Cannot write .*last\.pt: File too large\. Choose another place\.$", done.stderr.strip()
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.fixture
 def _double(monkeypatch):
     monkeypatch.setattr(loop, "normalized", loop.normalized)
@@ -430,7 +504,7 @@ def test_a_checkpoint_of_before_there_was_a_key_had_its_default(tmp_path, caplog
 
 def test_another_validation_set_begins_its_figures_anew(tmp_path, monkeypatch):
     class Look:
-        def __init__(self, text):
+        def __init__(self, text, is_stopped):
             self.figure = {"easy": {"ap_whole": 0.9}, "hard": {"ap_whole": 0.2, "pck_whole": 0.1}}[text]
 
         def figures(self, network, device):

@@ -36,28 +36,27 @@ def cached(variant: str | Variant, cache: Path | None = None) -> Path | None:
     return path if path is not None and path.is_file() else None
 
 
-def find(variant: str | Variant, explicit: Path | None = None) -> Path:
-    """The weights to use: `explicit`, else the shipped ones, else the fetched ones.
+def find(variant: str | Variant, explicit: Path | None = None, option: str = "--weights") -> Path:
+    """The weights to use: `explicit`, which the command line calls `option`, else the shipped ones, else the fetched.
 
     Raises BadInputError that says how to get them when there are none.
     """
     variant = _named(variant)
     if explicit is not None:
         if not Path(explicit).is_file():
-            raise BadInputError(f"There are no weights at '{explicit}'. Pass --weights a .pth or .safetensors file.")
+            raise BadInputError(f"There are no weights at '{explicit}'. Pass {option} a .pth or .safetensors file.")
         return Path(explicit)
     path = embedded(variant) or cached(variant)
     if path is not None:
         return path
     if variant.official is not None:
         raise BadInputError(
-            f"The weights of {variant.name} are not here: run 'rtmw-edge fetch {variant.name}', or pass --weights FILE."
+            f"The weights of {variant.name} are not here: run 'rtmw-edge fetch {variant.name}', or pass {option} FILE."
         )
     shipped = [name for name in VARIANTS if embedded(name)]
     ready = f" (weights ship with: {', '.join(shipped)})" if shipped else ""
     raise BadInputError(
-        f"No weights are published for {variant.name}{ready}: "
-        "train them with 'rtmw-edge train', or pass --weights FILE."
+        f"No weights are published for {variant.name}{ready}: train them with 'rtmw-edge train', or pass {option} FILE."
     )
 
 

@@ -29,6 +29,7 @@ from ...runtime.detectors.detector import MOST_IOU
 from ...runtime.detectors.heads import RTMDET
 from ...runtime.detectors.letterbox import letterbox, suppress, to_picture
 from ...runtime.frames import UInt8
+from ..checkpoint import save_state
 from ..ema import Ema
 from ..norms import revive
 from ..optimizer import Optimizer
@@ -220,8 +221,8 @@ def _save(out: Path, step: int, network: PersonDetector, ema: Ema, optimizer: Op
         "ema": ema.network.state_dict(),
         "optimizer": optimizer.state_dict(),
     }
-    with atomic_write(out / STATE) as path, path.open("wb") as file:
-        torch.save(state, file)
+    with atomic_write(out / STATE) as path:
+        save_state(state, path)
 
 
 def _resume(out: Path, network: PersonDetector, ema: Ema, optimizer: Optimizer) -> int:
