@@ -77,6 +77,8 @@ class Bench:
         with self.store.lock(f"bundle {planned.bundle_key}"):
             if _readable(path):
                 return path
+            for leftover in path.parent.glob(f".{path.name}.*"):  # of an export that was killed
+                shutil.rmtree(leftover, ignore_errors=True)
             scales: dict[str, Any] = {"grid": cell.grid or None}
             if cell.calibrator:
                 scales = {"calibrator": cell.calibrator, "calibration": cell.calibration}

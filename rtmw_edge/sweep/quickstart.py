@@ -123,9 +123,15 @@ class Quickstart:
         from ..evaluation import open_dataset
         from ..runtime import load
 
+        bundle = self.out / "bundles" / row.accuracy["bundle"]
         if row.cell.precision != "int8":
             return
-        with load(self.out / "bundles" / row.accuracy["bundle"], threads=self.threads) as runner:
+        if not bundle.exists():
+            self._say(
+                f"{row.label}: its bundle is gone, so there are no pictures of it; remove {self.out} to begin anew."
+            )
+            return
+        with load(bundle, threads=self.threads) as runner:
             for item in open_dataset(row.cell.data, min(PICTURES, self.count)):
                 poses = runner(item.image, item.people.boxes)
                 yield self._draw(runner, item.image, f"rendered-{item.image_id}", poses)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import cv2
@@ -73,6 +74,9 @@ def test_exports_measures_and_reuses(tmp_path: Path, photo: Path, monkeypatch: p
     with Store.open(out) as store:
         assert len(store.runs()) == 2 and store.last_record() == 6  # nothing was done again
     assert [row.accuracy for row in rows(out)] == [row.accuracy for row in found]
+    shutil.rmtree(out / "bundles")
+    told = " ".join(run(out, photo).split())
+    assert f"its bundle is gone, so there are no pictures of it; remove {out} to begin anew." in told
 
 
 @pytest.mark.slow
