@@ -68,15 +68,26 @@ class EngineState:
     failed: dict[str, str] = field(default_factory=dict)
 
 
+REFERENCE = "reference"
+"""What PyTorch runs, where the others have a target."""
+
+
 def engine_states() -> list[EngineState]:
     """Every engine, tried in earnest; takes seconds where torch or OpenVINO must be imported."""
-    return [
-        _state("ONNX Runtime", "onnx", ("onnxruntime", "onnxruntime-gpu"), "rtmw-edge", _onnx_devices),
-        _state("OpenVINO", "openvino", ("openvino",), "rtmw-edge[openvino]", _openvino_devices),
-        _state("LiteRT", "tflite", ("ai-edge-litert", "tflite-runtime"), "rtmw-edge[tflite]", _tflite_devices),
-        _state("ncnn", "ncnn", ("ncnn",), "rtmw-edge[ncnn]", _ncnn_devices),
-        _state("PyTorch", "reference", ("torch",), "rtmw-edge[torch]", _torch_devices),
-    ]
+    return [engine_state(runs) for runs in ("onnx", "openvino", "tflite", "ncnn", REFERENCE)]
+
+
+def engine_state(runs: str) -> EngineState:
+    """The engine of one target's bundles, or of the reference, tried in earnest."""
+    if runs in ("onnx", "tensorrt"):
+        return _state("ONNX Runtime", "onnx", ("onnxruntime", "onnxruntime-gpu"), "rtmw-edge", _onnx_devices)
+    if runs == "openvino":
+        return _state("OpenVINO", runs, ("openvino",), "rtmw-edge[openvino]", _openvino_devices)
+    if runs == "tflite":
+        return _state("LiteRT", runs, ("ai-edge-litert", "tflite-runtime"), "rtmw-edge[tflite]", _tflite_devices)
+    if runs == "ncnn":
+        return _state("ncnn", runs, ("ncnn",), "rtmw-edge[ncnn]", _ncnn_devices)
+    return _state("PyTorch", REFERENCE, ("torch",), "rtmw-edge[torch]", _torch_devices)
 
 
 def installed(*distributions: str) -> dict[str, str | None]:

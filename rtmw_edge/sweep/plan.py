@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import product
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from ..fleet.link import LOCAL
 from ..models.variants import variant_named
 from ..models.weights import find, shipped_table
 from ..runtime.devices import engine_class
+from ..runtime.machine import REFERENCE, engine_state
 from .cells import Cell, Inputs, Planned, identified
 from .config import TORCH, SweepConfig, TablePair, matches
 
@@ -275,4 +277,16 @@ def _not_on_device(cell: Cell) -> str:
     if cell.target == TORCH and cell.board:
         return "a board runs bundles, without PyTorch"
     there = ("cpu", "cuda") if cell.target == TORCH else engine_class(cell.target).devices
-    return "" if cell.device in there else f"its bundles run on {', '.join(there)}"
+    if cell.device not in there:
+        return f"its bundles run on {', '.join(there)}"
+    return "" if cell.board or cell.device == "cpu" else _not_opened(cell.target, cell.device)
+
+
+@lru_cache(maxsize=16)
+def _not_opened(target: str, device: str) -> str:
+    """Why a device of this machine that is no processor cannot be used."""
+    state = engine_state(REFERENCE if target == TORCH else target)
+    if any(name.partition(".")[0] == device for name in state.devices):
+        return ""
+    reason = next((why for name, why in state.failed.items() if name.partition(".")[0] == device), "")
+    return reason or f"{state.name} has no {device} here, as rtmw-edge doctor shows"

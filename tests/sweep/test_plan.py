@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from rtmw_edge.cli import app
 from rtmw_edge.errors import BadInputError, RtmwEdgeError
+from rtmw_edge.runtime.machine import EngineState
 from rtmw_edge.sweep import cells as cells_module
 from rtmw_edge.sweep import plan as plan_module
 from rtmw_edge.sweep.cells import Cell, Inputs, identified
@@ -66,6 +67,20 @@ def test_what_a_target_cannot_do_is_told_with_its_reason(monkeypatch: pytest.Mon
     assert reasons["ncnn int8-mixed"] == "it takes the convolutions to leave in float from [[tables]]"
     found = planned(targets=["tflite"], precisions=["fp32"], devices=["cpu", "cuda"])
     assert labels(found) == ["tflite fp32"] and found.not_possible[0].what == "tflite on cuda"
+    state = EngineState("OpenVINO", "openvino", "2026.1", "", ("cpu", "gpu.0"), {"npu": "its driver is too old"})
+    monkeypatch.setattr(plan_module, "engine_state", lambda runs: state)
+    plan_module._not_opened.cache_clear()
+    found = planned(targets=["openvino"], precisions=["fp32"], devices=["cpu", "gpu", "npu"])
+    assert labels(found) == ["openvino fp32 gpu", "openvino fp32"] or labels(found) == [
+        "openvino fp32",
+        "openvino fp32 gpu",
+    ]
+    assert [(item.what, item.reason) for item in found.not_possible] == [("openvino on npu", "its driver is too old")]
+    monkeypatch.setattr(plan_module, "engine_state", lambda runs: replace(state, devices=("cpu",), failed={}))
+    plan_module._not_opened.cache_clear()
+    found = planned(targets=["openvino"], precisions=["fp32"], devices=["cpu", "gpu"])
+    assert found.not_possible[0].reason == "OpenVINO has no gpu here, as rtmw-edge doctor shows"
+    plan_module._not_opened.cache_clear()
 
     def missing(self: object) -> list[str]:
         return ["a-converter-that-nobody-has"]
