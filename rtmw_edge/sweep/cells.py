@@ -170,8 +170,8 @@ def identified(
     }
     bundle_key = digest(exported)
     runs = {"bundle": bundle_key, "device": cell.device, "runtime": _runtime(cell, board)}
-    accuracy = {**runs, "kind": ACCURACY, "data": cell.data, "images": cell.images, "labels": data_sha256(cell.data)}
-    pace = [_name_of(inputs.paced_by), _runtime(inputs.paced_by, board)] if inputs.paced_by else []
+    accuracy = {**runs, "kind": ACCURACY, "data": _data_of(cell), "images": cell.images}
+    pace = [_timed(inputs.paced_by), _runtime(inputs.paced_by, board)] if inputs.paced_by else []
     where = _machine(board or {}) if cell.board else machine()
     speed = {**runs, "kind": SPEED, "threads": cell.threads, "pace": pace, "machine": where}
     paths = dict.fromkeys(path for path in (inputs.weights, inputs.base_weights, inputs.table) if path is not None)
@@ -186,9 +186,16 @@ def _runtime(cell: Cell, board: Mapping[str, str] | None) -> dict[str, Any]:
     return {"board": cell.board, **{name: (board or {}).get(name) for name in RUNTIMES[cell.target]}}
 
 
-def _name_of(cell: Cell) -> dict[str, Any]:
-    """The cell's fields, without the board where it is this machine: so they were before there were boards."""
-    return {name: value for name, value in cell.to_dict().items() if name != "board" or value}
+def _timed(cell: Cell) -> dict[str, Any]:
+    """The cell's fields but those that do not change its time."""
+    return {name: value for name, value in cell.to_dict().items() if name not in ("data", "images")}
+
+
+def _data_of(cell: Cell) -> list[str]:
+    """What accuracy is measured on, wherever its files lie: the data set's name without their paths, and their hash."""
+    files = data_sha256(cell.data)
+    kind, *places = cell.data.split(":")
+    return [kind, *places[2:], files] if files else [cell.data]
 
 
 def digest(value: object) -> str:

@@ -253,6 +253,16 @@ def test_the_id_is_of_all_that_goes_in(tmp_path: Path, table: Path, monkeypatch:
     assert not set(ids()) & set(fourth)
 
 
+def test_a_time_is_not_of_the_images(tmp_path: Path) -> None:
+    """More images for the accuracy time nothing anew, also where another cell is paced by the float one."""
+    ids = set()
+    for images in (2, 3):
+        found = planned(targets=["onnx"], precisions=["fp32", "int8"], data="synthetic:val:9", images=images).cells
+        assert found[1].inputs.paced_by == found[0].cell
+        ids.add((found[0].speed_id, found[1].speed_id))
+    assert len(ids) == 1
+
+
 def test_files_that_change_while_the_sweep_runs_are_told(tmp_path: Path, table: Path) -> None:
     weights = tmp_path / "last.pth"
     weights.write_bytes(b"weights")
@@ -276,6 +286,14 @@ def test_photographs_are_known_by_their_sizes(tmp_path: Path) -> None:
         (tmp_path / "one" / image["file_name"]).write_bytes(b"1")
         (tmp_path / "two" / image["file_name"]).write_bytes(b"22")
     one, two = (cells_module.data_sha256(f"coco:{tmp_path}/a.json:{tmp_path}/{name}") for name in ("one", "two"))
+    ids = []
+    for folder in (tmp_path, tmp_path / ".." / tmp_path.name):  # the same files, by another working folder
+        weights = Path(__file__)
+        cell = Cell(VARIANT, "", "onnx", "fp32", data=f"coco:{folder}/a.json:{folder}/one")
+        ids.append(identified(cell, Inputs(weights, weights), ("onnx",)).accuracy_id)
+        other = replace(cell, data=f"coco:{folder}/a.json:{folder}/two")
+        assert identified(other, Inputs(weights, weights), ("onnx",)).accuracy_id != ids[0]
+    assert ids[0] == ids[1]
     (tmp_path / "two" / found["images"][-1]["file_name"]).unlink()
     sweep = {"data": f"coco:{tmp_path}/a.json:{tmp_path}/two", "images": 2, "targets": ["onnx"], "precisions": ["fp32"]}
     assert len(planned(**sweep).cells) == 1, "what is not measured on may be missing"
