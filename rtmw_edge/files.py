@@ -62,6 +62,7 @@ def reported_disk_errors(path: Path) -> Iterator[None]:
 
 def _is_place(missing: Path, path: Path) -> bool:
     """Whether `missing` is a folder of `path`, or the temporary name beside it that could not be made."""
+    missing, path = missing.absolute(), path.absolute()
     return missing in path.parents or (missing.parent == path.parent and missing.name.startswith(f".{path.name}."))
 
 
@@ -125,18 +126,19 @@ def staged_directory(out: Path, marker: str = MARKER) -> Iterator[Path]:
         try:
             yield stage
             os.chmod(stage, 0o755)
-            _swap(stage, out)
+            _swap(stage, out, marker)
         finally:
             shutil.rmtree(stage, ignore_errors=True)
 
 
-def _swap(stage: Path, out: Path) -> None:
-    """Give `stage` the name `out`, whatever another process puts there meanwhile: the last one stays."""
+def _swap(stage: Path, out: Path, marker: str) -> None:
+    """Give `stage` the name `out`, whatever another process of ours puts there meanwhile: the last one stays."""
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.old.", dir=out.parent) as folder:
         for attempt in range(SWAPS):
             old = Path(folder) / str(attempt)
             try:
                 if out.exists():
+                    check_replaceable(out, marker)
                     os.replace(out, old)
                 os.replace(stage, out)
                 return

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from rtmw_edge.calibration import Method, Source, open_source
-from rtmw_edge.quantization import COMMON, Grid, Table
+from rtmw_edge.quantization import COMMON, GRIDS, Grid, Table
 from rtmw_edge.quantization.table import WRITTEN_BY_QAT, printable
 
 from rtmw_edge import bundle
 from rtmw_edge.errors import BadInputError, RtmwEdgeError
 from rtmw_edge.models.variants import Variant, variant_named
-from rtmw_edge.models.weights import embedded, find, score_calibration, shipped_table
+from rtmw_edge.models.weights import embedded, find, score_calibration, shipped_table, shipped_tables
 
 from . import TARGETS, target_named
 from .base import Converted, OnStep, Precision, Stored, Target, check_scales, grid_of, installed, precisions
@@ -102,7 +102,7 @@ def export(
     scales = None
     if arithmetic is not None and peer is None:
         if table is None and not calibrated and arithmetic.calibrated:
-            table = trained_table(network, path, arithmetic, on_step)
+            table = fitting_table(network, path, arithmetic, writer if grid is None else None, on_step)
         scales = _table(network, arithmetic, calibration, boxes, method, table, on_step).leaving_in_float(floats)
         _check_mixed(scales, kind)
         if grid is not None and scales.grid != grid:
@@ -173,36 +173,60 @@ def calibrate(
     return collect(network, _crops(network, images, on_step), settings, manifest=images.manifest)
 
 
-def trained_table(network: Deployable, weights: Path, grid: Grid, on_step: OnStep) -> Table | None:
-    """The table on `grid` that the `weights` of `network` were trained with, if they were: shipped, or beside them.
+def trained_table(network: Deployable, weights: Path) -> Table | None:
+    """The table that the `weights` of `network` were trained with, if they were: beside them, or in the package.
 
-    Raises BadInputError when weights that were trained with a table lie without it.
+    It is the one that the weights name, else one of quantization-aware training for exactly these weights. Raises
+    BadInputError when there is none though they were trained with one.
     """
     from rtmw_edge.quantization.fake import weights_sha256
 
     from rtmw_edge.models.checkpoints import read_metadata
 
-    shipped = shipped_table(network.variant, grid.name)
-    if weights == embedded(network.variant):
-        return Table.load(shipped) if shipped else None
-    if "table_sha256" not in read_metadata(weights):
+    wanted = read_metadata(weights).get("table_sha256")
+    if wanted is None:
         return None
-    beside = [path for path in map(weights.with_name, WRITTEN_BY_QAT) if path.is_file()]
-    mine = weights_sha256(network)
-    for path in [*beside, *([shipped] if shipped else [])]:
-        table = Table.load(path)
-        if table.weights_sha256 != mine:
+    mine, fitting = weights_sha256(network), []
+    for path in [*map(weights.with_name, WRITTEN_BY_QAT), *shipped_tables(network.variant)]:
+        try:
+            table = Table.load(path)
+        except BadInputError as error:
+            logger.info("passed over: %s", error)
             continue
-        if table.grid != grid.name:
-            on_step(f"{path.name}, which {weights.name} was trained with, is on the grid {table.grid}: not used")
-            return None
-        on_step(f"taking the scales of {path.name}, which {weights.name} was trained with")
-        return table
+        if table.sha256 == wanted:
+            return table
+        if table.weights_sha256 == mine and table.provenance.get("method") == "qat":
+            fitting.append(table)
+    if fitting:
+        return fitting[0]
     raise BadInputError(
         f"'{weights}' was trained together with a quantization table, and beside it is no "
         f"{' or '.join(WRITTEN_BY_QAT)} for these weights: pass it with --table, or calibrate anew "
         f"with --calibration {CALIBRATION}."
     )
+
+
+def fitting_table(
+    network: Deployable, weights: Path, arithmetic: Grid, free: Target | None, on_step: OnStep
+) -> Table | None:
+    """The table that the weights were trained with; `free` to be on any grid of this target, else on `arithmetic`.
+
+    None where there is none, or where the package has none on the grid for its own weights. Raises BadInputError for
+    other weights that were trained on another grid: their scales are not chosen anew unless somebody says so.
+    """
+    if weights == embedded(network.variant) and (path := shipped_table(network.variant, arithmetic.name)):
+        return Table.load(path)
+    found = None if weights == embedded(network.variant) else trained_table(network, weights)
+    if found is None:
+        return None
+    grids = (arithmetic.name,) if free is None else free.grids
+    if found.grid not in grids or GRIDS[found.grid].precision != arithmetic.precision:
+        raise BadInputError(
+            f"'{weights}' was trained together with a quantization table on the grid {found.grid}, not on "
+            f"{arithmetic.name}: export it on that, or calibrate anew with --calibration {CALIBRATION}."
+        )
+    on_step(f"taking the scales that {weights.name} was trained with")
+    return found
 
 
 def load_deployable(variant: str | Variant, weights: Path) -> Deployable:
@@ -259,13 +283,11 @@ def _converter_failures(target: str) -> Iterator[None]:
 
 
 def _check_mixed(table: Table, kind: Precision) -> None:
-    """Refuse to call a bundle int8 whose table leaves convolutions in float, and the other way round."""
-    if table.floats and kind not in (Precision.INT8, Precision.INT8_MIXED):
-        raise BadInputError(f"{kind} leaves no convolution in float, '{table.floats[0]}' neither; export int8-mixed.")
+    """Refuse to call a bundle anything but mixed whose table leaves convolutions in float, and the other way round."""
     if table.floats and kind is not Precision.INT8_MIXED:
         raise BadInputError(
-            f"The quantization table leaves {len(table.floats)} convolution(s) in float, "
-            f"the first '{table.floats[0]}'; export it as int8-mixed."
+            f"The quantization table leaves {len(table.floats)} convolution(s) in float, the first "
+            f"'{table.floats[0]}', which only int8-mixed may have; export that."
         )
     if kind is Precision.INT8_MIXED and not table.floats:
         raise BadInputError("int8-mixed needs convolutions to leave in float; name them, or export int8.")

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from types import FrameType
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
@@ -37,16 +33,9 @@ from .validate import validate
 from .verify import verify
 from .worker import worker
 
-ENDING = (signal.SIGTERM, signal.SIGHUP)
-"""What `systemctl stop` and schedulers send, and a terminal that goes away."""
-
 
 class _Interrupted(Exception):
     """Ctrl-C, under a name that Typer does not end the process for in silence; or the signal that it holds."""
-
-
-class _Terminated(KeyboardInterrupt):
-    """One of `ENDING`, which it holds: it ends a command the way that Ctrl-C does."""
 
 
 class _NobodyReads(Exception):
@@ -110,52 +99,28 @@ def _options(
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s", stream=sys.stderr)
 
 
-@contextmanager
-def _hearing_signals() -> Iterator[None]:
-    """Make `ENDING` exceptions, so that converters end and what is half-written goes; Python alone would just die."""
-    owner, before = os.getpid(), {number: signal.getsignal(number) for number in ENDING}
-
-    def end(number: int, frame: FrameType | None) -> None:
-        if os.getpid() != owner:  # a child that was forked from here
-            _die_of(number)
-        raise _Terminated(number)
-
-    heard = [number for number in ENDING if before[number] == signal.SIG_DFL]  # nohup has SIGHUP ignored
-    if threading.current_thread() is not threading.main_thread():
-        heard = []
-    for number in heard:
-        signal.signal(number, end)
-    try:
-        yield
-    finally:
-        for number in heard:
-            signal.signal(number, signal.SIG_DFL)
-
-
-def _die_of(number: int) -> None:
-    """End as whoever sent the signal expects: to systemd an exit code would be a failure."""
-    signal.signal(number, signal.SIG_DFL)
-    os.kill(os.getpid(), number)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 good, 1 verification failed, 2 bad input, 3 not available, 130 interrupted.
 
-    SIGTERM and SIGHUP clean up as Ctrl-C does, and end the process by that signal.
+    SIGTERM and SIGHUP clean up as Ctrl-C does, and end the process by that signal; `train`, `qat` and `run` finish
+    their step first, and exit with 130.
     """
+    from ..signals import die_of, heard_as_ctrl_c
+
+    ended_by: tuple[Any, ...] = ()
     try:
-        with _hearing_signals():
+        with heard_as_ctrl_c():
             app(args=arguments)
     except RtmwEdgeError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
     except (_Interrupted, KeyboardInterrupt) as error:
+        ended_by = error.args
         with suppress(OSError):  # of a terminal that is gone
-            done = "terminated" if error.args else "interrupted"
+            done = "terminated" if ended_by else "interrupted"
             print(f"{done}; nothing half-written was left", file=sys.stderr, flush=True)
-        if error.args:
-            _die_of(error.args[0])
-        raise SystemExit(130) from None
+        if not ended_by:
+            raise SystemExit(130) from None
     except (_NobodyReads, BrokenPipeError):
         # Not our error; devnull keeps the exit quiet.
         sys.stdout = open("/dev/null", "w")  # noqa: SIM115
@@ -170,3 +135,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
         else:
             raise
         raise SystemExit(2) from None
+    if ended_by:  # out here nothing keeps alive what has still to be removed
+        die_of(ended_by[0])

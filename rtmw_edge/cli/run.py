@@ -197,7 +197,7 @@ class _Job:
     ) -> None:
         """Run all sources to their end, or until somebody stops it; whatever happens, what was done is kept."""
         from ..runtime.pipeline import give_way
-        from ..training.stop_signals import StopSignals
+        from ..signals import StopSignals
 
         keepers = self._keepers(save, json_file)
         sinks = list(keepers)

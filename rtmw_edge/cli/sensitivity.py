@@ -34,7 +34,7 @@ def sensitivity(
     ] = None,
     grid: Annotated[str, typer.Option(help="common, affine, full, w8 or w8a16; a --table brings its own.")] = "common",
     table: Annotated[
-        Path | None, typer.Option(help="The quantization table; default: the one shipped with the weights, if any.")
+        Path | None, typer.Option(help="The quantization table; default: the one that the weights were trained with.")
     ] = None,
     calibration: Annotated[
         str | None,

@@ -48,20 +48,18 @@ def detections(found: Any) -> Detections:
     """
     if isinstance(found, Detections):
         return found
+    wanted = "it must give boxes (N,4) as x1, y1, x2, y2, or these and their scores (N,)"
     scores = None
     try:
-        if isinstance(found, tuple) and len(found) == 2 and (np.ndim(found[0]) == 2 or np.size(found[0]) == 0):
-            found, scores = found
+        if isinstance(found, (tuple, list)) and len(found) > 1 and (np.ndim(found[0]) == 2 or np.size(found[0]) == 0):
+            found, scores, *_ = found
         boxes = np.asarray(found, np.float32)
         boxes = boxes if boxes.size else np.empty((0, 4), np.float32)
         sure = np.ones(len(boxes), np.float32) if scores is None else np.asarray(scores, np.float32).reshape(-1)
     except (TypeError, ValueError):
-        boxes, sure = np.empty(0, np.float32), np.empty(0, np.float32)
+        raise BadInputError(f"The detector gave {type(found).__name__}, which is no array: {wanted}.") from None
     if boxes.ndim != 2 or boxes.shape[1] != 4 or len(sure) != len(boxes):
-        raise BadInputError(
-            f"The detector gave {type(found).__name__} of shape {boxes.shape} and {len(sure)} scores: it must give "
-            "boxes (N,4) as x1, y1, x2, y2, or these and their scores (N,)."
-        )
+        raise BadInputError(f"The detector gave boxes of shape {boxes.shape} and {len(sure)} scores: {wanted}.")
     return Detections(boxes, sure)
 
 

@@ -22,6 +22,7 @@ from typing import Any
 
 from ..errors import NotAvailableError, RtmwEdgeError
 from ..runtime.environment import environment
+from ..signals import heard_as_ctrl_c
 from .cells import ACCURACY, EXPORT, SPEED, Planned
 from .plan import Plan
 from .store import FAILED, NOT_POSSIBLE, OK, POLL, Job, Record, Store
@@ -133,6 +134,10 @@ def done(store: Store, job: Job, work: Callable[[], tuple[dict[str, Any], dict[s
     return Record(job.id, OK, data, arrays)
 
 
+PATIENCE_SECONDS = 20.0
+"""How long processes that were told to end may clean up."""
+
+
 @dataclass(frozen=True)
 class Crew:
     """What a process works on, and how."""
@@ -186,9 +191,15 @@ def sweep(
                                 f"A process of the sweep died with {how} before it had a job; run the sweep again."
                             ) from None
                         start(crew)
+    except BaseException as error:
+        if not isinstance(error, KeyboardInterrupt) or error.args:  # Ctrl-C goes to all by itself
+            for process, _ in alive.values():
+                process.terminate()
+        raise
     finally:
+        until = time.monotonic() + PATIENCE_SECONDS
         for process, _ in alive.values():
-            process.join(20)
+            process.join(max(0.0, until - time.monotonic()))
             process.kill()
             process.join()
 
@@ -218,7 +229,7 @@ def _worker(folder: Path, run: int, crew: Crew, pipe: Connection, retry_until: i
             os._exit(1)
 
     try:
-        with Store.open(folder) as store:
+        with heard_as_ctrl_c(), Store.open(folder) as store:
             crew.loop(store, run, crew.jobs, crew.prepare(store), tell, retry_until)
     except KeyboardInterrupt:
         pass  # the parent, which got it too, says so

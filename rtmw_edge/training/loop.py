@@ -25,6 +25,7 @@ from ..models.checkpoints import load_weights, save_safetensors
 from ..models.rtmw import RTMW
 from ..models.variants import variant_named
 from ..models.weights import find
+from ..signals import StopSignals
 from . import checkpoint, ranks
 from .checkpoint import BEST, LAST, RECIPE
 from .depthwise import float32_weight_gradients
@@ -38,7 +39,6 @@ from .optimizer import Optimizer
 from .recipe import Recipe, passes
 from .schedule import Schedule
 from .spectral import spectral_convolutions
-from .stop_signals import StopSignals
 from .stream import Batch, Crops, PlannedSamples, Positions, Rendered, batches, worker_deaths_in_words
 from .sync_batch_norm import synchronized
 from .validation import StoppedError, Validation, is_better, normalized
@@ -316,7 +316,7 @@ class Trainer:
         """Train to the last step; yields a record {step, loss, images_per_second, eta_s[, ap_PART...]} every 10 steps.
 
         The checkpoint is written every `recipe.checkpoint_every` steps, at the end, when the caller stops, and after
-        the step in which SIGINT or SIGTERM comes; then KeyboardInterrupt is raised.
+        the step in which SIGINT, SIGTERM or SIGHUP comes; then KeyboardInterrupt is raised.
         """
         done = self.step >= self.schedule.steps and self.validated >= self.step
         validation = logs = None
@@ -344,7 +344,7 @@ class Trainer:
             if validation and logs:
                 yield {"step": self.step, **self._validated(validation, logs)}
                 self.save()
-                self._check_validated()
+            self._end(validation)
             return
         earlier, begun, first = self.seconds, time.monotonic(), self.step
         clock, counted = begun, first
@@ -385,8 +385,8 @@ class Trainer:
                 clock = time.monotonic() if counted == self.step else clock
             if self._stops and not last:
                 raise KeyboardInterrupt
-            if last and validation:
-                self._check_validated()
+            if last:
+                self._end(validation)
 
     def _validated(self, validation: Validation, logs: Logs) -> dict[str, float]:
         """The figures, written; none when it was asked to stop meanwhile, which the next step tells all ranks."""
@@ -405,8 +405,10 @@ class Trainer:
             self._save_weights(BEST, figures)
         return figures
 
-    def _check_validated(self) -> None:
-        if self.validated < self.step:
+    def _end(self, validation: Validation | None) -> None:
+        """Raise KeyboardInterrupt in all ranks when the last validation was asked to stop."""
+        stopped = float(validation is not None and self.validated < self.step)
+        if ranks.total(self.fabric, torch.tensor([stopped], device=self.fabric.device)).item():
             raise KeyboardInterrupt
 
     def _figures(self, validation: Validation) -> dict[str, float]:

@@ -32,6 +32,7 @@ from ..data.instances import Instance, InstanceSet, read_instance
 from ..data.synthetic import Renderer, Sample
 from ..data.synthetic.background import Photographs
 from ..errors import BadInputError, RtmwEdgeError
+from ..signals import ENDING
 from .augmentation import Augmentation, Plan, augmented, planned
 from .device_crops import Arrived, PlannedCrops, from_crop, in_rounds
 from .recipe import Recipe
@@ -41,7 +42,7 @@ FIRST = 64
 BLOCK = 256
 """Consecutive people that one lane renders: the renderer pools bodies and backgrounds over neighbouring indices."""
 
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STOPPING = (signal.SIGINT, *ENDING)
 
 Batch = tuple["Tensor | PlannedCrops", Tensor, Tensor, Tensor]
 """Crops uint8 (N, H, W, 3) BGR, or as they are planned; points and weights float32 (N, 133, 2 or 3); and (N,) how many

@@ -41,6 +41,7 @@ import signal, sys, time
 from pathlib import Path
 from rtmw_edge.cli import main
 from rtmw_edge.files import atomic_write
+signal.signal({int(number)}, signal.SIG_DFL)  # under nohup it is ignored
 def wait():
     with atomic_write(Path({str(tmp_path)!r}) / "out"):
         print("waiting", flush=True)

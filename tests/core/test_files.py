@@ -110,8 +110,21 @@ def test_what_was_there_comes_back_where_the_new_one_cannot_be_placed(
     assert (out / MARKER).read_text() == "first" and [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_a_place_that_takes_no_files_is_a_sentence() -> None:
+def test_a_place_that_takes_no_files_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     """/proc is a folder, and root may write to it; what fails is the temporary name beside the file's."""
     text = r"Cannot write /proc/figures\.json: No such file or directory\. Choose another place"
     with pytest.raises(BadInputError, match=text), atomic_write(Path("/proc/figures.json")):
         pass
+    monkeypatch.chdir("/proc")
+    text = r"Cannot write figures\.json: No such file"
+    with pytest.raises(BadInputError, match=text), atomic_write(Path("figures.json")):
+        pass
+
+
+def test_what_somebody_else_put_there_meanwhile_stays(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(BadInputError, match="Refusing to overwrite"), staged_directory(out) as stage:
+        (stage / MARKER).write_text("")
+        out.mkdir()
+        (out / "thesis.tex").write_text("years")
+    assert (out / "thesis.tex").read_text() == "years" and [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -141,6 +141,8 @@ def test_a_mode_that_names_no_model_is_said(caplog: pytest.LogCaptureFixture) ->
         (([], []), 0),
         ((np.zeros((0, 4)), np.zeros(0)), 0),
         ([], 0),
+        ([np.array([[60, 80, 180, 280]]), np.array([0.9])], 1),
+        ((np.array([[60, 80, 180, 280]]), np.array([0.9]), np.array([0])), 1),
         (np.zeros((0, 4)), 0),
     ],
 )

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 from calm_network import calm_network
-from rtmw_edge.quantization import AFFINE, COMMON, Table
+from rtmw_edge.quantization import AFFINE, COMMON, GRIDS, Table
 from rtmw_edge.quantization.fake import fake_quantize, weights_sha256
 from rtmw_edge.targets import TARGETS, target_named
 from rtmw_edge.targets.base import Stored, precisions
-from rtmw_edge.targets.export import calibrate, export, int8_share, load_deployable, trained_table
+from rtmw_edge.targets.export import calibrate, export, fitting_table, int8_share, load_deployable, trained_table
 from rtmw_edge.targets.golden import CANDIDATES, FIRST, golden_vectors, relative_change, tolerance
 from rtmw_edge.targets.rewrites import FromUint8
 from small_deployable import smooth_crops
@@ -118,7 +118,7 @@ def test_a_weight_beyond_float16_is_refused_by_its_name(tmp_path: Path) -> None:
 
 def test_weights_alone_leave_nothing_in_float(weights: Path, tmp_path: Path) -> None:
     kept = ["backbone.stem.0.conv"]
-    with pytest.raises(BadInputError, match=r"w8 leaves no convolution in float, 'backbone\.stem\.0\.conv' neither"):
+    with pytest.raises(BadInputError, match=r"the first 'backbone\.stem\.0\.conv', which only int8-mixed may have"):
         export(NAME, "onnx", "w8", tmp_path / "out", weights=weights, floats=kept)
 
 
@@ -151,25 +151,49 @@ def test_a_table_for_another_variant_or_other_weights_is_refused(weights: Path, 
 
 def test_weights_that_were_trained_with_a_table_take_it(weights: Path, table: Table, tmp_path: Path) -> None:
     """Scales that were calibrated anew are not the ones that the training chose."""
-    trained, said = tmp_path / "weights.safetensors", []
-    save_safetensors(calm_network(NAME), trained, torch.float32, {"table_sha256": table.sha256})
+    trained = tmp_path / "weights.safetensors"
+    learnt = replace(table, provenance={"method": "qat"})
+    save_safetensors(calm_network(NAME), trained, torch.float32, {"table_sha256": learnt.sha256})
     network = load_deployable(NAME, trained)
     with pytest.raises(BadInputError) as caught:
-        trained_table(network, trained, COMMON, said.append)
+        trained_table(network, trained)
     assert str(caught.value) == (
         f"'{trained}' was trained together with a quantization table, and beside it is no table.json or best.json for "
         "these weights: pass it with --table, or calibrate anew with --calibration synthetic:200."
     )
-    replace(table, weights_sha256="0" * 64).save(tmp_path / "table.json")
-    with pytest.raises(BadInputError, match=r"beside it is no table\.json or best\.json for these weights"):
-        trained_table(network, trained, COMMON, said.append)
-    table.save(tmp_path / "best.json")
-    found = trained_table(network, trained, COMMON, said.append)
-    assert found is not None and found.sha256 == table.sha256
-    assert said == ["taking the scales of best.json, which weights.safetensors was trained with"]
-    assert trained_table(network, trained, AFFINE, said.append) is None
-    assert said[1:] == ["best.json, which weights.safetensors was trained with, is on the grid common: not used"]
-    assert trained_table(network, weights, COMMON, said.append) is None, "float weights have none"
+    nothing = r"beside it is no table\.json or best\.json for these weights"
+    for other in (table, replace(learnt, weights_sha256="0" * 64)):  # calibrated, and of other weights
+        other.save(tmp_path / "table.json")
+        with pytest.raises(BadInputError, match=nothing):
+            trained_table(network, trained)
+    (tmp_path / "table.json").write_text("{}")
+    learnt.save(tmp_path / "best.json")
+    found = trained_table(network, trained)
+    assert found is not None and found.sha256 == learnt.sha256
+    replace(learnt, provenance={"method": "qat", "steps": 2}).save(tmp_path / "table.json")
+    found = trained_table(network, trained)
+    assert found is not None and found.sha256 == learnt.sha256, "the one that the weights name comes first"
+    (tmp_path / "best.json").unlink()
+    found = trained_table(network, trained)
+    assert found is not None and found.provenance["steps"] == 2
+    assert trained_table(network, weights) is None, "float weights have none"
+
+
+def test_a_trained_table_brings_its_grid_unless_another_was_asked_for(weights: Path, tmp_path: Path) -> None:
+    trained, said, onnx = tmp_path / "weights.safetensors", [], target_named("onnx")
+    save_safetensors(calm_network(NAME), trained, torch.float32, {"table_sha256": "0" * 64})
+    network = load_deployable(NAME, trained)
+    learnt = replace(calibrate(network, "synthetic:2", grid=AFFINE), provenance={"method": "qat"})
+    learnt.save(tmp_path / "table.json")
+    for arithmetic, free in ((COMMON, onnx), (AFFINE, None)):
+        found = fitting_table(network, trained, arithmetic, free, said.append)
+        assert found is not None and found.sha256 == learnt.sha256
+    assert said == ["taking the scales that weights.safetensors was trained with"] * 2
+    for arithmetic, free in ((COMMON, None), (COMMON, target_named("ncnn")), (GRIDS["w8a16"], onnx)):
+        with pytest.raises(
+            BadInputError, match=rf"on the grid affine, not on {arithmetic.name}: export it on that, or"
+        ):
+            fitting_table(network, trained, arithmetic, free, said.append)
 
 
 def test_the_embedded_weights_take_the_table_that_ships_with_them(tmp_path: Path) -> None:
@@ -178,9 +202,11 @@ def test_the_embedded_weights_take_the_table_that_ships_with_them(tmp_path: Path
     network = load_deployable(NAME, path)
     copied = Path(shutil.copy(path, tmp_path / "copied.safetensors"))
     for file in (path, copied):
-        found = trained_table(network, file, COMMON, lambda _: None)
+        found = fitting_table(network, file, COMMON, None, lambda _: None)
         assert found is not None and found.weights_sha256 == weights_sha256(network)
-    assert trained_table(network, path, AFFINE, lambda _: None) is None
+    assert fitting_table(network, path, AFFINE, None, lambda _: None) is None
+    with pytest.raises(BadInputError, match="on the grid common, not on affine: export it on that, or calibrate anew"):
+        fitting_table(network, copied, AFFINE, None, lambda _: None)
 
 
 def test_rendered_people_are_taken_aloud(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

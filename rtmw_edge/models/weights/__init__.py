@@ -29,6 +29,11 @@ def shipped_table(variant: str | Variant, grid: str) -> Path | None:
     return path if path.is_file() else None
 
 
+def shipped_tables(variant: str | Variant) -> list[Path]:
+    """All quantization tables that ship with the embedded weights of `variant`, one a grid."""
+    return sorted(FOLDER.glob(f"{_named(variant).name}.*.table.json"))
+
+
 def cached(variant: str | Variant, cache: Path | None = None) -> Path | None:
     """The official file of `variant` that `rtmw-edge fetch` put into the cache, if any."""
     official = _named(variant).official

@@ -21,7 +21,7 @@ from ...quantization.fake import weights_sha256, weights_table
 from ...quantization.table import KINDS
 from ...targets import target_named
 from ...targets.base import Precision, grid_of
-from ...targets.export import CALIBRATION, METHOD, calibrate, load_deployable, trained_table
+from ...targets.export import CALIBRATION, METHOD, calibrate, fitting_table, load_deployable
 from .crop_set import CropSet
 from .study import PROXY_CROPS, Study, Subject
 
@@ -103,7 +103,7 @@ def _given_table(options: Options, network: Deployable, weights: Path, on_step: 
             "--method."
         )
     grid = GRIDS[options.grid]
-    return trained_table(network, weights, grid, on_step) if grid.calibrated and not options.calibrates else None
+    return fitting_table(network, weights, grid, None, on_step) if grid.calibrated and not options.calibrates else None
 
 
 def _calibrated(options: Options, network: Deployable, on_step: OnStep) -> Table:

@@ -29,11 +29,11 @@ from ...runtime.detectors.detector import MOST_IOU
 from ...runtime.detectors.heads import RTMDET
 from ...runtime.detectors.letterbox import letterbox, suppress, to_picture
 from ...runtime.frames import UInt8
+from ...signals import StopSignals
 from ..checkpoint import save_state
 from ..ema import Ema
 from ..norms import revive
 from ..optimizer import Optimizer
-from ..stop_signals import StopSignals
 from .augmentation import Picture, compose
 from .judging import SETTING, scenes
 from .loss import Truth, losses

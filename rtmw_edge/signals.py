@@ -1,0 +1,81 @@
+"""Ctrl-C, what a scheduler or `systemctl stop` sends, a terminal that goes away: whatever ends a process cleans up."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+ENDING = (signal.SIGTERM, signal.SIGHUP)
+"""Signals that end a process, and would without a word; nohup has the second ignored."""
+
+
+@contextmanager
+def heard_as_ctrl_c() -> Iterator[None]:
+    """Make `ENDING` a KeyboardInterrupt that holds the signal, so that contexts are left; it comes once.
+
+    A terminal that closes sends SIGHUP twice, and the second would break off the cleaning up. Does nothing outside the
+    main thread, and leaves alone what is ignored or has a handler.
+    """
+    owner = os.getpid()
+    heard: list[signal.Signals] = []
+
+    def end(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != owner:  # a child that was forked from here
+            die_of(number)
+        for other in heard:
+            signal.signal(other, signal.SIG_IGN)
+        raise KeyboardInterrupt(number)
+
+    if threading.current_thread() is threading.main_thread():
+        heard = [number for number in ENDING if signal.getsignal(number) == signal.SIG_DFL]
+    for number in heard:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in heard:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def die_of(number: int) -> None:
+    """End this process as whoever sent the signal expects: to systemd an exit code would be a failure."""
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
+class StopSignals:
+    """While entered, the first SIGINT, SIGTERM or SIGHUP sets `asked` and calls `then`; a second one acts as always.
+
+    But a second SIGHUP is ignored, for a terminal that closes sends two. Does nothing outside the main thread, where
+    Python has no signal handlers.
+    """
+
+    def __init__(self, then: Callable[[], None] | None = None) -> None:
+        self.asked = False
+        self._then = then
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, *ENDING):
+                if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._ask)
+
+    def __exit__(self, *error: object) -> None:
+        while self._before:
+            signal.signal(*self._before.popitem())
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+        hung_up = self._before.pop(signal.SIGHUP, None)
+        self.__exit__()
+        if hung_up is not None:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+            self._before[signal.SIGHUP] = hung_up
+        if self._then is not None:
+            self._then()
