@@ -214,9 +214,10 @@ def fitting_table(
     None where there is none, or where the package has none on the grid for its own weights. Raises BadInputError for
     other weights that were trained on another grid: their scales are not chosen anew unless somebody says so.
     """
-    if weights == embedded(network.variant) and (path := shipped_table(network.variant, arithmetic.name)):
-        return Table.load(path)
-    found = None if weights == embedded(network.variant) else trained_table(network, weights)
+    if weights == embedded(network.variant):
+        shipped = shipped_table(network.variant, arithmetic.name)
+        return Table.load(shipped) if shipped else None
+    found = trained_table(network, weights)
     if found is None:
         return None
     grids = (arithmetic.name,) if free is None else free.grids

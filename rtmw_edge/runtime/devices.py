@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from numbers import Integral
 
 from ..bundle import Bundle
 from ..errors import BadInputError, NotAvailableError, unknown
@@ -61,7 +62,7 @@ def check_device(device: str) -> None:
 
 def check_threads(threads: int | None) -> None:
     """Raise BadInputError for a number of threads that no runtime takes."""
-    if threads is not None and not (isinstance(threads, int) and 1 <= threads <= 1024):
+    if threads is not None and not (isinstance(threads, Integral) and 1 <= threads <= 1024):
         raise BadInputError(f"Cannot run on {threads!r} threads: pass 1 to 1024, or none for all cores.")
 
 
