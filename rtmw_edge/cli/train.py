@@ -97,7 +97,16 @@ def check_run(out: Path, backgrounds: Path | None) -> None:
 
 
 def follow(trainer: Trainer) -> None:
-    """Run to the last step and show how it goes."""
+    """Run to the last step and show how it goes; where it was stopped, say from where the same command goes on."""
+    try:
+        _follow(trainer)
+    except KeyboardInterrupt:
+        if trainer.is_first and trainer.saved:
+            typer.echo(f"stopped; the same command goes on after step {trainer.saved}", err=True)
+        raise
+
+
+def _follow(trainer: Trainer) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from .console import Console

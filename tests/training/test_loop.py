@@ -306,6 +306,20 @@ def test_an_interrupt_in_a_validation_ends_it_and_saves_the_next_step(tmp_path, 
     assert trainer(tmp_path, "steps=5").step == 2
 
 
+def test_a_run_that_was_stopped_says_where_it_goes_on(tmp_path, monkeypatch, capsys):
+    training = trainer(tmp_path, "steps=5", "checkpoint_every=100")
+    step = training.train_step
+
+    def interrupted(passes):
+        os.kill(os.getpid(), signal.SIGINT)
+        return step(passes)
+
+    monkeypatch.setattr(training, "train_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        follow(training)
+    assert capsys.readouterr().err.endswith("stopped; the same command goes on after step 1\n")
+
+
 def test_an_interrupt_in_the_last_validation_is_none_that_succeeds(tmp_path, monkeypatch):
     def evaluate(runner, dataset, on_progress):
         os.kill(os.getpid(), signal.SIGINT)
