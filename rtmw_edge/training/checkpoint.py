@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from .. import __version__
 from ..errors import BadInputError
@@ -70,6 +71,17 @@ def write(out: Path, state: State) -> None:
         save_state({"format": FORMAT, **state}, path)
 
 
+def check_finite(network: nn.Module, step: int, saved: int) -> None:
+    """Raise BadInputError when weights are no numbers any more; `saved` is the step of the checkpoint, 0 without."""
+    values = [value for value in network.state_dict().values() if value.is_floating_point()]
+    if not torch.stack([value.isfinite().all() for value in values]).all():
+        kept = f"{NAME} of step {saved} is kept" if saved else "nothing was saved before"
+        raise BadInputError(
+            f"The weights became NaN or infinite by step {step}, and {kept}; lower lr, or set precision=fp32, and run "
+            "the command again."
+        )
+
+
 def save_state(state: State, path: Path) -> None:
     """torch.save, which hides behind a RuntimeError of its own what the system said, as that the disk is full."""
     with path.open("wb") as file:
@@ -85,7 +97,7 @@ def save_state(state: State, path: Path) -> None:
 
 
 def read(out: Path, recipe: dict[str, Any], device: torch.device) -> State | None:
-    """The state in the folder `out`, None where there is none.
+    """The state in the folder `out`, None where there is none; what the recipe changes of it is told.
 
     Raises BadInputError when it cannot be read, or belongs to a run that differs in what is fixed.
     """
@@ -107,6 +119,9 @@ def read(out: Path, recipe: dict[str, Any], device: torch.device) -> State | Non
         held, wanted = state["recipe"][name], recipe[name]
         if held != wanted:
             raise BadInputError(f"'{out}' holds a run with {name} {held}, not {wanted}; choose another --out.")
+    for key, value in recipe.items():
+        if state["recipe"].get(key) != value:
+            log.warning("the run goes on with %s %s instead of %s", key, value, state["recipe"].get(key))
     return state
 
 

@@ -29,7 +29,7 @@ from ..signals import StopSignals
 from . import checkpoint, ranks
 from .checkpoint import BEST, LAST, RECIPE
 from .depthwise import float32_weight_gradients
-from .device_crops import CropMaker, PlannedCrops
+from .device_crops import PlannedCrops
 from .ema import Ema
 from .inputs import described, open_source
 from .logs import Logs
@@ -39,7 +39,7 @@ from .optimizer import Optimizer
 from .recipe import Recipe, passes
 from .schedule import Schedule
 from .spectral import spectral_convolutions
-from .stream import Batch, Crops, PlannedSamples, Positions, Rendered, batches, worker_deaths_in_words
+from .stream import Batch, Crops, PlannedSamples, Positions, batches, crop_maker, worker_deaths_in_words
 from .sync_batch_norm import synchronized
 from .validation import StoppedError, Validation, is_better, normalized
 
@@ -124,7 +124,7 @@ class Trainer:
         width, height = self.variant.input_size
         size = (width, height, width)[: len(self.variant.axes)]
         self.crops = Crops(source, recipe, size, self.schedule.late_from)
-        self.crop_maker = self._crop_maker()
+        self.crop_maker = crop_maker(self.crops, self.micro, self.fabric.device)
         if (start is not None or backbone is not None) and self.step == 0:
             self._revive_norms()
         self._stop = StopSignals()
@@ -173,14 +173,6 @@ class Trainer:
             self.ema.network.load_state_dict(self.network.state_dict())
             log.info("gave %d batch norms the statistics of %d samples", revived, NORM_SAMPLES)
 
-    def _crop_maker(self) -> CropMaker | None:
-        """What makes the crops on the device; None where the loader's workers do."""
-        crops, device = self.recipe.crops, self.fabric.device
-        source = self.crops.source
-        if isinstance(source, Rendered) and (crops == "device" or (crops == "auto" and device.type == "cuda")):
-            return CropMaker(self.variant.input_size, source.in_use(self.micro), device)
-        return None
-
     def _on_device(self, crops: Tensor | PlannedCrops) -> Tensor:
         """uint8 (N, H, W, 3) BGR."""
         if isinstance(crops, Tensor):
@@ -205,9 +197,6 @@ class Trainer:
         self.held, self.saved = state.get("given", {}), step
         if state["recipe"]["validation"] != self.recipe.validation:  # figures of another set say nothing of this one
             self.best, self.validated, self._validates_anew = {}, 0, True
-        for key, value in asdict(self.recipe).items():
-            if state["recipe"].get(key) != value:
-                log.warning("the run goes on with %s %s instead of %s", key, value, state["recipe"].get(key))
 
     def save(self) -> None:
         """Write the checkpoint and the averaged weights, each whole or not at all; rank 0 alone does.
@@ -217,7 +206,7 @@ class Trainer:
         """
         if not self.is_first:
             return
-        self._check_finite()
+        checkpoint.check_finite(self.student, self.step, self.saved)
         recipe = asdict(self.recipe)
         checkpoint.write(
             self.out,
@@ -242,15 +231,6 @@ class Trainer:
         with atomic_write(self.out / RECIPE) as path:
             path.write_text(json.dumps(recipe, indent=1) + "\n", encoding="utf-8")
         self._save_weights(LAST, {})
-
-    def _check_finite(self) -> None:
-        values = [value for value in self.student.state_dict().values() if value.is_floating_point()]
-        if not torch.stack([value.isfinite().all() for value in values]).all():
-            kept = f"{checkpoint.NAME} of step {self.saved} is kept" if self.saved else "nothing was saved before"
-            raise BadInputError(
-                f"The weights became NaN or infinite by step {self.step}, and {kept}; lower lr, or set "
-                "precision=fp32, and run the command again."
-            )
 
     def _save_weights(self, name: str, figures: dict[str, float]) -> None:
         notes = {"variant": self.recipe.variant, "steps": self.step, "samples": self.step * self.recipe.batch}
@@ -390,7 +370,7 @@ class Trainer:
 
     def _validated(self, validation: Validation, logs: Logs) -> dict[str, float]:
         """The figures, written; none when it was asked to stop meanwhile, which the next step tells all ranks."""
-        self._check_finite()
+        checkpoint.check_finite(self.student, self.step, self.saved)
         try:
             figures = self._figures(validation)
         except StoppedError:
@@ -407,8 +387,8 @@ class Trainer:
 
     def _end(self, validation: Validation | None) -> None:
         """Raise KeyboardInterrupt in all ranks when the last validation was asked to stop."""
-        stopped = float(validation is not None and self.validated < self.step)
-        if ranks.total(self.fabric, torch.tensor([stopped], device=self.fabric.device)).item():
+        stopped = torch.tensor(float(validation is not None and self.validated < self.step), device=self.fabric.device)
+        if ranks.total(self.fabric, stopped):
             raise KeyboardInterrupt
 
     def _figures(self, validation: Validation) -> dict[str, float]:

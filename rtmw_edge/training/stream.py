@@ -34,7 +34,7 @@ from ..data.synthetic.background import Photographs
 from ..errors import BadInputError, RtmwEdgeError
 from ..signals import ENDING
 from .augmentation import Augmentation, Plan, augmented, planned
-from .device_crops import Arrived, PlannedCrops, from_crop, in_rounds
+from .device_crops import Arrived, CropMaker, PlannedCrops, from_crop, in_rounds
 from .recipe import Recipe
 
 FIRST = 64
@@ -203,6 +203,15 @@ class Crops(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
         recipe = self.recipe
         late = recipe.late_augmentation if position >= self.late_from else None
         return late or recipe.augmentation, np.random.default_rng([recipe.seed, position])
+
+
+def crop_maker(crops: Crops, span: int, device: torch.device) -> CropMaker | None:
+    """What makes the `crops` on the device, `span` of them at once; None where the loader's workers do."""
+    where, source = crops.recipe.crops, crops.source
+    if isinstance(source, Rendered) and (where == "device" or (where == "auto" and device.type == "cuda")):
+        width, height, *_ = crops.input_size
+        return CropMaker((width, height), source.in_use(span), device)
+    return None
 
 
 class PlannedSamples(Dataset[Batch]):

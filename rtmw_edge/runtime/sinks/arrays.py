@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import BadInputError
-from ...files import atomic_write, reported_disk_errors
+from ...files import atomic_write, check_writable, reported_disk_errors
 from ...keypoints import NAMES
 from ..frames import Annotated, Failure
-from .files import check_file
 
 MARK = "rtmw_edge_poses"
 """The member that tells a file of ours; it holds the version."""
@@ -91,7 +90,7 @@ class Arrays:
 
 def _check(path: Path) -> None:
     """Raise BadInputError when something is at `path` that is no file of ours."""
-    check_file(path, "arrays")
+    check_writable(path)
     if path.exists():
         try:
             with zipfile.ZipFile(path) as archive:

@@ -8,14 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ...errors import BadInputError
-from ...files import atomic_write, reported_disk_errors
-
-
-def check_file(path: Path, what: str) -> None:
-    """Raise BadInputError where `path` is no place for a file: a folder, or a pipe, which is not looked into."""
-    if path.exists() and not path.is_file():
-        kind = "folder" if path.is_dir() else "device or a pipe"
-        raise BadInputError(f"Cannot write the {what} to '{path}': it is a {kind}. Name a file.")
+from ...files import atomic_write, check_writable, reported_disk_errors
 
 
 class GrowingFile:
@@ -27,7 +20,7 @@ class GrowingFile:
 
     def __init__(self, path: Path, what: str, is_ours: Callable[[bytes], bool]) -> None:
         self.path = path
-        check_file(path, what)
+        check_writable(path)
         if path.exists():
             with path.open("rb") as file:
                 if not is_ours(file.read(256)):

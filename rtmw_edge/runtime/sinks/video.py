@@ -9,10 +9,9 @@ from pathlib import Path
 import cv2
 
 from ...errors import BadInputError
-from ...files import atomic_write, reported_disk_errors
+from ...files import atomic_write, check_writable, reported_disk_errors
 from ..frames import Annotated, Failure, UInt8
 from ..quiet import quiet_stderr
-from .files import check_file
 
 FASTEST_FPS = 60.0
 LONGEST_FILL_S = 2.0
@@ -62,7 +61,7 @@ class AnnotatedVideo:
     def __init__(self, path: Path) -> None:
         if path.suffix.lower() not in CODECS:
             raise BadInputError(f"Cannot write a video '{path}': its name must end in {', '.join(CODECS)}.")
-        check_file(path, "video")
+        check_writable(path)
         if path.exists() and not _is_ours(path):
             raise BadInputError(f"Refusing to overwrite '{path}': it is no video of this tool. Choose another name.")
         self.path = path
