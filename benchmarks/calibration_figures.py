@@ -24,6 +24,7 @@ from rtmw_edge.calibration.people import Person, Rendered
 from rtmw_edge.calibration.sources import batches
 from rtmw_edge.quantization import GRIDS
 from rtmw_edge.quantization.fake import fake_quantize, weights_sha256
+from rtmw_edge.quantization.inference import for_inference
 from rtmw_edge.targets.export import load_deployable
 
 from rtmw_edge.evaluation.datasets import SyntheticPeople
@@ -149,7 +150,7 @@ class Bench:
         network = self._network
         if cell.count:
             table = table_of(network, self._observed(cell), cell.settings)
-            network = fake_quantize(network, table)
+            network = for_inference(fake_quantize(network, table))
         found = self._judge(cell.judged).evaluate(network, intervals=True)
         self.figures[cell.key] = {
             "ap": {part: round(100 * scores.ap, 2) for part, scores in found.parts.items()},

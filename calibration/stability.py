@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rtmw_edge.quantization import Entry, Grid, Table
 from rtmw_edge.quantization.fake import fake_quantize
+from rtmw_edge.quantization.inference import for_inference
 
 from rtmw_edge.errors import BadInputError
 from rtmw_edge.evaluation import Dataset
@@ -91,7 +92,10 @@ def stability(
     """
     points, moved = compare(first, second)
     judge = Judge(dataset, deployable.variant)
-    found = [judge.evaluate(fake_quantize(deployable, table), on_judged=on_judged) for table in (first, second)]
+    found = [
+        judge.evaluate(for_inference(fake_quantize(deployable, table)), on_judged=on_judged)
+        for table in (first, second)
+    ]
     ap = {
         part: (100 * found[0].parts[part].ap, 100 * found[1].parts[part].ap)
         for part in EVALUATED_PARTS

@@ -1,7 +1,4 @@
-"""Fake quantization: the float network computing with the table's rounding, so that int8 can be judged in PyTorch.
-
-The only module of this package that imports torch.
-"""
+"""Fake quantization: the float network computing with the table's rounding, so that int8 can be judged in PyTorch."""
 
 from __future__ import annotations
 

@@ -55,6 +55,11 @@ class Precision(str, Enum):
         return cls(name)
 
 
+def output_names(deployable: Deployable) -> dict[str, str]:
+    """A graph's outputs by axis, called as in the official exports: simcc_x, simcc_y, simcc_z."""
+    return {axis: f"simcc_{axis}" for axis in deployable.variant.axes}
+
+
 @dataclass(frozen=True)
 class Converted:
     """What a conversion wrote.

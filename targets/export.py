@@ -224,7 +224,7 @@ def fitting_table(
     if found.grid not in grids or GRIDS[found.grid].precision != arithmetic.precision:
         raise BadInputError(
             f"'{weights}' was trained together with a quantization table on the grid {found.grid}, not on "
-            f"{arithmetic.name}: export it on that, or calibrate anew with --calibration {CALIBRATION}."
+            f"{arithmetic.name}: take that grid, or calibrate anew with --calibration {CALIBRATION}."
         )
     on_step(f"taking the scales that {weights.name} was trained with")
     return found

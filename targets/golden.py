@@ -44,6 +44,7 @@ def golden_vectors(
     """
     import torch
     from rtmw_edge.quantization.fake import fake_quantize
+    from rtmw_edge.quantization.inference import for_inference
 
     from rtmw_edge.data.synthetic import Renderer
 
@@ -53,7 +54,7 @@ def golden_vectors(
     count = CHOSEN if table is None else CANDIDATES
     movement = 0.0
     crops = np.stack([renderer.crop(FIRST + index, size=size).image for index in range(count)])
-    reference = network if table is None else fake_quantize(network, table, kinds)
+    reference = network if table is None else for_inference(fake_quantize(network, table, kinds))
     with torch.inference_mode():
         logits = FromUint8(reference)(torch.from_numpy(crops))
         if table is not None:

@@ -18,7 +18,7 @@ from rtmw_edge.quantization import Entry, Table
 
 from rtmw_edge.models.variants import MEAN_RGB, STD_RGB
 
-from .base import Converted, OnStep, Precision, Stored, installed
+from .base import Converted, OnStep, Precision, Stored, installed, output_names
 from .half_precision import to_half
 from .ncnn_int8 import convolutions, is_int8, multipliers_of, quantized
 from .ncnn_integer import multiplier
@@ -59,7 +59,7 @@ class Ncnn:
         tools = installed(self.requirements())
         from .ncnn_pnnx import converted
 
-        outputs = {axis: f"simcc_{axis}" for axis in deployable.variant.axes}
+        outputs = output_names(deployable)
         model = with_convolution_names(converted(deployable, deployable.variant.input_size, on_step), deployable)
         model = with_blob_names(normalizing(model), {f"out{i}": name for i, name in enumerate(outputs.values())})
         if table is not None:

@@ -12,7 +12,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,12 +22,13 @@ from rtmw_edge.quantization.table import KINDS
 
 from rtmw_edge.errors import VerificationError
 
-from .base import MAX_BATCH, Converted, OnStep, Precision, Stored, installed
+from .base import MAX_BATCH, Converted, OnStep, Precision, Stored, installed, output_names
 from .half_precision import to_half
 from .weight_matching import match_convolutions
 
 if TYPE_CHECKING:
     import onnx
+    from torch import Tensor, nn
 
     from .onnx_qdq import Spelling
     from .rewrites import Deployable
@@ -103,11 +104,6 @@ class Onnx:
 TARGET = Onnx()
 
 
-def output_names(deployable: Deployable) -> dict[str, str]:
-    """Graph outputs by axis, called as in the official exports: simcc_x, simcc_y, simcc_z."""
-    return {axis: f"simcc_{axis}" for axis in deployable.variant.axes}
-
-
 def converted(
     deployable: Deployable, files: dict[str, Path], convolutions: dict[str, int], tools: dict[str, str]
 ) -> Converted:
@@ -137,16 +133,28 @@ def float_model(deployable: Deployable, batch: int, on_step: OnStep, opset: int 
     on_step("tracing the network")
     width, height = deployable.variant.input_size
     example = torch.zeros((batch, height, width, 3), dtype=torch.uint8)
-    with quiet(), torch.no_grad():
+    model = traced(FromUint8(deployable), example, output_names(deployable).values(), opset)
+    name_quantizers(model, deployable)
+    strip_trace(model)
+    _spell_biases(model)
+    _name_convolutions(model, deployable)
+    return model
+
+
+def traced(network: nn.Module, example: Tensor, outputs: Iterable[str], opset: int = OPSET) -> onnx.ModelProto:
+    """The graph of a network as the exporter writes it, with the input `image` and these outputs."""
+    import torch
+
+    with _quiet(), torch.no_grad():
         program = torch.onnx.export(
-            FromUint8(deployable).eval(),
+            network.eval(),
             (example,),
             None,
             dynamo=True,
             external_data=False,
             opset_version=opset,
             input_names=[INPUT],
-            output_names=list(output_names(deployable).values()),
+            output_names=list(outputs),
             verbose=False,
         )
     assert program is not None
@@ -154,10 +162,6 @@ def float_model(deployable: Deployable, batch: int, on_step: OnStep, opset: int 
     if {item.version for item in model.opset_import if not item.domain} != {opset}:
         raise VerificationError(f"The exporter did not write opset {opset}; install the versions of rtmw-edge[export].")
     model.ir_version = IR_VERSIONS[opset]
-    name_quantizers(model, deployable)
-    strip_trace(model)
-    _spell_biases(model)
-    _name_convolutions(model, deployable)
     return model
 
 
@@ -229,7 +233,7 @@ def strip_trace(model: onnx.ModelProto) -> None:
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
+def _quiet() -> Iterator[None]:
     """Keep the exporter's notes about optional packages out of the progress lines."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level

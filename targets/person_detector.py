@@ -10,8 +10,6 @@ package is what the others are made of.
 from __future__ import annotations
 
 import copy
-import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +22,6 @@ from rtmw_edge.models.person_detector import PersonDetector, boxes_of, cells
 from rtmw_edge.models.variants import MEAN_RGB, STD_RGB
 
 from .base import installed
-from .converter_process import run_converter
 from .rewrites import rewrite
 
 if TYPE_CHECKING:
@@ -129,24 +126,10 @@ def _bytes_of(detector: DeployableDetector) -> Tensor:
 
 def _traced(network: nn.Module, example: Tensor) -> onnx.ModelProto:
     """The ONNX graph of a network, with an input `image` and the outputs `boxes` and `scores`."""
-    from . import onnx as target
+    from .onnx import strip_trace, traced
 
-    with target.quiet(), torch.no_grad():
-        program = torch.onnx.export(
-            network,
-            (example,),
-            None,
-            dynamo=True,
-            external_data=False,
-            opset_version=target.OPSET,
-            input_names=[target.INPUT],
-            output_names=list(OUTPUTS),
-            verbose=False,
-        )
-    assert program is not None
-    model: onnx.ModelProto = program.model_proto
-    model.ir_version = target.IR_VERSIONS[target.OPSET]
-    target.strip_trace(model)
+    model = traced(network, example, OUTPUTS)
+    strip_trace(model)
     return model
 
 
@@ -166,17 +149,10 @@ def _openvino(detector: DeployableDetector, out: Path, half: bool) -> dict[str, 
 
 
 def _tflite(detector: DeployableDetector, out: Path, half: bool) -> dict[str, Path]:
-    from .tflite_model import GraphEditor
+    from .tflite import converted_graph
     from .tflite_weights import halve_weights
 
-    program = torch.export.export(FromBytes(detector), (_bytes_of(detector),))
-    with tempfile.TemporaryDirectory(prefix="rtmw-edge-") as name:
-        folder = Path(name)
-        torch.export.save(program, folder / "network.pt2")
-        command = [sys.executable, "-m", f"{__package__}.tflite_convert", "network.pt2", "network.tflite"]
-        run_converter("litert-torch", command, folder)
-        graph = GraphEditor(folder / "network.tflite")
-    graph.rename_signature(["image"], list(OUTPUTS))
+    graph = converted_graph(FromBytes(detector), _bytes_of(detector), OUTPUTS, lambda _: None)
     if half:
         halve_weights(graph)
     graph.save(out / "model.tflite")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +16,13 @@ import numpy as np
 from rtmw_edge.quantization import GRIDS, Entry, Table
 from rtmw_edge.quantization.table import BETWEEN, KINDS
 
-from .base import MAX_BATCH, Converted, OnStep, Precision, Stored, installed
+from .base import MAX_BATCH, Converted, OnStep, Precision, Stored, installed, output_names
 from .converter_process import run_converter
 from .weight_matching import match_convolutions
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
+
     from .rewrites import Deployable
     from .tflite_model import GraphEditor
 
@@ -95,11 +97,6 @@ def quantize(graph: GraphEditor, names: Mapping[int, str], table: Table, deploya
         IntegerWriter(graph, names, table).write()
 
 
-def output_names(deployable: Deployable) -> dict[str, str]:
-    """Graph outputs by axis: simcc_x, simcc_y, simcc_z."""
-    return {axis: f"simcc_{axis}" for axis in deployable.variant.axes}
-
-
 def converted(deployable: Deployable, path: Path, tools: dict[str, str]) -> Converted:
     """What was written to `path` of a graph that `float_graph` began."""
     from .tflite_model import CONVOLUTIONS, GraphEditor
@@ -120,20 +117,28 @@ def float_graph(deployable: Deployable, batch: int, on_step: OnStep) -> GraphEdi
     import torch
 
     from .rewrites import FromUint8
-    from .tflite_model import GraphEditor
 
     width, height = deployable.variant.input_size
+    example = torch.zeros(batch, height, width, 3, dtype=torch.uint8)
+    return converted_graph(FromUint8(deployable), example, output_names(deployable).values(), on_step)
+
+
+def converted_graph(network: nn.Module, example: Tensor, outputs: Iterable[str], on_step: OnStep) -> GraphEditor:
+    """The graph of a network as litert-torch writes it, with the input `image` and these outputs."""
+    import torch
+
+    from .tflite_model import GraphEditor
+
     on_step("tracing the network")
-    program = torch.export.export(
-        FromUint8(deployable).eval(), (torch.zeros(batch, height, width, 3, dtype=torch.uint8),)
-    )
-    with tempfile.TemporaryDirectory(prefix="rtmw-edge-") as folder:
-        torch.export.save(program, Path(folder) / "network.pt2")
+    program = torch.export.export(network.eval(), (example,))
+    with tempfile.TemporaryDirectory(prefix="rtmw-edge-") as name:
+        folder = Path(name)
+        torch.export.save(program, folder / "network.pt2")
         on_step("converting with litert-torch")
         command = [sys.executable, "-m", f"{__package__}.tflite_convert", "network.pt2", "network.tflite"]
-        run_converter("litert-torch", command, Path(folder))
-        graph = GraphEditor(Path(folder) / "network.tflite")
-    graph.rename_signature([INPUT], list(output_names(deployable).values()))
+        run_converter("litert-torch", command, folder)
+        graph = GraphEditor(folder / "network.tflite")
+    graph.rename_signature([INPUT], list(outputs))
     return graph
 
 

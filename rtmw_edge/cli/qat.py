@@ -30,7 +30,7 @@ def qat(
         str | None,
         typer.Option(
             help="Begin with scales from a folder of images, or synthetic:N.",
-            show_default="the shipped weights' own table, or synthetic:200",
+            show_default="the table that the weights were trained with, or synthetic:200",
         ),
     ] = None,
     data: Annotated[
@@ -52,7 +52,7 @@ def qat(
         from ..quantization.qat import QatTrainer
         from ..training.checkpoint import BEST, LAST
     from ..models.variants import variant_named
-    from ..models.weights import shipped_table
+    from ..models.weights import find
     from ..quantization import GRIDS, Table
     from ..training.recipe import read_recipe
 
@@ -65,15 +65,17 @@ def qat(
     chosen = read_recipe(recipe or f"{name}-qat", overrides)
 
     def start_table(network: Deployable) -> Table:
-        from ..targets.export import CALIBRATION, calibrate
+        from ..targets.export import CALIBRATION, calibrate, fitting_table
 
         if loaded is not None:
             return loaded
         assert chosen.quantization is not None
         arithmetic = GRIDS[chosen.quantization.grid]
-        shipped = shipped_table(name, arithmetic.name) if weights is None and calibration is None else None
-        if shipped is not None:
-            return Table.load(shipped)
+        if calibration is None:
+            path = find(name, weights)
+            fitting = fitting_table(network, path, arithmetic, None, lambda line: typer.echo(line, err=True))
+            if fitting is not None:
+                return fitting
         typer.echo(f"calibrating on {calibration or CALIBRATION}", err=True)
         return calibrate(network, calibration or CALIBRATION, grid=arithmetic)
 

@@ -20,6 +20,7 @@ from ..errors import BadInputError, RtmwEdgeError
 from ..evaluation.datasets import open_dataset
 from ..evaluation.gates import DEFAULT, read_gate
 from ..fleet.link import LOCAL
+from ..models.checkpoints import read_metadata
 from ..models.variants import variant_named
 from ..models.weights import find, shipped_table
 from ..runtime.devices import engine_class
@@ -86,9 +87,16 @@ def plan(config: SweepConfig, boards: Mapping[str, Mapping[str, str]] | None = N
 def _idle(config: SweepConfig, cells: list[Cell]) -> dict[str, str]:
     """What the file names and no cell of the product has."""
     told: dict[str, str] = {}
-    for name in config.weights:
+    paired = {pair.weights for pair in config.tables}
+    for name, files in config.weights.items():
         if name not in config.variants:
             told[f"weights of {name}"] = "it is none of the sweep's variants"
+            continue
+        for key, path in files.items():
+            if path not in paired and read_metadata(path).get("table_sha256"):
+                told[f"int8 QAT of {name} {key}".rstrip()] = (
+                    "its weights were trained with a quantization table; name both in [[tables]] to measure that"
+                )
     for pair in config.tables:
         if not any((cell.variant, cell.table) == (pair.variant, pair.name) for cell in cells):
             told.setdefault(

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rtmw_edge.quantization import Entry, Table
+from rtmw_edge.targets.export import load_deployable
 
 from rtmw_edge.cli import main
+from rtmw_edge.models.weights import embedded, shipped_table
 
 
 @pytest.mark.parametrize(
@@ -40,3 +45,34 @@ def test_what_does_not_fit_is_refused(
     error = capsys.readouterr().err
     assert text in error and error.count("error:") == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_it_begins_with_the_table_that_the_weights_were_trained_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a copy of the shipped weights too: the table that lies beside them, and on no other grid in silence."""
+    weights, shipped = embedded("rtmw-n-256x192"), shipped_table("rtmw-n-256x192", "common")
+    assert weights is not None and shipped is not None
+    copied = Path(shutil.copy(weights, tmp_path / "weights.safetensors"))
+    shutil.copy(shipped, tmp_path / "table.json")
+    network, begun = load_deployable("rtmw-n-256x192", copied), []
+
+    class Begun:
+        is_first = False
+
+        def __init__(self, *_: object, start_table: Any, **__: object) -> None:
+            begun.append(start_table(network))
+
+    monkeypatch.setattr("rtmw_edge.quantization.qat.QatTrainer", Begun)
+    monkeypatch.setattr(import_module("rtmw_edge.cli.qat"), "follow", lambda _: None)
+    given = ["qat", "rtmw-n-256x192", "--out", str(tmp_path / "run")]
+    for options in ([], ["--weights", str(copied)]):
+        with pytest.raises(SystemExit) as ended:
+            main([*given, *options])
+        assert not ended.value.code
+    assert [table.sha256 for table in begun] == [Table.load(shipped).sha256] * 2
+    assert "taking the scales that weights.safetensors was trained with" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as refused:
+        main([*given, "--weights", str(copied), "--grid", "affine"])
+    assert refused.value.code == 2
+    assert "on the grid common, not on affine: take that grid, or calibrate anew with" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 
 from rtmw_edge.cli import app
 from rtmw_edge.errors import BadInputError, RtmwEdgeError
+from rtmw_edge.models.weights import embedded
 from rtmw_edge.runtime.machine import EngineState
 from rtmw_edge.sweep import cells as cells_module
 from rtmw_edge.sweep import plan as plan_module
@@ -396,6 +398,22 @@ def test_what_no_cell_has_is_told(tmp_path: Path, table: Path) -> None:
     ]
     with pytest.raises(BadInputError, match=r"no fp32 to compare .* onnx int8 PTQ common .* with; leave it in"):
         planned(targets=["onnx"], precisions=["fp32", "int8"], exclude=[{"precision": "fp32"}])
+
+
+def test_weights_of_qat_without_their_table_are_told(tmp_path: Path, table: Path) -> None:
+    """Their int8 is calibrated as any weights' is, which is not what they were trained for."""
+    shipped = embedded(VARIANT)
+    assert shipped is not None
+    trained = Path(shutil.copy(shipped, tmp_path / "weights.safetensors"))
+    axes: dict[str, object] = {
+        "targets": ["onnx"], "precisions": ["fp32", "int8"], "weights": {VARIANT: {"mine": str(trained)}}
+    }  # fmt: skip
+    assert [(item.what, item.reason) for item in planned(**axes).not_possible] == [(
+        f"int8 QAT of {VARIANT} mine",
+        "its weights were trained with a quantization table; name both in [[tables]] to measure that",
+    )]  # fmt: skip
+    pair = {"name": "qat", "variant": VARIANT, "table": str(table), "weights": str(trained)}
+    assert not planned(**axes, tables=[pair]).not_possible
 
 
 def test_files_that_are_not_there(tmp_path: Path) -> None:

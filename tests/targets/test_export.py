@@ -190,9 +190,7 @@ def test_a_trained_table_brings_its_grid_unless_another_was_asked_for(weights: P
         assert found is not None and found.sha256 == learnt.sha256
     assert said == ["taking the scales that weights.safetensors was trained with"] * 2
     for arithmetic, free in ((COMMON, None), (COMMON, target_named("ncnn")), (GRIDS["w8a16"], onnx)):
-        with pytest.raises(
-            BadInputError, match=rf"on the grid affine, not on {arithmetic.name}: export it on that, or"
-        ):
+        with pytest.raises(BadInputError, match=rf"on the grid affine, not on {arithmetic.name}: take that grid, or"):
             fitting_table(network, trained, arithmetic, free, said.append)
 
 
@@ -205,7 +203,7 @@ def test_the_embedded_weights_take_the_table_that_ships_with_them(tmp_path: Path
         found = fitting_table(network, file, COMMON, None, lambda _: None)
         assert found is not None and found.weights_sha256 == weights_sha256(network)
     assert fitting_table(network, path, AFFINE, None, lambda _: None) is None
-    with pytest.raises(BadInputError, match="on the grid common, not on affine: export it on that, or calibrate anew"):
+    with pytest.raises(BadInputError, match="on the grid common, not on affine: take that grid, or calibrate anew"):
         fitting_table(network, copied, AFFINE, None, lambda _: None)
 
 
