@@ -153,9 +153,9 @@ def in_folder(folder: Path, boxes: Path | None = None) -> Photographed:
     if boxes is None:
         return Photographed("folder", folder, [(path, None) for path in paths])
     listed = BoxFile(boxes)
-    listed.check_matches(paths)
+    listed.check_matches([str(path) for path in paths])
     return Photographed(
-        "folder", folder, [(path, box) for path in paths for box in (listed.of(path) or PersonBoxes()).boxes]
+        "folder", folder, [(path, box) for path in paths for box in (listed.of(str(path)) or PersonBoxes()).boxes]
     )
 
 

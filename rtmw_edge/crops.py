@@ -21,6 +21,9 @@ PADDING = 1.25
 FARTHEST = 1 << 24
 """Pixels; beyond, float32 does not tell one from the next, and no image is so large."""
 
+JPEG = b"\xff\xd8"
+"""How a JPEG begins, which has no alpha and at most 8 bits."""
+
 UInt8 = NDArray[np.uint8]
 Float = NDArray[np.float64]
 
@@ -152,10 +155,7 @@ def read_image(path: Path | str) -> UInt8:
     except OSError as error:
         raise BadInputError(f"Cannot read the image {path}: {error.strerror}. Check the path.") from error
     try:
-        image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
-        if image is not None and image.dtype == np.uint8 and (image.ndim == 2 or image.shape[2] == 3):
-            # Only OpenCV's colour mode turns by EXIF; it is no use above, where it drops alpha and truncates 16 bits.
-            image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        image = _decode(data) if data.size else None
     except cv2.error:
         image = None
     if image is None:
@@ -167,3 +167,16 @@ def read_image(path: Path | str) -> UInt8:
         return to_bgr8(image)
     except BadInputError as error:
         raise BadInputError(f"{path}: {error}") from None
+
+
+def _decode(data: UInt8) -> NDArray | None:
+    """An encoded picture as to_bgr8 takes it, upright; None for what is none."""
+    upright = cv2.imdecode(data, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
+    if upright is None or data[:2].tobytes() == JPEG:
+        return upright
+    whole = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    if whole is None or whole.ndim == 2 or whole.shape[2] != 4:
+        return upright
+    # Alpha comes only in the mode that does not turn by EXIF, so it is turned as the colours were.
+    turned = (np.rot90(seen, turns) for seen in (whole, whole[:, ::-1]) for turns in range(4))
+    return next((one for one in turned if np.array_equal(one[..., :3], upright)), whole)

@@ -99,6 +99,19 @@ def _options(
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s", stream=sys.stderr)
 
 
+def _open_standard() -> None:
+    """Give what was closed (`2>&-`) to nobody, so that no file of ours gets its number."""
+    import os
+
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            setattr(sys, name, open(number, "w" if number else "r"))  # noqa: SIM115
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 good, 1 verification failed, 2 bad input, 3 not available, 130 interrupted.
 
@@ -107,6 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     from ..signals import die_of, heard_as_ctrl_c
 
+    _open_standard()
     ended_by: tuple[Any, ...] = ()
     try:
         with heard_as_ctrl_c():

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from ..runtime.benchmark import Benchmark
 
 
+DURATION_S = 10.0
+
+
 def benchmark(
     bundle: Annotated[str | None, typer.Argument(help="A bundle (directory or .zip), or 'builtin'.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, tensorrt, gpu or npu.")] = "cpu",
@@ -23,7 +26,9 @@ def benchmark(
         ),
     ] = None,
     batch: Annotated[int, typer.Option(help="People in a call.", min=1)] = 1,
-    duration: Annotated[float, typer.Option(help="Seconds to measure for at least; at least 100 calls too.")] = 10.0,
+    duration: Annotated[
+        float, typer.Option(help="Seconds to measure for at least; at least 100 calls too.")
+    ] = DURATION_S,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the whole record to this file.")] = None,
     compare: Annotated[
         tuple[Path, Path] | None, typer.Option(help="Two such records, side by side; measures nothing.")
@@ -40,8 +45,9 @@ def benchmark(
     from ..errors import BadInputError
 
     if compare is not None:
-        if bundle is not None or json_file is not None:
-            raise BadInputError("--compare reads two records and measures nothing: leave out the bundle and --json.")
+        measuring = (bundle, json_file, threads, streams) != (None,) * 4
+        if measuring or (device, batch, duration) != ("cpu", 1, DURATION_S):
+            raise BadInputError("--compare reads two records and measures nothing: leave out all but --across.")
         return _compare(*compare, across)
     if bundle is None:
         raise BadInputError("There is nothing to measure: name a bundle, or 'builtin', or --compare A.json B.json.")

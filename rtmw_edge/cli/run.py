@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -120,12 +120,10 @@ def run(
     drawn_from = DRAWN_FROM if threshold is None else threshold
     if not 0 <= drawn_from <= 1:
         raise BadInputError(f"The threshold {drawn_from:g} is not a score in 0..1: pass 0.3, say.")
-    if not (show or serve or any(map(is_drawn, save or ()))):
-        given = {"--threshold": threshold is not None, "--draw-boxes": draw_boxes, "--draw-ids": draw_ids}
-        if idle := [option for option, is_given in given.items() if is_given]:
-            raise BadInputError(
-                f"{idle[0]} is for pictures, and none are drawn: add --save DIR, --show or --serve, or leave it out."
-            )
+    undrawn = "is for pictures, and none are drawn: add --save DIR, --show or --serve, or leave it out."
+    is_seen = show or serve is not None or any(map(is_drawn, save or ()))
+    if not is_seen:
+        _refuse({"--threshold": threshold, "--draw-boxes": draw_boxes, "--draw-ids": draw_ids}, undrawn)
     if view3d not in (None, *VIEWS):
         raise unknown("3D view", view3d, VIEWS)
     # What a file lists for a frame is never passed over, and nobody else is there.
@@ -135,6 +133,8 @@ def run(
     if detector is None and detector_file is None and boxes is None:
         detector = BUILTIN
     wants_detector = detector not in (None, "none") or detector_file is not None
+    if detector == "none" and detector_file is not None:
+        raise BadInputError(f"--detector none and --detector-file {detector_file} contradict: leave one of them out.")
     if wants_detector and boxes:
         raise BadInputError("People come from --boxes or from a detector, not from both: leave one of them out.")
     if not wants_detector and not (detector_score is detector_device is detect_every is None):
@@ -144,10 +144,17 @@ def run(
     if not names and Path(bundle).is_file() and Path(bundle).suffix.lower() != ".zip":
         raise BadInputError(f"'{bundle}' is no bundle. To run the builtin model on it: rtmw-edge run builtin {bundle}")
     picture, wanted = (PictureFormat.parse(text) if text else None for text in (raw, camera))
+    if wanted is not None and camera is not None and ":" in camera:
+        raise BadInputError(
+            f"--camera {camera} names a pixel format, which the camera's driver chooses: write WxH@FPS."
+        )
     opened = open_sources(names, raw=picture, camera=wanted, live=live)
+    if not any(one.origin.moving for one in opened):
+        moving = {"--detect-every": detect_every, "--draw-ids": draw_ids}
+        _refuse(moving, "is for videos and cameras, and every source is an image: leave it out.")
     box_file = BoxFile(boxes) if boxes else None
     if box_file:
-        box_file.check_matches([Path(one.origin.name) for one in opened])
+        box_file.check_matches([one.origin.name for one in opened])
     view = _view(intrinsics, depth)
     address = parse_address(serve) if serve else None
     look = listed_in(box_file) if box_file else None
@@ -167,9 +174,20 @@ def run(
         in_depth = intrinsics is not None or depth is not None or view3d not in (None, "none")
         if runner.model.z_range is None and in_depth:
             raise BadInputError(f"{runner.model.variant} has no depth: leave out --intrinsics, --depth and --view3d.")
+        if not is_seen:
+            _refuse({"--view3d": view3d}, undrawn)
         paint = Painter(drawn_from, boxes=draw_boxes, ids=draw_ids, view3d=view3d or "rotate")
         job = _Job(runner, opened, process, paint, err=json_file == "-")
         job.run(save or [], json_file, show, address, boxes)
+
+
+def _refuse(options: Mapping[str, object], why: str) -> None:
+    """Raise BadInputError for the first of these options that is given, where none is of use."""
+    from ..errors import BadInputError
+
+    for name, value in options.items():
+        if value is not None and value is not False:
+            raise BadInputError(f"{name} {why}")
 
 
 class _Job:
@@ -218,14 +236,19 @@ class _Job:
             raise typer.Exit(130)
 
     def _keepers(self, save: list[Path], json_file: str | None) -> list[Sink]:
+        from ..errors import BadInputError
         from ..runtime.sinks import Document, JsonLines, open_sink
 
+        places = [path.absolute() for path in [*save, *([Path(json_file)] if json_file not in (None, "-") else [])]]
+        for path in places:
+            if places.count(path) > 1:
+                raise BadInputError(f"Two outputs have the name '{path}': give one of them another.")
         sinks = [open_sink(target, self._runner, self._sources) for target in save]
         model, runtime = self._runner.model, self._runner.engine.runtime
         if json_file == "-":
             sinks.append(JsonLines(sys.stdout.buffer, model, runtime))
         elif json_file is not None:
-            kind = JsonLines if json_file.endswith(".jsonl") else Document
+            kind = JsonLines if json_file.lower().endswith(".jsonl") else Document
             sinks.append(kind(Path(json_file), model, runtime))
         return sinks
 

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from ..bundle import ROLES
 from ..errors import BadInputError
 from ..files import atomic_write, check_writable
+from .engine import Description
 from .environment import Sensors, differences, environment, read_sensors
 from .runner import Runner
 
@@ -43,6 +44,12 @@ BOX_SIZE = (180, 480)
 
 BUSY = 0.3
 """A load above this share of the cores, before anything runs, is other programs' and makes times worthless."""
+
+REQUIRED = (
+    *(("model", key) for key in ("variant", "target", "precision")),
+    *(("settings", key) for key in ("device", "threads", "people")),
+)
+"""What a record says of itself, beside its fields."""
 
 STEPS = ("crop", "inference", "decode")
 """What a call consists of; "call" is their sum."""
@@ -127,8 +134,14 @@ class Benchmark:
             before, after = (Sensors(**document.pop(name)) for name in ("before", "after"))
             if tuple(steps) != (*STEPS, "call"):
                 raise KeyError("steps")
-            return cls(steps=steps, before=before, after=after, **document)
-        except (AttributeError, KeyError, TypeError) as error:
+            if not all(value > 0 for times in steps.values() for value in asdict(times).values()):
+                raise ValueError("a time that is not above 0")
+            found = cls(steps=steps, before=before, after=after, **document)
+            for part, key in REQUIRED:
+                document[part][key]
+            Description(**found.runs)
+            return found
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise BadInputError(f"{path} is a damaged benchmark ({error}); measure again.") from error
 
 

@@ -49,23 +49,30 @@ class BoxFile:
             raise BadInputError(
                 f'The boxes in {path} cannot be read ({reason}): write {{"photo.jpg": [[x1, y1, x2, y2], ...]}}.'
             ) from error
-        self._rows = rows
+        self._rows = {_place(name): boxes for name, boxes in rows.items()}
 
-    def of(self, image: Path) -> PersonBoxes | None:
-        """The boxes of `image`; None where the file does not speak of it."""
-        rows = self._rows.get(str(image), self._rows.get(image.name))
+    def of(self, image: str) -> PersonBoxes | None:
+        """The boxes of an image, by its path or address; None where the file does not speak of it."""
+        rows = self._rows.get(_place(image), self._rows.get(Path(image).name))
         if rows is None:
             return None
         return PersonBoxes(tuple(row[:4] for row in rows), tuple(row[4] for row in rows))
 
-    def check_matches(self, images: Sequence[Path]) -> None:
+    def check_matches(self, images: Sequence[str]) -> None:
         """Raise BadInputError when the file speaks of none of `images`: it belongs to others."""
         spoken_of = {name.rpartition("#")[0] for name in self._rows}
-        if images and all(self.of(image) is None and not spoken_of & {str(image), image.name} for image in images):
+        names = [{_place(image), Path(image).name} for image in images]
+        if images and all(not name & (spoken_of | self._rows.keys()) for name in names):
             example = f"'{next(iter(self._rows))}'" if self._rows else "nothing"
             raise BadInputError(
-                f"{self.path} has no boxes for any of the images: it speaks of {example}, not of '{images[0].name}'."
+                f"{self.path} has no boxes for any of the images: it speaks of {example}, not of "
+                f"'{Path(images[0]).name}'."
             )
+
+
+def _place(name: str) -> str:
+    """A path in one spelling, an address as it is."""
+    return name if "://" in name else str(Path(name))
 
 
 def _read(path: Path) -> Any:
@@ -101,7 +108,7 @@ def _of_coco(entries: list[dict[str, Any]], names: Mapping[Any, str], key: str) 
                 raise ValueError(f"the bbox of entry {index} has {len(box)} numbers instead of 4")
             x, y, width, height = box
             (score,) = _numbers([entry.get("score", 1.0)], f"entry {index}")
-            rows[names[entry[key]]].append((x, y, x + width, y + height, score))
+            rows[names[entry[key]]].append((x, y, x + width, y + height, _score(score, f"entry {index}")))
     return rows
 
 
@@ -110,7 +117,13 @@ def _corners(values: Any, where: str) -> Row:
     if len(numbers) not in (4, 5):
         raise ValueError(f"a box of {where} has {len(numbers)} numbers instead of 4, or 5 with a score")
     x1, y1, x2, y2, score = (*numbers, 1.0)[:5]
-    return x1, y1, x2, y2, score
+    return x1, y1, x2, y2, _score(score, where)
+
+
+def _score(score: float, where: str) -> float:
+    if not 0 <= score <= 1:
+        raise ValueError(f"the score {score:g} of {where} is not in 0..1")
+    return score
 
 
 def _numbers(values: Any, where: str) -> list[float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -76,9 +75,9 @@ def listed_in(boxes: BoxFile) -> Look:
     """
 
     def look(frame: Frame) -> Detections | None:
-        people = boxes.of(Path(frame.name))
+        people = boxes.of(frame.name)
         if people is None and frame.origin.moving:
-            people = boxes.of(Path(frame.origin.name))
+            people = boxes.of(frame.origin.name)
         if people is None:
             return None
         found = np.asarray(people.boxes, np.float32).reshape(-1, 4)

@@ -54,7 +54,8 @@ class FrameRunner:
         # A look that sees the whole picture is of no use once it is known where in it the person is.
         self._tracker = Tracker(options if look is not None else replace(options, detect_every=0))
         self._smoother: PoseSmoother | None = None
-        self._source: tuple[str, tuple[int, ...]] | None = None
+        self._source = ""
+        self._size: tuple[int, ...] = ()
 
     def __call__(self, frame: Frame) -> Result | Failure:
         """The people of `frame`; a Failure of its source where it cannot be used. Raises BadInputError in live ones."""
@@ -76,10 +77,10 @@ class FrameRunner:
         return self._finished(result, start, looked)
 
     def _follow(self, frame: Frame) -> Result:
-        source = frame.origin.name, frame.image.shape[:2]  # a camera that comes back may have another size
-        if source != self._source:
-            self._source = source
-            self._tracker.reset()
+        is_new = frame.origin.name != self._source
+        if is_new or frame.image.shape[:2] != self._size:  # a camera that comes back may have another size
+            self._source, self._size = frame.origin.name, frame.image.shape[:2]
+            self._tracker.reset() if is_new else self._tracker.forget()
             self._smoother = PoseSmoother(self._smoothing) if self._smoothing else None
         start = time.perf_counter()
         wants = self._tracker.wants_detections

@@ -22,8 +22,7 @@ from .frames import Failure, Frame, Result, Source
 log = logging.getLogger(__name__)
 
 FILE_DEPTH, LIVE_DEPTH = 4, 1
-"""Frames that wait for inference; live, only the newest does."""
-RESULT_DEPTH = 4
+"""Frames that wait for inference, and results for output; live, only the newest frame and one result do."""
 PATIENCE_S = 0.2
 """How often somebody who waits looks up, so that signals are heard."""
 FAREWELL_S = 1.0
@@ -116,8 +115,9 @@ class Pipeline:
     def __init__(self, sources: Iterable[Source], process: Callable[[Frame], Result | Failure]) -> None:
         self._sources, self._process = list(sources), process
         live = any(source.origin.live for source in self._sources)
-        self._frames: Line[Frame | Failure] = Line(LIVE_DEPTH if live else FILE_DEPTH)
-        self._results: Line[Result | Failure] = Line(RESULT_DEPTH)
+        depth = LIVE_DEPTH if live else FILE_DEPTH
+        self._frames: Line[Frame | Failure] = Line(depth)
+        self._results: Line[Result | Failure] = Line(depth)
         self._error: BaseException | None = None
         self._stopped = False
         self._given_up: set[str] = set()

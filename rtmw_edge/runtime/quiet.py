@@ -8,6 +8,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+# OpenCV reads it once, when a first video is opened or written. FFmpeg tells of every damaged packet on stderr, where
+# it is no use: a sentence of ours follows.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
 _lock = threading.Lock()
 _inside = 0
 _kept = -1
@@ -22,7 +26,8 @@ def quiet_stderr() -> Iterator[None]:
     global _inside, _kept
     with _lock:
         if not _inside:
-            sys.stderr.flush()
+            if sys.stderr is not None:
+                sys.stderr.flush()
             _kept = os.dup(2)
             with open(os.devnull, "wb") as nowhere:
                 os.dup2(nowhere.fileno(), 2)

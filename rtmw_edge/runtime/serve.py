@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import secrets
+import select
 import socket
 import threading
 import time
@@ -34,6 +35,10 @@ MOST_VIEWERS = 16
 MOST_CONNECTIONS = 64
 SEND_TIMEOUT_S = 10.0
 """A viewer that takes nothing for this long is let go."""
+PIECE = 1 << 16
+"""Bytes that are sent at a time, each with its own patience."""
+STILL_THERE_S = 1.0
+"""How often it is asked whether a viewer is still there while no picture comes."""
 JPEG_QUALITY = 80
 SOON_S = 0.05
 """How often the server looks whether it should end."""
@@ -67,6 +72,7 @@ class Served:
         """How many pictures there were."""
         self._asked_s = float("-inf")
         self._over = False
+        self._updated_s = time.monotonic()
         self._status: dict[str, Any] = {}
         self.viewers = 0
         """Streams that are open; counted by the server."""
@@ -98,15 +104,16 @@ class Served:
             _, encoded = cv2.imencode(".jpg", annotated.picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
             jpeg = encoded.tobytes()
         with self._changed:
-            self._status = status
+            self._status, self._updated_s = status, time.monotonic()
             if jpeg:
                 self._jpeg, self.number = jpeg, self.number + 1
             self._changed.notify_all()
 
     def status(self) -> dict[str, Any]:
-        """The figures of the newest frame."""
+        """The figures of the newest frame, and its age in seconds; before the first, the age of the run."""
         with self._changed:
-            return {**self._status, "viewers": self.viewers, "running": not self._over}
+            age_s = round(time.monotonic() - self._updated_s, 1)
+            return {**self._status, "age_s": age_s, "viewers": self.viewers, "running": not self._over}
 
     def picture(self, after: int, patience_s: float) -> tuple[int, bytes] | None:
         """Number and JPEG of the newest picture that is not number `after`; None when none came in time or at all."""
@@ -207,9 +214,8 @@ class _Handler(BaseHTTPRequestHandler):
         if not self._host_is_ours():
             self._refuse(HTTPStatus.FORBIDDEN, "This address is not served under that name.")
             return
-        path = urlsplit(self.path)
-        name = self.PATHS.get(path.path)
-        if name is None or path.query or path.netloc:
+        name = self.PATHS.get(self.path)
+        if name is None:
             self._refuse(HTTPStatus.NOT_FOUND, f"There is nothing here; there are {', '.join(self.PATHS)}.")
         else:
             getattr(self, name)()
@@ -229,7 +235,10 @@ class _Handler(BaseHTTPRequestHandler):
         """On loopback only names of this machine: a foreign page must not read the camera through its own name."""
         if not self.server.loopback:
             return True
-        host = urlsplit(f"//{self.headers.get('Host', '')}").hostname or ""
+        try:
+            host = urlsplit(f"//{self.headers.get('Host', '')}").hostname or ""
+        except ValueError:
+            return False
         return host == "localhost" or _is_loopback(host)
 
     def _page(self) -> None:
@@ -266,16 +275,28 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(HTTPStatus.OK, f"multipart/x-mixed-replace; boundary={BOUNDARY}", b"", endless=True)
             number = 0
             while not served.over:
-                found = served.picture(number, SEND_TIMEOUT_S)
+                found = served.picture(number, STILL_THERE_S)
                 if found is not None:
                     number, jpeg = found
                     head = f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
-                    self.wfile.write(head.encode() + jpeg + b"\r\n")
+                    self._take(head.encode() + jpeg + b"\r\n")
+                elif self._has_left():
+                    return
         except OSError:
             pass  # the viewer has gone, or takes nothing any more
         finally:
             with self.server.streams:
                 served.viewers -= 1
+
+    def _take(self, data: bytes) -> None:
+        """Send piece by piece: a time limit is one of the whole call, and a slow viewer is no absent one."""
+        for start in range(0, len(data), PIECE):
+            self.wfile.write(data[start : start + PIECE])
+
+    def _has_left(self) -> bool:
+        """Whether the viewer has closed the connection; whatever else comes from there is of no interest."""
+        readable, _, _ = select.select([self.connection], [], [], 0)
+        return bool(readable) and not self.connection.recv(1 << 12)
 
     def _send(self, status: HTTPStatus, kind: str, body: bytes, *, endless: bool = False, **headers: str) -> None:
         self.close_connection = True
@@ -293,7 +314,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name.replace("_", "-"), value)
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(body)
+            self._take(body)
 
     def _refuse(self, status: HTTPStatus, reason: str, **headers: str) -> None:
         body = f"{reason}\n".encode()

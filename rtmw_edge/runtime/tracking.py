@@ -28,6 +28,9 @@ FEWEST_KEYPOINTS = 8
 COLLAPSED = 0.2
 """A pose of less than this share of its box is a network that gave up, not a person who shrank."""
 
+USUAL_EVERY = 10
+"""Frames from one look to the next, unless something else is asked for."""
+
 BODY = PARTS["body"]
 
 
@@ -35,7 +38,8 @@ BODY = PARTS["body"]
 class TrackingOptions:
     """How people are followed.
 
-    detect_every: look for people in every so-many-th frame; 0: only when nobody is followed or somebody was lost.
+    detect_every: look for people in every so-many-th frame; 0: only when nobody is followed or somebody was lost, and
+        every tenth frame while a pose of somebody who was found has never been sure.
     lost_below: somebody is lost when the median confidence of the 17 body keypoints falls below this.
     match_iou: a detection is the person whose box has at least this IoU with it; so are people who come back.
     same_oks: two poses with more than this OKS (body keypoints) are one person; with 1 nobody is another.
@@ -43,7 +47,7 @@ class TrackingOptions:
     misses: looks in a row that may miss somebody who is still followed.
     """
 
-    detect_every: int = 10
+    detect_every: int = USUAL_EVERY
     lost_below: float = 0.2
     match_iou: float = 0.3
     same_oks: float = 0.7
@@ -63,13 +67,15 @@ class TrackingOptions:
 class _Person:
     """Somebody who is followed, by the `box` (4,) to run next.
 
-    `sure` once a pose was; `missed` counts the looks that did not see them, `gone` the frames since they were lost.
+    `sure` once a pose was, `known` who was sure before they were lost; `missed` counts the looks that did not see them,
+    `gone` the frames since they were lost.
     """
 
     id: int
     box: Float
     score: float
     sure: bool = False
+    known: bool = False
     missed: int = 0
     gone: int = 0
 
@@ -89,9 +95,13 @@ class Tracker:
 
     def reset(self) -> None:
         """Forget everybody; ids begin at 1 again."""
+        self._next_id = 1
+        self.forget()
+
+    def forget(self) -> None:
+        """Follow and remember nobody, as after a cut; no id is given twice."""
         self._people: list[_Person] = []
         self._lost: list[_Person] = []
-        self._next_id = 1
         self._since_look = 0
         self._look = True
 
@@ -99,6 +109,8 @@ class Tracker:
     def wants_detections(self) -> bool:
         """Whether the next frame should be looked at by the detector."""
         every = self.options.detect_every
+        if not all(person.sure for person in self._people):
+            every = every or USUAL_EVERY
         return self._look or not self._people or (every > 0 and self._since_look >= every)
 
     def begin(self, found: Detections | None) -> Detections:
@@ -133,17 +145,19 @@ class Tracker:
         same = oks(poses, confidence)
         followed = self._people
         kept: list[int] = []
-        people: list[_Person] = []
-        left: list[_Person] = []
+        merged: list[list[_Person]] = []
         for row in range(len(poses)):
             twin = next((k for k, other in enumerate(kept) if same[row, other] > self.options.same_oks), None)
             if twin is None:
                 kept.append(row)
-                arrived = row >= len(followed)
-                people.append(self._arrive(poses, confidence, row, image_shape) if arrived else followed[row])
+                merged.append(followed[row : row + 1])
             else:
-                left += followed[row : row + 1]
+                merged[twin] += followed[row : row + 1]
                 kept[twin] = max(kept[twin], row, key=lambda one: strength[one])
+        new = [row for row, persons in zip(kept, merged, strict=True) if not persons]
+        arrived = iter(self._arrive(poses[new], confidence[new], image_shape))
+        people = [min(persons, key=lambda one: one.id) if persons else next(arrived) for persons in merged]
+        left = [person for persons in merged for person in persons if person not in people]
         for row, person in zip(kept, people, strict=True):
             if strength[row] >= self.options.lost_below:
                 person.sure = True
@@ -157,23 +171,26 @@ class Tracker:
         self._lose(left)
         return kept, tuple(person.id for person in people)
 
-    def _arrive(self, poses: Poses, confidence: Float, row: int, image_shape: tuple[int, ...]) -> _Person:
-        """The person of a detection that nobody has: one who comes back, else a new one."""
-        box = _next_box(poses.keypoints[row], confidence[row], poses.boxes[row], image_shape)
-        score = float(poses.box_scores[row])
-        pairs = greedy_pairs(iou(box[None], _boxes(self._lost)), self.options.match_iou)
-        if pairs:
-            number = self._lost.pop(pairs[0]).id
-        else:
-            number = self._next_id
-            self._next_id += 1
-        return _Person(number, poses.boxes[row], score)
+    def _arrive(self, poses: Poses, confidence: Float, image_shape: tuple[int, ...]) -> list[_Person]:
+        """The people of detections that nobody has: those who come back, best match first, and new ones."""
+        boxes = [
+            _next_box(poses.keypoints[row], confidence[row], poses.boxes[row], image_shape) for row in range(len(poses))
+        ]
+        pairs = greedy_pairs(iou(np.reshape(boxes, (-1, 4)), _boxes(self._lost)), self.options.match_iou)
+        people = []
+        for row in range(len(poses)):
+            known = row in pairs
+            number = self._lost[pairs[row]].id if known else self._next_id
+            self._next_id += not known
+            people.append(_Person(number, poses.boxes[row], float(poses.box_scores[row]), known=known))
+        self._lost = [person for place, person in enumerate(self._lost) if place not in pairs.values()]
+        return people
 
     def _lose(self, people: list[_Person]) -> None:
         """Follow these no longer, remember them, and look for them in the next frame."""
         self._look |= bool(people)
         self._people = [person for person in self._people if person not in people]
-        self._lost += [person for person in people if person.sure]
+        self._lost += [person for person in people if person.sure or person.known]
 
 
 def _boxes(people: list[_Person]) -> Float:

@@ -111,3 +111,13 @@ def test_a_table_that_nobody_reads_to_its_end_is_no_error() -> None:
     done = subprocess.run([sys.executable, "-m", "rtmw_edge", "boards"], stdout=write, stderr=subprocess.PIPE)
     os.close(write)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_output_that_is_closed_is_nobody_s() -> None:
+    """`2>&-`: what is opened next would get the number of standard error."""
+    command = [sys.executable, "-m", "rtmw_edge", "models"]
+    for closed in (2, 1, 0):
+        line = ["sh", "-c", f'exec "$@" {closed}>&-', "sh", *command]
+        done = subprocess.run(line, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0 and done.stderr == ""
+        assert ("rtmw-m-256x192" in done.stdout) == (closed != 1)

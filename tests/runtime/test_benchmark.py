@@ -171,6 +171,21 @@ def test_what_is_no_record_is_refused(text: str, message: str, tmp_path: Path) -
         Benchmark.load_file(tmp_path / "none.json")
 
 
+@pytest.mark.parametrize(
+    ("part", "value"), [("settings", {}), ("model", {"variant": "x"}), ("steps", None), ("runs", {"runtime": "x"})]
+)
+def test_a_damaged_record_is_refused(record: Benchmark, tmp_path: Path, part: str, value: object) -> None:
+    record.save(tmp_path / "a.json")
+    document = json.loads((tmp_path / "a.json").read_text())
+    if part == "steps":
+        document["steps"]["call"]["p50"] = "fast"
+    else:
+        document[part] = value
+    (tmp_path / "a.json").write_text(json.dumps(document))
+    with pytest.raises(BadInputError, match=r"a\.json is a damaged benchmark .*; measure again"):
+        Benchmark.load_file(tmp_path / "a.json")
+
+
 def test_the_command_measures_and_keeps(
     cli: Callable[..., Any], tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,6 +222,8 @@ def test_the_command_compares_in_one_environment(cli: Callable[..., Any], record
         ([], "There is nothing to measure: name a bundle"),
         (["builtin", "--across"], "--across goes with --compare"),
         (["builtin", "--compare", "a.json", "b.json"], "--compare reads two records and measures nothing"),
+        (["--compare", "a.json", "b.json", "--threads", "3"], "leave out all but --across"),
+        (["--compare", "a.json", "b.json", "--batch", "7"], "leave out all but --across"),
         (["builtin", "--device", "warp"], "Unknown device 'warp'"),
         (["builtin", "--duration", "-1"], "Cannot time 100 calls of 1 people for -1 s"),
     ],

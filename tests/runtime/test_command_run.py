@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,16 @@ def test_every_kind_of_image(cli: Callable[..., Any], tiny_bundle: Path, tmp_pat
     exif = b"\xff\xe1" + (len(tiff) + 8).to_bytes(2, "big") + b"Exif\x00\x00" + tiff
     (folder / "turned.jpg").write_bytes(turned.tobytes()[:2] + exif + turned.tobytes()[2:])
     cv2.imwrite(str(folder / "x1.png"), np.full((1, 1, 3), 200, np.uint8))
+    lying = cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE)
+    for name, picture in {
+        "y-alpha.png": np.dstack([lying, np.full(lying.shape[:2], 255, np.uint8)]),
+        "y-deep.png": lying.astype(np.uint16) * 257,
+        "y-both.png": np.dstack([lying, np.full(lying.shape[:2], 255, np.uint8)]).astype(np.uint16) * 257,
+    }.items():
+        png = cv2.imencode(".png", picture)[1].tobytes()
+        chunk = b"eXIf" + tiff
+        chunk = len(tiff).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
+        (folder / name).write_bytes(png[:33] + chunk + png[33:])
     done = cli("run", tiny_bundle, *WHOLE, folder, "--json", tmp_path / "poses.json", "--save", tmp_path / "out")
     assert done.code == 0
     plain = np.array(people(tmp_path / "poses.json", 3)[0]["keypoints"])
@@ -149,6 +160,8 @@ def test_every_kind_of_image(cli: Callable[..., Any], tiny_bundle: Path, tmp_pat
     assert np.abs(upright[:, :2] - [110, 190]).max() < 8
     assert json.loads((tmp_path / "poses.json").read_text())["images"][4]["height"] == 400
     assert len(people(tmp_path / "poses.json", 5)) == 1
+    for index in (6, 7, 8):
+        assert np.array_equal(np.array(people(tmp_path / "poses.json", index)[0]["keypoints"]), plain), index
 
 
 def test_a_second_run_replaces_its_own(
@@ -265,6 +278,7 @@ def test_interrupted_leaves_no_half_file(
         (["PHOTOS/*.gif"], 2, "No file matches"),
         (["PHOTOS", ""], 2, "A source is empty text (an unset variable of the shell?): name what to run on."),
         (["PHOTOS", "--threshold", "0.5"], 2, "--threshold is for pictures, and none are drawn: add --save"),
+        (["PHOTOS", "--draw-ids", "--save", "out"], 2, "--draw-ids is for videos and cameras, and every source is an"),
         (["PHOTOS", "--draw-ids", "--save", "a.csv"], 2, "--draw-ids is for pictures, and none are drawn"),
         (["PHOTOS", "--threshold", "5"], 2, "The threshold 5 is not a score in 0..1"),
         (["PHOTOS", "--threshold", "nan"], 2, "The threshold nan is not a score in 0..1"),

@@ -127,10 +127,13 @@ def test_a_camera_that_comes_back_smaller_is_looked_at_anew() -> None:
 
     process = FrameRunner(Runner(FixedEngine()), looking_with(seen))
     camera = Origin("cam", 30.0, live=True)
+    numbers = []
     for index, width in enumerate((200, 200, 90, 90)):
         result = process(Frame(camera, index, index / 30, IMAGE[:, :width]))
-        assert isinstance(result, Result) and result.poses.boxes[0, 0] < width
+        assert isinstance(result, Result) and result.ids and result.poses.boxes[0, 0] < width
+        numbers.append(result.ids[0])
     assert looks[0] == 200 and looks.count(90) >= 1
+    assert numbers == [1, 1, 2, 2], "a number is one person's in the whole source"
 
 
 def test_metres_of_the_assumed_camera() -> None:

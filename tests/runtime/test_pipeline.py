@@ -71,6 +71,26 @@ def test_reading_runs_ahead_no_further_than_the_queues() -> None:
         assert film.read <= 1 + 2 * FILE_DEPTH + 4
 
 
+def test_where_output_is_slow_a_live_picture_is_a_new_one() -> None:
+    """Output at 20 a second of a camera at 200: what it gets is two of its own frames old, not five."""
+
+    class Camera(Film):
+        def __iter__(self) -> Iterator[Frame | Failure | None]:
+            for item in super().__iter__():
+                time.sleep(0.005)
+                yield item
+
+    camera, behind = Camera(400, live=True), []
+    with Pipeline([camera], nobody) as pipeline:
+        for result in pipeline:
+            assert isinstance(result, Result)
+            behind.append(camera.read - result.frame.index)
+            time.sleep(0.05)
+            if len(behind) == 16:
+                break
+    assert np.median(behind[6:]) < 35
+
+
 def test_a_live_source_drops_the_oldest() -> None:
     """While one frame is run 49 come, and the newest of them is run next; then 50 more."""
     begun, read = threading.Event(), [threading.Event(), threading.Event()]

@@ -199,6 +199,59 @@ def test_too_many_viewers_are_told(show: Show, monkeypatch: pytest.MonkeyPatch) 
         assert status == 503 and headers["Retry-After"] == "10" and body == b"1 people watch already.\n"
 
 
+def test_who_leaves_while_no_picture_comes_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As while a camera is away: nothing is written, so nothing tells that nobody reads."""
+    monkeypatch.setattr(serve, "STILL_THERE_S", 0.05)
+    engine = FixedEngine()
+    served = Served(engine.model, engine.describe(), Meter(), lambda: 0)
+    server = Server(("127.0.0.1", 0), served)
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", server._http.server_address[1]), timeout=10) as connection:
+            connection.sendall(b"GET /stream.mjpg HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert b"200" in connection.recv(100) and served.viewers
+    until = time.monotonic() + 5
+    while served.viewers and time.monotonic() < until:
+        time.sleep(0.02)
+    assert served.viewers == 0
+    server.close()
+
+
+def test_a_viewer_who_reads_slowly_keeps_watching(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve._Handler, "timeout", 0.4)
+    engine = FixedEngine()
+    served = Served(engine.model, engine.describe(), Meter(), lambda: 0)
+    server = Server(("127.0.0.1", 0), served)
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 14)
+        connection.connect(("127.0.0.1", server._http.server_address[1]))
+        connection.sendall(b"GET /stream.mjpg HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        while not served.viewers:
+            time.sleep(0.01)
+        served._jpeg, served.number = bytes(6_000_000), 1
+        with served._changed:
+            served._changed.notify_all()
+        begun, found = time.monotonic(), 0
+        while found < 6_000_000:
+            piece = connection.recv(1 << 16)
+            assert piece, f"cut off after {found} bytes"
+            found += len(piece)
+            time.sleep(0.004)
+        assert time.monotonic() - begun > 0.8, "the time limit has passed, in pieces"
+    server.close()
+
+
+def test_the_age_of_the_newest_frame_is_told(show: Show) -> None:
+    def status() -> dict[str, float]:
+        return json.loads(show.get("/status.json")[2])  # type: ignore[no-any-return]
+
+    show.watch(1)
+    assert status()["age_s"] < 1
+    show._over.set()
+    show._thread.join()
+    time.sleep(0.4)
+    assert 0.3 <= status()["age_s"] < 5 and status()["running"]
+
+
 def test_viewers_are_let_go_at_the_end() -> None:
     show = Show()
     stream = socket.create_connection(("127.0.0.1", show.port), timeout=10)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -244,6 +245,37 @@ def test_a_video_keeps_the_source_s_time(tmp_path: Path) -> None:
     video.close()
     shades = [int(np.round((np.median(frame[:40, :40]) - 40) / 30)) for frame in frames_of(tmp_path / "a.avi")]
     assert shades == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 4, 4, 4, 5]
+
+
+def test_a_variable_rate_keeps_every_picture(tmp_path: Path) -> None:
+    """Ten pictures a second, of which the last stays for three: 10 in 3.9 s are a mean of 2.6."""
+    video = AnnotatedVideo(tmp_path / "a.avi")
+    origin = Origin("clip.gif", 10 / 3.9)
+    for index, time_s in enumerate([0.0, 0.1, 0.2, 0.3, 3.3, 3.4]):
+        video.write(annotated(index, origin=origin, time_s=time_s, grey=40 + 30 * index))
+    assert "10 fps" in video.close()[0]
+    shades = [int(np.round((np.median(frame[:40, :40]) - 40) / 30)) for frame in frames_of(tmp_path / "a.avi")]
+    assert shades == [0, 1, 2, *[3] * 30, 4, 5]
+
+
+def test_a_video_of_one_frame(tmp_path: Path) -> None:
+    video = AnnotatedVideo(tmp_path / "a.avi")
+    video.write(annotated(0))
+    assert "30 fps" in video.close()[0] and len(frames_of(tmp_path / "a.avi")) == 1
+
+
+def test_names_that_are_no_utf8(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.jpg")
+    picture = annotated(origin=Origin(name))
+    for _ in range(2):  # the second time it knows its own files
+        folder = sink(tmp_path / "out", sources=[ImageFile(Path(name))])
+        folder.write(picture)
+        folder.close()
+    assert (tmp_path / "out" / name).is_file()
+    table = sink(tmp_path / "a.csv")
+    table.write(picture)
+    table.close()
+    assert b"caf\xe9.jpg,0" in (tmp_path / "a.csv").read_bytes()
 
 
 def test_a_video_of_a_source_that_changes_its_size(tmp_path: Path) -> None:

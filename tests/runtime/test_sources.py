@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
+import struct
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -48,6 +51,11 @@ def test_what_a_name_means(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     ]
     assert kinds(["7"]) == [("ImageFile", "7", False)], "a file of that name is no camera"
     assert kinds(["0"]) == [("LiveStream", "camera 0", True)]
+    Path("1").mkdir()
+    Path("1/d.png").touch()
+    assert kinds(["1"]) == [("ImageFile", "1/d.png", False)], "nor is a folder"
+    assert kinds(["/dev/shm/none.png"]) == [("ImageFile", "/dev/shm/none.png", False)], "nor is a place in memory"
+    assert kinds(["/dev/v4l/by-id/usb-x"]) == [("LiveStream", "/dev/v4l/by-id/usb-x", True)]
     assert kinds(["/dev/video9"]) == [("LiveStream", "/dev/video9", True)]
     assert kinds(["rtsp://me:secret@10.0.0.2:554/a"]) == [("LiveStream", "rtsp://10.0.0.2:554/a", True)]
     assert kinds(["http://10.0.0.2/clip.mp4"]) == [("VideoFile", "http://10.0.0.2/clip.mp4", False)]
@@ -73,9 +81,22 @@ def test_names_that_mean_nothing(names: list[str], raw: PictureFormat | None, te
         open_sources(names, raw=raw)
 
 
-def test_passwords_are_not_shown() -> None:
-    assert without_password("rtsp://a:b@c:1/d?e=f") == "rtsp://c:1/d?e=f"
-    assert without_password("/dev/video0") == "/dev/video0"
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("rtsp://a:b@c:1/d?e=f", "rtsp://c:1/d?e=f"),
+        ("rtsp://admin:pa#ss@c:1/x", "rtsp://c:1/x"),
+        ("rtsp://admin:p/a?s@s@c/x", "rtsp://c/x"),
+        ("http://c:8080/clip@2x.mp4", "http://c:8080/clip@2x.mp4"),
+        ("http://[::1]:80/a@b", "http://[::1]:80/a@b"),
+        ("http://c/v?user=me&password=s3cret&fps=5", "http://c/v?user=...&password=...&fps=5"),
+        ("rtsp://c/user=me_password=s3cret_channel=1", "rtsp://c/user=..._password=..._channel=1"),
+        ("http://c/keyframe=2?monkey=3", "http://c/keyframe=2?monkey=3"),
+        ("/dev/video0", "/dev/video0"),
+    ],
+)
+def test_passwords_are_not_shown(address: str, shown: str) -> None:
+    assert without_password(address) == shown
 
 
 @pytest.mark.parametrize(
@@ -129,6 +150,34 @@ def test_a_cut_off_video_gives_what_it_has(tmp_path: Path) -> None:
     assert 10 < len(found) < 60
     (reason,) = failed
     assert f"{path} breaks off after {len(found)} frames, " in reason and "what came before it is done" in reason
+
+
+def test_a_last_picture_that_stays_is_no_lost_tail(tmp_path: Path) -> None:
+    path = video_files.write_video(tmp_path / "a.mp4")
+    path.write_bytes(video_files.with_durations(path.read_bytes(), [1] * 11 + [60]))
+    found, failed = frames(VideoFile(str(path)))
+    assert len(found) == 12 and failed == []
+
+
+def test_sound_that_goes_on_longer_is_no_lost_tail(tmp_path: Path) -> None:
+    """A Matroska file tells the length of its longest track, and counts no frames."""
+    path = video_files.write_video(tmp_path / "a.mkv", frames=30)
+    data = path.read_bytes()
+    place = data.index(b"\x44\x89\x88") + 3  # Duration, a float64 of milliseconds
+    (length,) = struct.unpack(">d", data[place : place + 8])
+    assert length == pytest.approx(1000, abs=40)
+    path.write_bytes(data[:place] + struct.pack(">d", length + 3000) + data[place + 8 :])
+    found, failed = frames(VideoFile(str(path)))
+    assert len(found) == 30 and failed == []
+    path.write_bytes(path.read_bytes()[:-200])
+    assert len(frames(VideoFile(str(path)))[1]) == 1, "but bytes are missing now"
+
+
+def test_a_colon_in_a_name_makes_no_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    video_files.write_video(tmp_path / "a.mp4").rename("2026-11-27T10:20:30.mp4")
+    found, failed = frames(VideoFile("2026-11-27T10:20:30.mp4"))
+    assert len(found) == 12 and failed == []
 
 
 def test_videos_that_give_nothing(tmp_path: Path) -> None:
@@ -251,6 +300,29 @@ def test_a_lost_camera_comes_back(monkeypatch: pytest.MonkeyPatch, caplog: pytes
     assert "camera 0 is back after 0." in caplog.text
     stream.close()  # type: ignore[attr-defined]
     assert all(camera.released for camera in opened if camera)
+
+
+def test_a_camera_that_opens_and_gives_nothing_is_tried_less_and_less(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("rtmw_edge.runtime.sources.streams.FIRST_WAIT_S", 0.02)
+    monkeypatch.setattr("rtmw_edge.runtime.sources.streams.NAP_S", 0.01)
+    cameras = iter([Camera(2), Camera(0), Camera(0), Camera(0), Camera(1)])
+    opened: list[float] = []
+
+    def opener(*_: object) -> Any:
+        opened.append(time.perf_counter())
+        return next(cameras)
+
+    with caplog.at_level(logging.WARNING):
+        found = 0
+        for item in LiveStream(0, None, opener):
+            found += item is not None
+            if found == 3:
+                break
+    waits = np.diff(opened)
+    assert len(waits) == 4 and all(later > 1.5 * sooner for sooner, later in itertools.pairwise(waits))
+    assert [record.getMessage()[:20] for record in caplog.records] == ["camera 0 was lost af", "camera 0 is back aft"]
 
 
 @pytest.mark.parametrize(

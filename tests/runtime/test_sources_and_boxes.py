@@ -59,11 +59,16 @@ def test_corners_by_file(tmp_path: Path) -> None:
     boxes = read(
         tmp_path, {"a.jpg": [[1, 2, 30, 40], [5, 6, 70, 80, 0.5]], "folder/b.jpg": [], "b.jpg": [[0, 0, 1, 1]]}
     )
-    assert boxes.of(Path("somewhere/a.jpg")) == PersonBoxes(((1, 2, 30, 40), (5, 6, 70, 80)), (1, 0.5))
-    assert boxes.of(Path("folder/b.jpg")) == PersonBoxes() and boxes.of(Path("b.jpg")) == PersonBoxes(
-        ((0, 0, 1, 1),), (1,)
-    )
-    assert boxes.of(Path("c.jpg")) is None
+    assert boxes.of("somewhere/a.jpg") == PersonBoxes(((1, 2, 30, 40), (5, 6, 70, 80)), (1, 0.5))
+    assert boxes.of("folder/b.jpg") == PersonBoxes() and boxes.of("b.jpg") == PersonBoxes(((0, 0, 1, 1),), (1,))
+    assert boxes.of("c.jpg") is None
+
+
+def test_names_are_matched_in_any_spelling_of_their_path(tmp_path: Path) -> None:
+    boxes = read(tmp_path, {"./pics//a.jpg": [[1, 2, 30, 40]], "http://h/x/clip.mp4#12": [[0, 0, 1, 1]]})
+    assert boxes.of("pics/a.jpg") == boxes.of("./pics/a.jpg") == PersonBoxes(((1, 2, 30, 40),), (1,))
+    assert boxes.of("http://h/x/clip.mp4#12") == PersonBoxes(((0, 0, 1, 1),), (1,))
+    boxes.check_matches(["http://h/x/clip.mp4"])
 
 
 def test_coco_detections_that_name_the_file(tmp_path: Path) -> None:
@@ -73,15 +78,15 @@ def test_coco_detections_that_name_the_file(tmp_path: Path) -> None:
         {"file_name": "b.jpg", "bbox": [0, 0, 5, 5]},
     ]
     boxes = read(tmp_path, entries)
-    assert boxes.of(Path("a.jpg")) == PersonBoxes(((10, 20, 40, 60),), (0.9,))
-    assert boxes.of(Path("b.jpg")) == PersonBoxes(((0, 0, 5, 5),), (1,))
+    assert boxes.of("a.jpg") == PersonBoxes(((10, 20, 40, 60),), (0.9,))
+    assert boxes.of("b.jpg") == PersonBoxes(((0, 0, 5, 5),), (1,))
 
 
 def test_coco_annotations(tmp_path: Path) -> None:
     images = [{"id": 7, "file_name": "a.jpg"}, {"id": 8, "file_name": "empty.jpg"}]
     boxes = read(tmp_path, {"images": images, "annotations": [{"image_id": 7, "bbox": [1, 2, 3, 4], "category_id": 1}]})
-    assert boxes.of(Path("a.jpg")) == PersonBoxes(((1, 2, 4, 6),), (1,))
-    assert boxes.of(Path("empty.jpg")) == PersonBoxes()
+    assert boxes.of("a.jpg") == PersonBoxes(((1, 2, 4, 6),), (1,))
+    assert boxes.of("empty.jpg") == PersonBoxes()
 
 
 @pytest.mark.parametrize(
@@ -93,6 +98,7 @@ def test_coco_annotations(tmp_path: Path) -> None:
         ('{"a.jpg": [[NaN, 0, 1, 1]]}', r"\(a box of 'a\.jpg' holds a value that is not finite\)"),
         ('{"a.jpg": [[0, 0, 1, 1' + "0" * 400 + "]]}", r"\(int too large to convert to float\)"),
         ({"a.jpg": [[1, 2, 3]]}, r"\(a box of 'a\.jpg' has 3 numbers instead of 4, or 5 with a score\)"),
+        ({"a.jpg": [[1, 2, 3, 4, 95]]}, r"\(the score 95 of 'a\.jpg' is not in 0\.\.1\)"),
         ({"a.jpg": [["1", "2", "3", "4"]]}, r"\(a box of 'a\.jpg' is not a list of numbers\)"),
         ({"a.jpg": [1, 2, 3, 4]}, r"\(a box of 'a\.jpg' is not a list of numbers\)"),
         ({"a.jpg": 3}, r"boxes\.json cannot be read \(it has another form\): write"),
@@ -126,5 +132,5 @@ def test_boxes_of_other_images(tmp_path: Path) -> None:
     with pytest.raises(
         BadInputError, match=r"has no boxes for any of the images: it speaks of 'a\.png', not of 'a\.jpg'"
     ):
-        boxes.check_matches([Path("a.jpg")])
-    boxes.check_matches([Path("a.jpg"), Path("a.png")])
+        boxes.check_matches(["a.jpg"])
+    boxes.check_matches(["a.jpg", "a.png"])

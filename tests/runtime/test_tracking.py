@@ -113,6 +113,49 @@ def test_who_left_is_forgotten_after_a_while() -> None:
     assert scene.step((50, 20)) == {2: (50, 20)}
 
 
+def test_a_weak_sight_of_somebody_does_not_cost_the_number() -> None:
+    scene = Scene(TrackingOptions(detect_every=1, remember=8))
+    scene.step((50, 20))
+    for _ in range(4):
+        scene.step()
+    assert list(scene.step((50, 20), unsure=(0,))) == [1]
+    for _ in range(5):
+        scene.step()
+    assert scene.step((50, 20)) == {1: (50, 20)}, "remembered from when they were last seen"
+
+
+def test_who_comes_back_is_the_nearest_not_the_first() -> None:
+    scene = Scene(TrackingOptions(detect_every=1))
+    scene.step((50, 20))
+    for _ in range(3):
+        scene.step()
+    stranger, same = (75, 20), (52, 20)
+    assert iou(detections(stranger).boxes, detections((50, 20)).boxes)[0, 0] > 0.3, "either might be number 1"
+    assert scene.step(stranger, same) == {1: same, 2: stranger}
+
+
+def test_of_two_who_turn_out_to_be_one_the_older_number_stays() -> None:
+    """Also where the older one came back and so stands behind the younger."""
+    scene = Scene(TrackingOptions(detect_every=1))
+    scene.step((50, 20), (300, 20))
+    for _ in range(3):
+        scene.step((300, 20))
+    assert list(scene.step((300, 20), (80, 20))) == [2, 1]
+    for person in scene.tracker._people:
+        person.box = detections((150, 20)).boxes[0]
+    assert scene.step((150, 20), found=detections()) == {1: (150, 20)}
+
+
+def test_a_detection_that_is_nobody_does_not_stop_the_search() -> None:
+    """With looks only when they are needed, somebody whom no pose confirms is not enough to need none."""
+    ghost = detections((300, 150))
+    scene = Scene(TrackingOptions(detect_every=0))
+    assert list(scene.step(found=ghost)) == [1]
+    seen = [sorted(scene.step((50, 20))) for _ in range(25)]
+    assert seen[10] == [1, 2] and seen[-1] == [2], "found beside it, and it is missed twice"
+    assert scene.looks <= 4
+
+
 def test_a_detector_may_miss_somebody_once() -> None:
     scene = Scene(TrackingOptions(detect_every=1))
     scene.step((50, 20), (300, 20))

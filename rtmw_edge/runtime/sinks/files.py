@@ -36,7 +36,7 @@ class GrowingFile:
             if self._file is None:
                 temporary = self._stack.enter_context(atomic_write(self.path))
                 self._file = self._stack.enter_context(temporary.open("wb"))
-            self._file.write(data.encode() if isinstance(data, str) else data)
+            self._file.write(data.encode(errors="surrogateescape") if isinstance(data, str) else data)
 
     @property
     def empty(self) -> bool:

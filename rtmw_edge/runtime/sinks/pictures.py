@@ -81,8 +81,11 @@ class PictureFolder:
         """Write down that the file of this name is ours, before it is there."""
         if name not in self._own:
             self._own.append(name)
-            with atomic_write(self._marker) as temporary:
-                temporary.write_text("\n".join([HEAD, *self._own]) + "\n", encoding="utf-8")
+            with (
+                atomic_write(self._marker) as temporary,
+                temporary.open("w", encoding="utf-8", errors="surrogateescape") as file,
+            ):
+                file.write("\n".join([HEAD, *self._own, ""]))
 
     def _check(self) -> list[str]:
         """The files in the folder that are ours; nothing is written yet."""
@@ -94,9 +97,8 @@ class PictureFolder:
             there = {path.name for path in self.folder.iterdir()}
         if not there:
             return []
-        lines = (
-            self._marker.read_text(encoding="utf-8", errors="replace").splitlines() if self._marker.is_file() else []
-        )
+        text = self._marker.read_bytes().decode(errors="surrogateescape") if self._marker.is_file() else ""
+        lines = text.splitlines()
         if lines[:1] != [HEAD]:
             raise BadInputError(
                 f"Refusing to save pictures in '{self.folder}': it is not empty and not a folder of this command. "

@@ -10,12 +10,15 @@ import cv2
 
 from ...errors import BadInputError
 from ...files import atomic_write, check_writable, reported_disk_errors
-from ..frames import Annotated, Failure, UInt8
+from ..frames import Annotated, Failure, Frame, UInt8
 from ..quiet import quiet_stderr
 
 FASTEST_FPS = 60.0
-LONGEST_FILL_S = 2.0
-"""A longer gap in time, as of a camera that was lost, is not filled with repeated pictures."""
+LONGEST_FILL_S, LONGEST_HOLD_S = 2.0, 60.0
+"""A longer gap in time, as of a camera that was lost, is not filled with repeated pictures; in a file, where a picture
+may be shown for long, it is one of so many seconds."""
+MUCH_FASTER = 1.5
+"""A file whose first frame is this much shorter than its mean has a variable rate, and the mean would lose frames."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,8 @@ class AnnotatedVideo:
     """One moving source as a video file; the ending chooses the format.
 
     Frames are written at the source's rate, repeated or left out where its time wants it: a camera that was followed at
-    7 frames a second plays at the right speed. Only a video that this class wrote is replaced.
+    7 frames a second plays at the right speed. The first waits for the second, which shows whether a file's mean rate
+    is its own. Only a video that this class wrote is replaced.
     """
 
     def __init__(self, path: Path) -> None:
@@ -72,6 +76,7 @@ class AnnotatedVideo:
         self._size = (0, 0)
         self._codec = MPEG4
         self._start_s, self._written = 0.0, 0
+        self._first: Annotated | None = None
         self._last: UInt8 | None = None
         self._temporary = path
 
@@ -79,16 +84,35 @@ class AnnotatedVideo:
         frame = annotated.result.frame
         if not frame.origin.moving:
             raise BadInputError(f"{frame.name} is not a video: save pictures in a folder, with --save DIR.")
-        if self._writer is None:
-            self._open(annotated)
-        elif frame.origin.name != self._source:
+        if self._writer is None and self._first is None:
+            self._source, self._first = frame.origin.name, annotated
+            return
+        if frame.origin.name != self._source:
             raise BadInputError(
                 f"{self.path} cannot hold both {self._source} and {frame.origin.name}: save in a folder."
             )
+        if self._first is not None:
+            self._begin(frame)
+        self._append(annotated)
+
+    def _begin(self, second: Frame | None) -> None:
+        """Open the file and write the frame that waited."""
+        assert self._first is not None
+        annotated, self._first = self._first, None
+        first = annotated.result.frame
+        fps = first.origin.fps or FASTEST_FPS
+        if second is not None and not first.origin.live and 0 < second.time_s - first.time_s < 1 / (MUCH_FASTER * fps):
+            fps = 1 / (second.time_s - first.time_s)
+        self._open(annotated, min(fps, FASTEST_FPS))
+        self._append(annotated)
+
+    def _append(self, annotated: Annotated) -> None:
         assert self._writer is not None
+        frame = annotated.result.frame
         picture = self._fitted(annotated.picture)
         slot = round((frame.time_s - self._start_s) * self._fps)
-        if slot - self._written > LONGEST_FILL_S * self._fps:
+        longest_s = LONGEST_FILL_S if frame.origin.live else LONGEST_HOLD_S
+        if slot - self._written > longest_s * self._fps:
             self._start_s += (slot - self._written) / self._fps
             slot = self._written
         # One slot of slack: the times of a variable frame rate lie around the slots.
@@ -104,6 +128,8 @@ class AnnotatedVideo:
         """A video that broke off has an annotated one that ends there."""
 
     def close(self) -> list[str]:
+        if self._first is not None:
+            self._begin(None)
         if self._writer is None:
             return []
         self._writer.release()
@@ -116,15 +142,14 @@ class AnnotatedVideo:
         return [f"video: {self.path} ({self._codec.name}, {width}x{height}, {self._fps:g} fps{hint})"]
 
     def discard(self) -> None:
+        self._first = None
         if self._writer is not None:
             self._writer.release()
             self._writer = None
             self._stack.__exit__(RuntimeError, RuntimeError("dropped"), None)
 
-    def _open(self, annotated: Annotated) -> None:
-        frame = annotated.result.frame
-        self._source, self._start_s = frame.origin.name, frame.time_s
-        self._fps = min(frame.origin.fps or FASTEST_FPS, FASTEST_FPS)
+    def _open(self, annotated: Annotated, fps: float) -> None:
+        self._start_s, self._fps = annotated.result.frame.time_s, fps
         height, width = annotated.picture.shape[:2]
         self._size = (width - width % 2, height - height % 2)
         self._temporary = self._stack.enter_context(atomic_write(self.path))
@@ -136,7 +161,10 @@ class AnnotatedVideo:
                 self._writer, self._codec = writer, codec
                 return
         self._stack.__exit__(RuntimeError, RuntimeError("dropped"), None)
-        raise BadInputError(f"OpenCV cannot write {self.path.suffix} videos here: save in a folder, or as .avi.")
+        raise BadInputError(
+            f"OpenCV cannot write {self.path.suffix} videos of {self._size[0]}x{self._size[1]} pixels at {fps:g} fps "
+            "here: choose another ending, or save the poses alone."
+        )
 
     def _fitted(self, picture: UInt8) -> UInt8:
         """The picture in the video's size, which is even; a source may change its own on the way."""

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from ...errors import BadInputError, unknown
 from ..frames import Source
+from .capture import is_device, without_password
 from .images import IMAGE_SUFFIXES, ImageFile, expand, files_of, find_images
 from .raw import PictureFormat, RawFrames
 from .streams import LiveStream
@@ -72,8 +73,7 @@ def _kind(name: str) -> str:
         return "stdin"
     if "://" in name:
         return "address"
-    is_camera = (name.isdecimal() or name.startswith("/dev/")) and not Path(name).is_file()
-    return "camera" if is_camera else "file"
+    return "camera" if is_device(name) or (name.isdecimal() and not Path(name).exists()) else "file"
 
 
 def _special(
@@ -85,7 +85,12 @@ def _special(
         return RawFrames(STDIN_FILE, raw, live=bool(live))
     if kind == "camera":
         return LiveStream(int(name) if name.isdecimal() else name, camera)
-    address = urlsplit(name)
+    try:
+        address = urlsplit(name)
+    except ValueError as error:
+        raise BadInputError(
+            f"Cannot read the address {without_password(name)} ({error}): check its brackets."
+        ) from None
     if address.scheme not in SCHEMES:
         raise unknown("kind of address", f"{address.scheme}://", [f"{scheme}://" for scheme in SCHEMES])
     is_file = PurePosixPath(address.path).suffix.lower() in VIDEO_SUFFIXES

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from urllib.parse import urlsplit
+import re
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,6 +15,9 @@ from .raw import PictureFormat
 
 TIMEOUT_MS = 10_000
 """An address that says nothing for this long counts as lost."""
+
+SECRETS = re.compile(r"(?i)((?<![a-z])(?:user|username|pass|passwd|password|pwd|token|key|secret))=[^&/_?#]*")
+"""What cameras take in their paths and queries."""
 
 LOG_LEVEL_SILENT = 0
 
@@ -26,19 +30,23 @@ def open_capture(target: int | str, wanted: PictureFormat | None = None) -> cv2.
 
     `wanted` is asked of a camera, which takes the nearest that it has.
     """
-    # OpenCV and FFmpeg tell of every damaged packet on stderr, where it is no use: a sentence of ours follows.
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     _silence_opencv()
-    local = isinstance(target, int) or target.startswith("/dev/")
     limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, TIMEOUT_MS]
+    place = "" if isinstance(target, int) or is_device(target) else target
+    if place and "://" not in place:
+        place = os.path.abspath(place)  # a relative name with a colon in it is an address to FFmpeg
     try:
-        with quiet_stderr():
-            capture = cv2.VideoCapture(target) if local else cv2.VideoCapture(target, cv2.CAP_FFMPEG, limits)
+        if place:
+            # May take its ten seconds, in which others want stderr: `quiet` has FFmpeg's level for that.
+            capture = cv2.VideoCapture(place, cv2.CAP_FFMPEG, limits)
+        else:
+            with quiet_stderr():
+                capture = cv2.VideoCapture(target)
     except cv2.error:
         return None
     if not capture.isOpened():
         return None
-    if local:
+    if not place:
         capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
         if wanted is not None:
             # Most cameras have their larger sizes in full speed only as JPEG.
@@ -47,6 +55,11 @@ def open_capture(target: int | str, wanted: PictureFormat | None = None) -> cv2.
             capture.set(cv2.CAP_PROP_FRAME_HEIGHT, wanted.height)
             capture.set(cv2.CAP_PROP_FPS, wanted.fps)
     return capture
+
+
+def is_device(name: str) -> bool:
+    """Whether a name is a camera's path, there or not."""
+    return name.startswith(("/dev/video", "/dev/v4l/")) or Path(name).is_char_device()
 
 
 def _silence_opencv() -> None:
@@ -73,6 +86,15 @@ def fps_of(capture: cv2.VideoCapture) -> float:
 
 
 def without_password(address: str) -> str:
-    """An address as it may be shown and written: without user and password."""
-    parts = urlsplit(address)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if parts.netloc else address
+    """An address as it may be shown and written: without user and password, also those in its path or query."""
+    scheme, mark, rest = address.partition("://")
+    if not mark:
+        return address
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    port = authority.rpartition("]")[2].partition(":")[2]
+    if "@" in authority:
+        rest = rest[authority.rindex("@") + 1 :]
+    elif port and not port.isdecimal():  # what looks like a port is a password with one of these signs in it
+        rest = rest.rpartition("@")[2]
+    shown = SECRETS.sub(r"\1=...", rest)
+    return f"{scheme}://{shown}"

@@ -39,39 +39,33 @@ class LiveStream:
         if capture is None:
             raise NotAvailableError(self._not_there())
         origin = Origin(self.origin.name, fps=fps_of(capture), live=True)
-        index, begin = 0, time.perf_counter()
+        index, begin, wait_s = 0, time.perf_counter(), FIRST_WAIT_S
+        lost_s: float | None = None
         try:
             while True:
                 start = time.perf_counter()
-                image = read_frame(capture)
+                image = None if capture is None else read_frame(capture)
                 now = time.perf_counter()
                 if image is not None:
+                    if lost_s is not None:
+                        log.warning("%s is back after %.1f s.", origin.name, now - lost_s)
+                        lost_s, wait_s = None, FIRST_WAIT_S
                     yield Frame(origin, index, now - begin, image, 1000 * (now - start))
                     index += 1
                     continue
-                capture.release()
-                log.warning("%s was lost after %d frames; trying to reach it again.", origin.name, index)
-                for found in self._reconnect():
-                    if found is not None:
-                        capture = found
-                        break
-                    yield None
-                log.warning("%s is back after %.1f s.", origin.name, time.perf_counter() - now)
+                if lost_s is None:
+                    lost_s = now
+                    log.warning("%s was lost after %d frames; trying to reach it again.", origin.name, index)
+                if capture is not None:
+                    capture.release()
+                while time.perf_counter() < now + wait_s:
+                    time.sleep(NAP_S)
+                    yield None  # so that whoever waits can stop
+                wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+                capture = self._opener(self._target, self._wanted)
         finally:
-            capture.release()
-
-    def _reconnect(self) -> Iterator[cv2.VideoCapture | None]:
-        """None again and again, so that whoever waits can stop, then the capture that was opened."""
-        wait_s = FIRST_WAIT_S
-        while True:
-            until = time.perf_counter() + wait_s
-            while time.perf_counter() < until:
-                time.sleep(NAP_S)
-                yield None
-            capture = self._opener(self._target, self._wanted)
             if capture is not None:
-                yield capture
-            wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+                capture.release()
 
     def _not_there(self) -> str:
         name = self.origin.name

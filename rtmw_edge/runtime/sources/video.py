@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 
@@ -18,7 +19,10 @@ VIDEO_SUFFIXES = (
 )  # fmt: skip
 
 TAIL_SECONDS, TAIL_SHARE = 0.5, 0.02
-"""A video that ends this much before its own length (its sound may be longer) has lost its tail."""
+"""A video that ends this much before its own length has lost its tail, where it also has less than it says."""
+
+EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
+"""How Matroska and WebM begin, and what holds all of such a file but its header."""
 
 
 class VideoFile:
@@ -54,7 +58,7 @@ class VideoFile:
     def _frames(self, capture: cv2.VideoCapture) -> Iterator[Frame | Failure]:
         fps = fps_of(capture)
         origin = Origin(self.origin.name, fps=fps)
-        length_s = capture.get(cv2.CAP_PROP_FRAME_COUNT) / fps
+        count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
         index, last_s = 0, -1 / fps
         while True:
             start = time.perf_counter()
@@ -66,12 +70,41 @@ class VideoFile:
             last_s = time_s if time_s > last_s else last_s + 1 / fps
             yield Frame(origin, index, last_s, image, 1000 * (time.perf_counter() - start))
             index += 1
-        missing_s = length_s - (last_s + 1 / fps)
+        missing_s = count / fps - (last_s + 1 / fps)
         if index == 0:
             yield Failure(origin.name, f"There is no readable frame in {origin.name}: it is damaged.")
-        elif missing_s > max(TAIL_SECONDS, TAIL_SHARE * length_s):
+        elif missing_s > max(TAIL_SECONDS, TAIL_SHARE * count / fps) and self._is_cut_off(count - index, fps):
             reason = (
                 f"{origin.name} breaks off after {index} frames, {missing_s:.1f} s before its end: "
                 "the rest is missing or damaged, what came before it is done."
             )
             yield Failure(origin.name, reason)
+
+    def _is_cut_off(self, missing: float, fps: float) -> bool:
+        """Whether a video that seems to end early lacks something: its last frame may last, its sound may be longer.
+
+        Matroska counts no frames, but bytes; what counts frames is believed.
+        """
+        short = None if "://" in self._path else _bytes_short(Path(self._path))
+        return missing > TAIL_SECONDS * fps if short is None else short > 0
+
+
+def _bytes_short(path: Path) -> int | None:
+    """How many bytes fewer a Matroska or WebM file has than it says; None for others and where it does not say."""
+    with path.open("rb") as file:
+        if file.read(4) != EBML:
+            return None
+        file.seek(_length(file) or 0, os.SEEK_CUR)
+        if file.read(4) != SEGMENT:
+            return None
+        length = _length(file)
+        return None if length is None else max(file.tell() + length - path.stat().st_size, 0)
+
+
+def _length(file: BinaryIO) -> int | None:
+    """The length of an EBML element: its leading zeros tell how many bytes it has; all ones is one that is unknown."""
+    first = file.read(1)[0]
+    more = 8 - first.bit_length()
+    bits = 7 * (more + 1)
+    value = int.from_bytes(bytes([first]) + file.read(more), "big") & ((1 << bits) - 1)
+    return None if value == (1 << bits) - 1 else value
