@@ -72,7 +72,7 @@ def test_reading_runs_ahead_no_further_than_the_queues() -> None:
 
 
 def test_where_output_is_slow_a_live_picture_is_a_new_one() -> None:
-    """Output at 20 a second of a camera at 200: what it gets is two of its own frames old, not five."""
+    """Output at 20 a second of a camera at 200: what it gets is two of output's turns old, not five."""
 
     class Camera(Film):
         def __iter__(self) -> Iterator[Frame | Failure | None]:
