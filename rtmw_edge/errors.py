@@ -39,8 +39,10 @@ def unknown(what: str, value: str, choices: Iterable[str]) -> BadInputError:
     "Unknown target 'onxn'; did you mean 'onnx'? Choose one of: onnx, ncnn."
     """
     names = list(choices)
-    near = difflib.get_close_matches(value, names, n=1, cutoff=0.5)
-    hint = f"; did you mean '{near[0]}'?" if near else "."
+    spelled = {name.lower(): name for name in names}
+    begun = [name for name in spelled if value and name.startswith(value.lower())]
+    near = difflib.get_close_matches(value.lower(), begun or spelled, n=1, cutoff=0.0 if begun else 0.5)
+    hint = f"; did you mean '{spelled[near[0]]}'?" if near else "."
     return BadInputError(f"Unknown {what} '{value}'{hint} Choose one of: {', '.join(names)}.")
 
 
