@@ -199,11 +199,11 @@ def _table(variant: str, rows: list[Row]) -> object:
     from rich.table import Table
 
     from ..sweep.rows import PART_ORDER
-    from ..sweep.tables import change
+    from ..sweep.tables import lost
 
-    title = f"{variant}: AP in %, below it points lost against float; time against float, ? where it is noisy"
+    title = f"{variant}\nAP in %, below it the points lost; time against float, ? where it is noisy"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("cell", min_width=20)
+    table.add_column("cell", min_width=16)
     for name in ("MB", "ms", "time", "body", "foot", "face", "left", "right", "whole"):
         table.add_column(name, justify="right", no_wrap=True, min_width=4)
     for row in rows:
@@ -217,7 +217,7 @@ def _table(variant: str, rows: list[Row]) -> object:
         cells += [f"{speed['ratio']:.2f}{'?' if speed['noisy'] else ''}" if speed and speed["paced_by"] else "-"]
         for part in PART_ORDER:
             ap, drop = row.ap(part), row.drop.get(part)
-            lost = f"\n{change(drop.value)}" if drop is not None and row.cell.precision != "fp32" else ""
-            cells.append("-" if ap is None else f"{ap.value:.1f}{lost}")
+            below = f"\n{lost(drop.value)}" if drop is not None and row.cell.precision != "fp32" else ""
+            cells.append("-" if ap is None else f"{ap.value:.1f}{below}")
         table.add_row(*cells)
     return table

@@ -198,18 +198,21 @@ def _print(found: SensitivityTable) -> None:
     units.add_column("alone in int8", overflow="fold")
     for part in parts:
         baselines.add_column(part.replace("_", " "), justify="right")
-    for name in ("px p99", "flips %", "OKS loss %", *(["AP whole"] if found.has_ap else []), found.costs.unit):
+    for name in ("px p99", "flips %", "OKS loss %", *(["AP lost"] if found.has_ap else []), found.costs.unit):
         units.add_column(name, justify="right", no_wrap=True)
     for name, finding in (("float", found.single), ("int8", found.integer)):
         baselines.add_row(name, *(f"{finding.ap[part]:.2f}" for part in parts))
     for row in sorted(found.rows, key=lambda row: -row.alone.distances["whole"].oks_loss)[:SHOWN]:
         whole = row.alone.distances["whole"]
-        change = [f"{found.change(row.alone)['whole']:+.2f}"] if found.has_ap else []
+        lost = [f"{0.0 - found.change(row.alone)['whole']:.2f}"] if found.has_ap else []
         figures = (f"{whole.px[2]:.1f}", f"{100 * whole.flips:.0f}", f"{100 * whole.oks_loss:.2f}")
-        units.add_row(row.unit, *figures, *change, f"{row.cost:.3g}")
+        units.add_row(row.unit, *figures, *lost, f"{row.cost:.3g}")
     console.print(baselines, units)
     if found.has_ap:
-        shown = ", ".join(f"{measure} {line['whole']:.2f}" for measure, line in found.correlations().items())
+        from math import isnan
+
+        found_by = {measure: line["whole"] for measure, line in found.correlations().items()}
+        shown = ", ".join(f"{measure} {'-' if isnan(rho) else f'{rho:.2f}'}" for measure, rho in found_by.items())
         print(f"rank correlation over layers with the whole AP lost: {shown}")
 
 

@@ -10,11 +10,13 @@ import contextlib
 import functools
 import logging
 import signal
+import ssl
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from .link import Link, reason_of
+from ..errors import BadInputError
+from .link import Link, cause_of, reason_of
 from .work import do
 
 CACHE = "rtmw-edge.cache"
@@ -69,7 +71,12 @@ def serve(link: Link, board: str, cache: Path, say: Callable[[str], None]) -> No
     """Work for every sweep that listens at `link`, one after the other, until Ctrl-C or SIGTERM; `say` hears of it."""
     import dask
 
-    cache.mkdir(parents=True, exist_ok=True)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInputError(
+            f"Cannot keep what is sent in '{cache}': {error.strerror}. Choose another --cache."
+        ) from None
     with dask.config.set({**QUIET, CACHE: str(cache.absolute())}), contextlib.suppress(asyncio.CancelledError):
         asyncio.run(_serve(link, board, say))
     say(f"{board} has left; a cell that it had goes to another worker.")
@@ -104,8 +111,19 @@ async def _serve(link: Link, board: str, say: Callable[[str], None]) -> None:
             said = ""
             say("The sweep has ended; waiting for the next.")
         except (OSError, RuntimeError, asyncio.TimeoutError) as error:
-            reason = reason_of(error)
+            cause = cause_of(error)
+            # Dask gives up by itself now and then, which is no news.
+            reason = said if isinstance(cause, asyncio.CancelledError) else reason_of(error)
             if reason != said:
-                say(f"Waiting for a sweep at {link.address} ({reason}).")
+                say(f"Waiting for a sweep at {link.address} ({reason}){_hint(link, cause)}.")
             said = reason
         await asyncio.sleep(AGAIN_SECONDS)
+
+
+def _hint(link: Link, cause: BaseException) -> str:
+    """What to look at, where the two sides do not understand each other."""
+    if isinstance(cause, ssl.SSLError):
+        return ": look whether both sides have certificates of the same authority, and the same --tls-ca"
+    if isinstance(cause, ConnectionResetError) and not link.certificates:
+        return ": the sweep may listen at tls://, which wants certificates"
+    return ""

@@ -87,6 +87,11 @@ class Cell:
         """What accuracy is measured on, for `calibration.open_source` to refuse, which knows no 3D sets."""
         return (self.data,) if self.data.partition(":")[0] in ("synthetic", "coco") else ()
 
+    @property
+    def wherever(self) -> Cell:
+        """The cell without what accuracy is measured on, which changes nothing of its time and is one for a run."""
+        return replace(self, data="", images=0)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
         return asdict(self)

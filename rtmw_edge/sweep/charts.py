@@ -36,6 +36,7 @@ SHAPES = {
     "int8 QAT": "M0-8l2.2 5 5.6.5-4.2 3.6 1.3 5.4-4.9-2.9-4.9 2.9 1.3-5.4-4.2-3.6 5.6-.5z",
 }
 OTHER = "M-6-6h12l-6 12z"
+SHAPES |= {"int8-mixed PTQ": OTHER, "int8-mixed QAT": "M-7-7l7 4 7-4-4 7 4 7-7-4-7 4 4-7z"}
 
 STYLE = Path(__file__).with_name("chart.css")
 

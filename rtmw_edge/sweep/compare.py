@@ -8,7 +8,7 @@ is worse when the intervals of the two ratios to float do not touch; millisecond
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,8 +43,8 @@ def compare(before: Sequence[Row], after: Sequence[Row]) -> list[Change]:
 
     Raises BadInputError when they have no cell in common: nothing would be compared.
     """
-    old = {_wherever(row.cell): row for row in before}
-    new = {_wherever(row.cell): row for row in after}
+    old = {row.cell.wherever: row for row in before}
+    new = {row.cell.wherever: row for row in after}
     if not old.keys() & new.keys():
         raise BadInputError(
             f"The two runs have no cell in common ({_name(before[0].cell)}, and {_name(after[0].cell)}), so that there "
@@ -62,11 +62,6 @@ def compare(before: Sequence[Row], after: Sequence[Row]) -> list[Change]:
             changes += _changes(row, new[cell])
     changes += [Change(_name(cell), "is new", None) for cell in new if cell not in old]
     return changes
-
-
-def _wherever(cell: Cell) -> Cell:
-    """The cell without what it is measured on, which is one for all cells of a run."""
-    return replace(cell, data="", images=0)
 
 
 def _measured_on(rows: Sequence[Row]) -> str:
@@ -116,7 +111,7 @@ def _speed(name: str, old: Row, new: Row) -> Iterator[Change]:
     before, after = old.speed, new.speed
     if not before or not after or before["paced_by"] is None or after["paced_by"] is None:
         return
-    if _wherever(Cell(**before["paced_by"])) != _wherever(Cell(**after["paced_by"])):
+    if Cell(**before["paced_by"]).wherever != Cell(**after["paced_by"]).wherever:
         return
     apart = after["ratio_low"] > before["ratio_high"] or after["ratio_high"] < before["ratio_low"]
     if not apart:

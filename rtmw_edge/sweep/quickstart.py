@@ -22,6 +22,7 @@ from .report import write_report
 from .rows import PART_ORDER, Row
 from .start import REPORT, Options, carry_out
 from .store import FILE, OK
+from .tables import lost
 from .verdicts import fastest, verdicts
 
 if TYPE_CHECKING:
@@ -168,8 +169,9 @@ class Quickstart:
 
     def _show(self, rows: list[Row]) -> None:
         table = RichTable(
-            title=f"{VARIANT}: ms a crop; of each part AP in %, below it points lost against float, "
-            "then px from torch (p99); left and right hand",
+            title=f"{VARIANT}: ms a crop; of each part AP in %, below it points lost\n"
+            "against float, then px from torch (p99); left and right hand",
+            title_justify="left",
             box=box.SIMPLE_HEAD,
             padding=(0, 1, 0, 0),
         )
@@ -177,7 +179,7 @@ class Quickstart:
         for heading in ("MB", "p50", "p90", "int8", *SHORT_PARTS):
             table.add_column(heading, justify="right", no_wrap=True)
         for row in rows:
-            name = f"{row.cell.target} {row.cell.precision}"
+            name = f"{row.cell.target}\n{row.cell.precision}"
             if row.status != OK:
                 table.add_row(name, "[red]failed[/]")
                 continue
@@ -186,9 +188,9 @@ class Quickstart:
             cells.append(f"{runs['int8']}/{sum(runs['kernels'].values())}")
             for part in PART_ORDER:
                 ap, drop, moved = row.ap(part), row.drop.get(part), row.px(part)
-                lost = f"{drop.value + 0.0:.1f}" if drop is not None and not row.is_float else ""
+                below = lost(drop.value) if drop is not None and not row.is_float else ""
                 px = f"{moved.value:.1f}" if moved is not None and row.cell.target != TORCH else ""
-                cells.append(f"{ap.value:.1f}\n[dim]{lost}\n{px}[/]" if ap is not None else "-")
+                cells.append(f"{ap.value:.1f}\n[dim]{below}\n{px}[/]" if ap is not None else "-")
             table.add_row(name, *cells)
         self.console.print(table)
         for row in rows:

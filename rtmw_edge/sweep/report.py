@@ -17,7 +17,7 @@ from ..fleet.link import LOCAL
 from .charts import COSTS, OTHER, SHAPES, cost_of, points, scatter
 from .config import TORCH
 from .rows import PART_ORDER, Row
-from .tables import number, ratio
+from .tables import bundle_of, number, ratio
 from .verdicts import Advice, about_processor, fastest, verdicts
 
 HERE = Path(__file__).parent
@@ -143,7 +143,7 @@ def _table(rows: Sequence[Row]) -> str:
     in_3d = any(row.accuracy.get("mpjpe") for row in rows)
     several = len({row.cell.variant for row in rows}) > 1
     heads = ["cell", "gate", *(part.replace("_", " ") for part in PART_ORDER)] + (["MPJPE, mm"] if in_3d else [])
-    heads += ["ms p50", "p90", "time against float", "MB", "memory, MB", "int8 convolutions"]
+    heads += ["ms p50", "p90", "time against float", "MB", "memory, MB", "int8 convolutions", "bundle"]
     head = "".join(f'<th scope="col">{name}</th>' for name in heads)
     body = []
     for index, row in enumerate(rows):
@@ -172,10 +172,12 @@ def _figures(row: Row, in_3d: bool) -> Iterable[str]:
         mpjpe = row.mpjpe("whole")
         yield f"<td>{number(None if mpjpe is None else mpjpe.value)}</td>"
     yield f"<td>{number(cost_of(row, 'ms'))}</td><td>{number(row.speed.get('ms_p90'))}</td>"
-    yield f"<td>{html.escape(ratio(row))}</td>"
+    pace, _, interval = ratio(row).partition(" ")
+    yield f"<td>{html.escape(pace)}<br><small>{html.escape(interval)}</small></td>"
     yield f"<td>{number(cost_of(row, 'mb'))}</td><td>{number(cost_of(row, 'memory'), 0)}</td>"
     runs = row.accuracy.get("runs")
     yield f"<td>{runs['int8']}/{sum(runs['kernels'].values())}</td>" if runs else "<td>-</td>"
+    yield f"<td><code>{bundle_of(row) or '-'}</code></td>"
 
 
 def _heat_map(rows: Sequence[Row]) -> str:

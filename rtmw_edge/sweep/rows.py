@@ -105,21 +105,26 @@ def rows_of(store: Store, run: Run) -> list[Row]:
     gate = parse_gate(run.document["gate"]["limits"], run.document["gate"]["name"])
     labels = short_labels(cells)
     rows = []
+    # The record of a time may be of a run on other data, which the cell that it was paced by names.
+    wherever = {cell.wherever: row for cell, row in plain.items()}
     for cell, entry in zip(cells, entries, strict=True):
         base = plain[Cell(**entry["base"])] if entry["base"] else None
         found = _compared(plain[cell], base, gate)
-        rows.append(replace(found, label=labels[cell], pace=_pace(plain[cell], plain)))
+        rows.append(replace(found, label=labels[cell], pace=_pace(plain[cell], wherever)))
     return rows
 
 
 def _pace(row: Row, rows: Mapping[Cell, Row]) -> float | None:
-    """The product of ratios down to ONNX in fp32."""
+    """The product of ratios down to ONNX in fp32, among the rows by `Cell.wherever`."""
     pace = 1.0
     while row.speed:
         if row.speed["paced_by"] is None:
             return pace if row.cell.target == "onnx" else None
         pace *= row.speed["ratio"]
-        row = rows[Cell(**row.speed["paced_by"])]
+        found = rows.get(Cell(**row.speed["paced_by"]).wherever)
+        if found is None:
+            return None
+        row = found
     return None
 
 

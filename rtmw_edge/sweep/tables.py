@@ -20,6 +20,7 @@ def flat(row: Row) -> dict[str, Any]:
     out["convolutions_int8"] = runs.get("int8")
     out["convolutions"] = sum(runs["kernels"].values()) if runs else None
     out["int8_mac_share"] = runs["int8_macs"] / runs["macs"] if runs.get("macs") else None
+    out["bundle"] = bundle_of(row)
     out["megabytes"] = row.accuracy.get("megabytes")
     out["memory_mb"] = row.speed.get("memory_mb")
     for name in ("ms_p50", "ms_p90", "ratio", "ratio_low", "ratio_high", "spread"):
@@ -39,6 +40,11 @@ def flat(row: Row) -> dict[str, Any]:
     out["gate"] = {None: "", True: "passed", False: "failed"}[row.passed]
     out["gate_failed"] = "; ".join(check.sentence() for check in row.gate if not check.passed)
     return out
+
+
+def bundle_of(row: Row) -> str | None:
+    """Where the bundle lies in the sweep's folder; None where there is none."""
+    return f"bundles/{row.accuracy['bundle']}" if "bundle" in row.accuracy else None
 
 
 def to_csv(rows: Sequence[Row]) -> str:
@@ -99,7 +105,7 @@ def _cells(row: Row, in_3d: bool) -> list[str]:
     for part in PART_ORDER:
         drop, ap = row.drop.get(part), row.ap(part)
         if drop is not None and row.cell.precision != "fp32":
-            cells.append(f"{change(drop.value)} ({change(drop.high)} to {change(drop.low)})")
+            cells.append(f"{lost(drop.value)} ({lost(drop.low)} to {lost(drop.high)})")
         else:
             cells.append("-" if ap is None else f"{ap.value:.1f}")
     if in_3d:
@@ -118,9 +124,9 @@ def ratio(row: Row) -> str:
     return f"{pace['ratio']:.2f} ({pace['ratio_low']:.2f} to {pace['ratio_high']:.2f}){mark}"
 
 
-def change(drop: float) -> str:
-    """Points won (+) or lost (-), and never "-0.0"."""
-    return f"{round(-drop, 1) + 0.0:+.1f}"
+def lost(drop: float) -> str:
+    """Points of AP lost, below 0 where some were won, and never "-0.0"."""
+    return f"{round(drop, 1) + 0.0:.1f}"
 
 
 def _noisy(row: Row) -> bool:

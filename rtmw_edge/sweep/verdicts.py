@@ -1,7 +1,8 @@
 """In words: whether to quantize on this board, target by target, and which cell to take.
 
 The rule: a quantized cell is worth it when it keeps every limit of the gate and is faster than fp32 of the same target
-beyond doubt, with the whole interval of the ratio below `FASTER`. Where the intervals leave that open, none is given.
+beyond doubt, with the whole interval of the ratio below `FASTER`. Where the intervals leave that open, of the ratio or
+of what the gate limits, none is given.
 """
 
 from __future__ import annotations
@@ -13,6 +14,10 @@ from enum import Enum
 from ..runtime.machine import EXACT_FLAGS
 from .cells import Cell
 from .rows import Row
+from .tables import bundle_of
+
+TIED = 1.02
+"""Cells whose times are within this of the fastest are as fast; the most accurate of them is named."""
 
 FASTER = 0.95
 """Share of the float cell's time that the upper end of the interval must stay below."""
@@ -62,11 +67,15 @@ def _where(cell: Cell) -> str:
 def _verdict(variant: str, where: str, rows: Sequence[Row]) -> Verdict:
     keeping = [row for row in rows if row.passed]
     if not keeping:
-        nearest = min(rows, key=lambda row: sum(not check.passed for check in row.gate))
-        failed = next(check for check in nearest.gate if not check.passed)
+        nearest = min(rows, key=_broken)
+        broken = [check for check in nearest.gate if not check.passed]
+        beyond = [check for check in broken if not check.within_noise]
         count = f"none of {len(rows)} quantized cells keeps the gate; nearest is {_name(nearest)}"
-        why = f"{count}, where {failed.sentence()}{_fastest_of_all(rows)}{_nothing_in_int8(rows)}"
-        return Verdict(variant, where, Advice.DO_NOT, why)
+        why = f"{count}, where {(beyond or broken)[0].sentence()}{_pace_of(nearest)}{_nothing_in_int8(rows)}"
+        if beyond:
+            return Verdict(variant, where, Advice.DO_NOT, why)
+        more = f"; more images than these {nearest.accuracy['images']} decide"
+        return Verdict(variant, where, Advice.UNDECIDED, why + more)
     timed = [row for row in keeping if row.speed and row.speed["paced_by"]]
     if not timed:
         return Verdict(variant, where, Advice.UNDECIDED, "what keeps the gate was not timed against float")
@@ -77,7 +86,8 @@ def _verdict(variant: str, where: str, rows: Sequence[Row]) -> Verdict:
     ratio = f"{pace['ratio']:.2f} times as long as fp32 ({pace['ratio_low']:.2f} to {pace['ratio_high']:.2f})"
     noise = f"; these times are noisy ({'; '.join(pace['noisy'])})" if pace["noisy"] else ""
     if sure:
-        return Verdict(variant, where, Advice.QUANTIZE, f"{name} keeps the gate and takes {ratio}{noise}")
+        bundle = f"; it is {bundle_of(best)}" if bundle_of(best) else ""
+        return Verdict(variant, where, Advice.QUANTIZE, f"{name} keeps the gate and takes {ratio}{noise}{bundle}")
     if open_:
         why = f"{name} keeps the gate and takes {ratio}{_nothing_in_int8(rows)}{noise}"
         return Verdict(variant, where, Advice.UNDECIDED, why)
@@ -85,13 +95,17 @@ def _verdict(variant: str, where: str, rows: Sequence[Row]) -> Verdict:
     return Verdict(variant, where, Advice.DO_NOT, why)
 
 
-def _fastest_of_all(rows: Sequence[Row]) -> str:
+def _broken(row: Row) -> tuple[int, int]:
+    """How many limits a cell breaks beyond noise, and how many at all."""
+    broken = [check for check in row.gate if not check.passed]
+    return sum(not check.within_noise for check in broken), len(broken)
+
+
+def _pace_of(row: Row) -> str:
     """What quantizing would gain if the gate were no matter."""
-    timed = [row for row in rows if row.speed and row.speed["paced_by"]]
-    if not timed:
+    if not row.speed or not row.speed["paced_by"]:
         return ""
-    best = min(timed, key=lambda row: row.speed["ratio"])
-    return f"; {_name(best)} takes {best.speed['ratio']:.2f} times as long as fp32"
+    return f"; it takes {row.speed['ratio']:.2f} times as long as fp32"
 
 
 def _name(row: Row) -> str:
@@ -115,13 +129,19 @@ def fastest(rows: Sequence[Row]) -> list[str]:
         here = [row for row in rows if (row.cell.variant, row.cell.board) == (variant, board)]
         mine = [row for row in here if row.pace and (row.passed or row.cell.precision == "fp32")]
         if mine:
-            best = min(mine, key=lambda row: row.pace or 0.0)
-            whole = best.ap("whole")
-            ap = f", AP whole {whole.value:.1f}" if whole else ""
-            out.append(
-                f"{variant}: the fastest that keeps the gate is {best.label}, {best.speed['ms_p50']:.1f} ms{ap}."
-            )
+            least = min(row.pace or 0.0 for row in mine)
+            tied = [row for row in mine if (row.pace or 0.0) <= TIED * least]
+            best = max(tied, key=_whole)
+            ap = f", AP whole {_whole(best):.1f}" if best.ap("whole") else ""
+            pace = f" ({best.pace:.2f} of the time of ONNX in fp32)" if best.speed["paced_by"] else ""
+            spent = f"{best.speed['ms_p50']:.1f} ms{pace}"
+            out.append(f"{variant}: the fastest that keeps the gate is {best.label}, {spent}{ap}.")
     return out
+
+
+def _whole(row: Row) -> float:
+    whole = row.ap("whole")
+    return whole.value if whole else -1.0
 
 
 def about_processor(environment: Mapping[str, str]) -> str:

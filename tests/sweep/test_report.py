@@ -89,7 +89,7 @@ def test_the_page_holds_every_figure_and_needs_no_network(tmp_path: Path) -> Non
     page = write(tmp_path, pictures=[picture], notes=["A note <of ours>."])
     for figure in (
         "<td>7.0</td>",
-        "0.60 (0.58 to 0.62)",
+        "<td>0.60<br><small>(0.58 to 0.62)</small></td>",
         "80/80",
         "<td>5.0</td>",
         "a &lt;processor&gt;",

@@ -46,6 +46,20 @@ def test_pace_is_the_chain_of_ratios_down_to_onnx_in_float(tmp_path: Path) -> No
     assert [row.pace for row in found] == [1.0, 0.5, 0.6, 1.1, 0.8, pytest.approx(0.8 * 1.01), None]
 
 
+def test_a_time_that_was_measured_in_a_run_on_other_data_counts(tmp_path: Path) -> None:
+    """Times hang on no images, so that their record stays, and names the cell of the data that there was."""
+    folder = store_of(tmp_path / "store", SWEEP[:2])
+    with Store.open(folder) as store:
+        entries = json.loads(json.dumps(run_of(store, 1).document))
+        for entry in entries["cells"]:
+            for of in (entry["cell"], entry["base"] or {}):
+                of["data"] = "synthetic:val:12"
+        number = store.begin(entries)
+    found = rows(folder, number)
+    assert [row.cell.data for row in found] == ["synthetic:val:12"] * 2
+    assert [row.pace for row in found] == [1.0, 0.5]
+
+
 def test_labels_leave_out_what_all_cells_share(tmp_path: Path) -> None:
     assert [row.label for row in rows(store_of(tmp_path / "a"))][:3] == [
         "onnx fp32",
@@ -65,7 +79,7 @@ def test_the_advice_follows_gate_and_ratio(tmp_path: Path) -> None:
     assert onnx.advice is Advice.QUANTIZE
     assert onnx.sentence() == (
         "rtmw-n-256x192 on onnx: quantize: int8 PTQ affine percentile keeps the gate and takes 0.60 times as long as "
-        "fp32 (0.58 to 0.62)."
+        "fp32 (0.58 to 0.62); it is bundles/x."
     )
     assert openvino.advice is Advice.DO_NOT
     assert openvino.sentence() == (
@@ -74,7 +88,8 @@ def test_the_advice_follows_gate_and_ratio(tmp_path: Path) -> None:
         "its convolutions in int8 on this processor."
     )
     assert fastest(found) == [
-        "rtmw-n-256x192: the fastest that keeps the gate is onnx int8 PTQ affine, 6.0 ms, AP whole 29.9."
+        "rtmw-n-256x192: the fastest that keeps the gate is onnx int8 PTQ affine, 6.0 ms (0.60 of the time of "
+        "ONNX in fp32), AP whole 29.9."
     ]
     assert "no VNNI" in about_processor(ENVIRONMENT)
     assert about_processor({"int8 instructions": "avx2, avx512_vnni"}) == ""
@@ -89,6 +104,25 @@ def test_a_broken_gate_and_noise_are_said_in_words(tmp_path: Path) -> None:
     noisy = (SWEEP[0], replace(SWEEP[2], ratio=(0.9, 0.7, 1.2), noisy=("the rounds' ratios spread by 40%",)))
     (verdict,) = verdicts(rows(store_of(tmp_path / "b", noisy)))
     assert verdict.advice is Advice.UNDECIDED and "the rounds' ratios spread by 40%" in verdict.why
+
+
+def test_a_gate_that_noise_decides_gives_no_advice(tmp_path: Path) -> None:
+    """The same drop on images that say little: the limit lies inside the interval, and more images are asked for."""
+    found = rows(store_of(tmp_path / "a", (SWEEP[0], SWEEP[1])))
+    open_ = [replace(check, low=0.1, high=9.0) if not check.passed else check for check in found[1].gate]
+    (verdict,) = verdicts([found[0], replace(found[1], gate=tuple(open_))])
+    assert verdict.advice is Advice.UNDECIDED
+    assert verdict.why.startswith("none of 1 quantized cells keeps the gate; nearest is int8 PTQ common percentile, wh")
+    assert "within noise); it takes 0.50 times" in verdict.why and verdict.why.endswith(
+        "; more images than these 40 decide"
+    )
+
+
+def test_of_cells_that_are_as_fast_the_most_accurate_is_named(tmp_path: Path) -> None:
+    twin = Made(int8("onnx", method="mse"), 29.95, ms=9.7, ratio=(0.605, 0.59, 0.62))
+    found = rows(store_of(tmp_path / "store", (*SWEEP[:1], SWEEP[2], twin)))
+    assert found[1].passed and found[2].passed
+    assert "is onnx int8 PTQ common mse, 9.7 ms (0.60 of the time" in fastest(found)[0]
 
 
 def test_what_is_sure_to_be_faster_is_taken_before_what_may_be(tmp_path: Path) -> None:
@@ -143,7 +177,7 @@ def test_tables_hold_every_figure(tmp_path: Path) -> None:
         return done.output
 
     text = printed("export", str(folder), "--markdown")
-    assert "| onnx int8 PTQ common | 7.0 | 100 | 5.0 | 0.50 (0.48 to 0.52) | 80/80 | -0.2 (" in text
+    assert "| onnx int8 PTQ common | 7.0 | 100 | 5.0 | 0.50 (0.48 to 0.52) | 80/80 | 0.2 (" in text
     assert "| failed |" in text and "- ncnn w8a16: ncnn has fp32, fp16, int8" in text
     assert "- ncnn fp32: it said <no> & stopped" in text
     lines = list(csv.DictReader(io.StringIO(printed("export", str(folder), "--csv"))))

@@ -37,6 +37,7 @@ table.heat{width:auto;font-size:.8rem;line-height:1.25}
 .heat thead th{vertical-align:bottom}.heat thead tr:nth-child(2) th{top:1.25rem}
 .heat th[scope=row]{font:.75rem ui-monospace,monospace;text-align:left}
 .heat .block th{font:600 .8rem system-ui,sans-serif;padding-top:.5rem;text-align:left}
+@media (max-width:75rem){.scroll{overflow-x:auto}}
 .heat .gap{border-left:2px solid var(--line)}
 .chosen{outline:2px solid currentColor;outline-offset:-2px}
 @page{size:landscape}
@@ -129,12 +130,12 @@ def _heat(table: SensitivityTable, maps: Sequence[Map], blocks: Mapping[str, str
             mark = ' class="chosen" title="left in float by the budget"' if row.unit in chosen else ""
             cells = "".join(cell for m, most in zip(maps, largest, strict=True) for cell in _cells(row, m, most))
             lines.append(f'<tr{mark}><th scope="row">{name}</th>{cells}<td class="gap">{row.cost:.3g}</td></tr>')
-    return f"""<table class="heat"><thead>
+    return f"""<div class="scroll" tabindex="0"><table class="heat"><thead>
 <tr><th></th>{groups}<th class="gap">float costs</th></tr>
 <tr><th></th>{parts}<th class="gap">{html.escape(table.costs.unit)}</th></tr></thead>
 <tbody>
 {chr(10).join(lines)}
-</tbody></table>"""
+</tbody></table></div>"""
 
 
 def _cells(row: Row, columns: Map, most: float) -> Iterator[str]:
