@@ -47,7 +47,8 @@ class GateCheck:
         """The check in words, without its verdict."""
         what, part = MEASURES[self.measure], self.part.replace("_", " ")
         if self.value is None:
-            return f"{part}: nothing to measure {what} on (at most {self.limit:g})"
+            why = "as nobody is labelled or the reference finds none"
+            return f"{part}: {what} cannot be measured, {why} (at most {self.limit:g})"
         noise = ", within noise" if self.within_noise else ""
         return (
             f"{part}: {self.value:.2f} {what} (at most {self.limit:g}; 95 % {self.low:.2f} to {self.high:.2f}{noise})"

@@ -184,7 +184,8 @@ def _mpjpes(reference: Evaluator, device: Evaluator, weights: Weights) -> dict[s
 
 
 def _figures(ap: dict[str, PartAp], agreement: dict[str, PartAgreement], mpjpe: dict[str, PartMpjpe]) -> Figures:
-    figures = {(part, "ap_drop"): found.drop for part, found in ap.items()}
+    # A reference that finds nobody has nothing to lose.
+    figures = {(part, "ap_drop"): found.drop for part, found in ap.items() if found.reference.value > 0}
     figures |= {(part, f"px_{name}"): px for part, found in agreement.items() for name, px in found.px.items()}
     return figures | {(part, "mpjpe_percent"): found.percent for part, found in mpjpe.items()}
 

@@ -16,6 +16,7 @@ from rtmw_edge.evaluation.gates import parse_gate, read_gate
 from rtmw_edge.evaluation.validate import validate
 from rtmw_edge.evaluation.validation import Validation
 from rtmw_edge.evaluation.worst_crops import CANDIDATES, WORST, WorstCrops
+from rtmw_edge.keypoints import PARTS
 
 PEOPLE = 6
 
@@ -39,6 +40,18 @@ def test_the_same_runner_twice_loses_nothing(people: SyntheticPeople) -> None:
     assert all((ap.drop.value, ap.drop.low, ap.drop.high) == (0, 0, 0) for ap in result.ap.values())
     assert all(part.flipped.value == 0 and part.px["p99"].value == 0 for part in result.agreement.values())
     assert result.gate.sentence().startswith("The gate 'default' passed against truth on synthetic:val:6, 6 images.")
+
+
+def test_two_runners_that_find_nobody_are_not_approved(people: SyntheticPeople) -> None:
+    """Pictures of another size than their labels, or two dead networks: nothing was lost of nothing."""
+    lost = {part: 90.0 for part in PARTS}
+    result = validate(contender(people, "truth", moved=lost), contender(people, moved=lost), people, read_gate())
+    assert result.ap["whole"].reference.value == result.ap["whole"].drop.value == 0
+    assert not result.gate.passed and all(check.value is None for check in result.gate.checks)
+    assert (
+        "whole: AP points lost cannot be measured, as nobody is labelled or the reference finds none (at most 0.5)"
+        in result.gate.sentence()
+    )
 
 
 def test_moved_hands_are_found_where_they_are(moved: Validation) -> None:
