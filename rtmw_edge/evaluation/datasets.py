@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..crops import read_image
-from ..data.instances import Instance, InstanceSet
+from ..data.instances import Instance, InstanceSet, read_annotated
+from ..data.sets.coco_files import listed_size
 from ..errors import BadInputError, unknown
 from ..keypoints import NUM_KEYPOINTS
 from ..poses import COCO_FIELDS
@@ -172,7 +172,10 @@ class SyntheticPeople(Dataset):
 
 
 class CocoWholeBody(Dataset):
-    """A COCO-WholeBody annotation file (version 1.0) and the folder of its images, read as they are needed."""
+    """A COCO-WholeBody annotation file (version 1.0) and the folder of its images, read as they are needed.
+
+    An image of another size than annotated is BadInputError when its turn comes: nobody would be found in it.
+    """
 
     def __init__(self, annotations: Path, images: Path, limit: int | None = None) -> None:
         self.name = f"coco:{annotations}:{images}"
@@ -191,7 +194,7 @@ class CocoWholeBody(Dataset):
             for annotation in document["annotations"]:
                 labels.setdefault(annotation["image_id"], []).append(annotation)
             self._images = [
-                (int(image["id"]), str(image["file_name"]), _people(labels.get(image["id"], [])))
+                (int(image["id"]), str(image["file_name"]), listed_size(image), _people(labels.get(image["id"], [])))
                 for image in document["images"][:limit]
             ]
         except (KeyError, TypeError, ValueError) as error:
@@ -204,20 +207,20 @@ class CocoWholeBody(Dataset):
         return len(self._images)
 
     def __iter__(self) -> Iterator[Item]:
-        for image_id, name, people in self._images:
-            yield Item(image_id, read_image(self.folder / name), people)
+        for image_id, name, size, people in self._images:
+            yield Item(image_id, read_annotated(self.folder / name, size), people)
 
     @property
     def image_files(self) -> Iterable[Path]:
-        return (self.folder / name for _, name, _ in self._images)
+        return (self.folder / name for _, name, _, _ in self._images)
 
     @property
     def image_ids(self) -> Collection[int]:
-        return [image_id for image_id, _, _ in self._images]
+        return [image_id for image_id, _, _, _ in self._images]
 
     def labels(self) -> dict[int, People]:
         """The labelled people by image, without reading any image."""
-        return {image_id: people for image_id, _, people in self._images}
+        return {image_id: people for image_id, _, _, people in self._images}
 
 
 class InstancePeople(Dataset):
@@ -234,7 +237,8 @@ class InstancePeople(Dataset):
     def __iter__(self) -> Iterator[Item]:
         for index in range(self._count):
             instance = self._instances[index]
-            image = read_image(instance.image) if isinstance(instance.image, Path) else instance.image
+            path = instance.image
+            image = read_annotated(path, instance.size) if isinstance(path, Path) else path
             yield Item(index, image, _one_person(instance), _labels_3d(instance))
 
     @property

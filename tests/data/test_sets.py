@@ -109,6 +109,15 @@ def test_boxes_are_clipped_to_the_image(tmp_path: Path) -> None:
     assert table[0].box.tolist() == [0, 10, WIDTH - 1, HEIGHT - 1]
 
 
+def test_posetracks_files_of_one_video_list_no_sizes(tmp_path: Path) -> None:
+    labels = document([annotation(17, bbox=[-30, 10, 5000, 5000])])
+    for image in labels["images"]:
+        del image["width"], image["height"]
+    table = opened(tmp_path, "posetrack18", labels)
+    assert table.skipped == {} and table[0].size is None
+    assert table[0].box.tolist() == [-30, 10, 4970, 5010], "there is nothing to cut it to"
+
+
 BAD = {
     "crowd": [annotation(14, iscrowd=1)],
     "no keypoint labelled": [annotation(14, flag=0)],

@@ -183,6 +183,22 @@ def test_unreadable_images_are_passed_over_and_counted(tmp_path: Path) -> None:
         read_instance(table, 2)
 
 
+def test_a_picture_of_another_size_than_annotated_is_passed_over(tmp_path: Path) -> None:
+    table = pictures(tmp_path, 2)
+    cv2.imwrite(str(table.path(0)), np.zeros((HEIGHT // 2, WIDTH // 2, 3), np.uint8))
+    skipped: Counter[str] = Counter()
+    assert int(read_instance(table, 0, skipped)[0][0, 0, 0]) == 1 and skipped == {"aic": 1}
+    kept = open_set(SetConfig("aic", tmp_path, annotations="labels.json", images="."), tmp_path / "cache")
+    for index in range(2):
+        assert kept[index].size == table[index].size == (WIDTH, HEIGHT)
+    lines = checked(tmp_path, ENTRY).output.splitlines()
+    assert lines[1].split() == ["aic", "2", "2", "0", "1", "of", "2", "none"]
+    assert lines[2].strip() == (
+        f"The image {table.path(0)} has 200x150 pixels and is annotated as 400x300: take the file that was annotated, "
+        "not a resized or turned copy."
+    )
+
+
 def test_a_rendered_instance_needs_no_file() -> None:
     picture = np.zeros((4, 4, 3), np.uint8)
     zeros = np.zeros((133, 2), np.float32), np.zeros(133, np.uint8)

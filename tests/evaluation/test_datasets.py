@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from coco_files import document, write_images
@@ -111,6 +112,22 @@ def test_missing_image_is_named(labels: Path) -> None:
     with pytest.raises(BadInputError, match=r"There is no image .*elsewhere/\d\.png and \d more, of"):
         Validation(f"coco:{labels}:{labels.parent / 'elsewhere'}")
     open_dataset("synthetic:val:3").check_images()
+
+
+def test_an_image_of_another_size_than_annotated_is_refused(labels: Path) -> None:
+    path = labels.parent / "1.png"
+    cv2.imwrite(str(path), np.zeros((160, 320, 3), np.uint8))
+    with pytest.raises(BadInputError) as raised:
+        list(open_dataset(f"coco:{labels}:{labels.parent}"))
+    assert str(raised.value) == (
+        f"The image {path} has 320x160 pixels and is annotated as 320x320: take the file that was annotated, not a "
+        "resized or turned copy."
+    )
+    unlisted = json.loads(labels.read_text())
+    for image in unlisted["images"]:
+        del image["width"], image["height"]
+    labels.write_text(json.dumps(unlisted))
+    assert len(list(open_dataset(f"coco:{labels}:{labels.parent}"))) == 3
 
 
 def test_detections(tmp_path: Path) -> None:

@@ -24,11 +24,11 @@ from .table import AnnotatedSet
 if TYPE_CHECKING:
     from .config import SetConfig
 
-VERSION = 1
+VERSION = 2
 """Changes whenever a reader would give another table for the same files."""
 FACTS = "set.json"
 """What is not an array; a folder that has it is complete."""
-ARRAYS = ("paths", "ends", "image", "boxes", "target", "points", "visible", "metres", "cameras")
+ARRAYS = ("paths", "ends", "sizes", "image", "boxes", "target", "points", "visible", "metres", "cameras")
 OPTIONAL = ("metres", "cameras")
 
 

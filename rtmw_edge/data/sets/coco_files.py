@@ -59,6 +59,13 @@ def read_coco(path: Path, collector: Collector) -> Iterator[tuple[Annotation, Im
             yield annotation, images[number]
 
 
+def listed_size(image: Image) -> tuple[float, float] | None:
+    """Width and height of an image; None where the file has neither, as PoseTrack18's per-video files."""
+    if "width" not in image and "height" not in image:
+        return None
+    return float(image["width"]), float(image["height"])
+
+
 @dataclass(frozen=True)
 class CocoStyle:
     """How the annotations of one set differ from COCO's.
@@ -91,7 +98,7 @@ class CocoStyle:
                 triples = triples.reshape(collector.mapping.joints, 3)
                 box = self._box(annotation)
                 name = str(image["file_name"]).removeprefix(self.prefix)
-                size = float(image["width"]), float(image["height"])
+                size = listed_size(image)
             except BAD_VALUES:
                 collector.skip(Skip.MALFORMED)
                 continue
