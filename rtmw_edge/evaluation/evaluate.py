@@ -95,7 +95,7 @@ class Evaluator:
         return resampled_ap([image[part] for image in self._matches], weights)
 
     def result(self, *, intervals: bool = False) -> Evaluation:
-        """The figures of the images so far; `intervals` adds those of the APs, which takes about a second."""
+        """The figures of the images so far; `intervals` adds those of the APs: seconds on 5000 images."""
         parts = {part: part_scores([image[part] for image in self._matches]) for part in EVALUATED_PARTS}
         found = {}
         if intervals:
