@@ -267,7 +267,9 @@ def test_a_keypoint_far_away_is_not_drawn(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.exception
 
 
-@pytest.mark.parametrize(("name", "text"), [("points.npy", None), ("points.npy", b"\x93NUMPY"), ("set.json", b"{")])
+@pytest.mark.parametrize(
+    ("name", "text"), [("points.npy", None), ("points.npy", b"\x93NUMPY"), ("set.json", b"{"), ("set.json", None)]
+)
 def test_a_damaged_cache_is_written_anew(tmp_path: Path, name: str, text: bytes | None) -> None:
     plain = opened(tmp_path, "aic", document([annotation(14)]))
     config = SetConfig("aic", tmp_path, annotations="labels.json", images=".")
