@@ -94,6 +94,10 @@ class Evaluator:
         """The part's AP in 0..1 over every resample of the images so far, in the order in which they came."""
         return resampled_ap([image[part] for image in self._matches], weights)
 
+    def images_with(self, part: str) -> int:
+        """On how many of the images so far somebody has the part labelled."""
+        return sum(bool(image[part].people[0]) for image in self._matches)
+
     def result(self, *, intervals: bool = False) -> Evaluation:
         """The figures of the images so far; `intervals` adds those of the APs: seconds on 5000 images."""
         parts = {part: part_scores([image[part] for image in self._matches]) for part in EVALUATED_PARTS}

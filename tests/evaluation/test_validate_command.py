@@ -42,11 +42,12 @@ def run(*arguments: object) -> int:
 
 
 def test_a_bundle_against_itself(tiny: Path, data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Without PyTorch, with both files; nothing is lost, and the report says so."""
+    """Without PyTorch, with both files; nothing moved, and the report says so."""
+    (tmp_path / "mine.toml").write_text("[whole]\npx_p99 = 0\n")
     files = ["--report", tmp_path / "page.html", "--json", tmp_path / "figures.json"]
-    assert run(tiny, "--reference", tiny, "--data", data, "--threads", 1, *files) == 0
+    assert run(tiny, "--reference", tiny, "--data", data, "--threads", 1, "--gate", tmp_path / "mine.toml", *files) == 0
     printed = capsys.readouterr().out
-    assert "The gate 'default' passed against tiny on coco:labels.json:" in printed
+    assert "The gate 'mine' passed against tiny on coco:labels.json:" in printed
     assert "tiny was not checked against float64: it is not in float32, or its weights are not here." in printed
     assert all(word in printed for word in ("AP, points", "lost (95 %)", "apart, px", "by more than one", "left hand"))
     figures = json.loads((tmp_path / "figures.json").read_text())
@@ -137,13 +138,13 @@ def test_other_weights_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def test_the_ready_bundle_against_torch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The real thing on three people, with a limit that nothing can break and one that int8 must break."""
+    """The real thing on five people, with a limit that nothing can break and one that int8 must break."""
     (tmp_path / "mine.toml").write_text("[body]\nap_drop = 100\n[whole]\npx_p99 = 0\n")
-    common = ["builtin", "--data", "synthetic:val:3", "--threads", 1, "--strict"]
+    common = ["builtin", "--data", "synthetic:val:5", "--threads", 1, "--strict"]
     assert run(*common, "--gate", tmp_path / "mine.toml", "--report", tmp_path / "page.html") == 1
     printed = capsys.readouterr()
     assert "torch:cpu is " in printed.out and "off float64." in printed.out and "100 kept" in printed.out
-    start = "error: The gate 'mine' (strict) failed against torch:cpu on synthetic:val:3, 3 images. whole: "
+    start = "error: The gate 'mine' (strict) failed against torch:cpu on synthetic:val:5, 5 images. whole: "
     assert printed.err.startswith(start) and "px off (99th percentile) (at most 0; 95 % " in printed.err
     assert "body" not in printed.err and len(printed.err.splitlines()) == 1
-    assert (tmp_path / "page.html").read_text().count("data:image/jpeg") == 3
+    assert (tmp_path / "page.html").read_text().count("data:image/jpeg") == 5
