@@ -176,7 +176,7 @@ def test_a_damaged_compressed_file_is_named(tmp_path: Path) -> None:
 
 
 def test_damaged_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(BadInputError, match=r"There is no annotation file .*none\.npz"):
+    with pytest.raises(BadInputError, match=r"There are no annotations at .*none\.npz"):
         load_objects(tmp_path / "none.npz", ("x",))
     good = archive(tmp_path / "x.npz", pickle.dumps(np.array({"a": np.arange(300)}, object), 2))
     with pytest.raises(BadInputError, match=r"x\.npz holds no 'bbox': it is not the file that this kind of set needs"):

@@ -244,7 +244,7 @@ def test_check_tells_what_is_missing_and_broken(tmp_path: Path) -> None:
     assert lines[1].split() == ["aic", "4", "4", "1", "1", "of", "3", "none"]
     assert lines[2].strip() == f"There is no image {table.path(1)}."
     assert lines[3].strip().startswith(f"Cannot decode {table.path(3)} as an image")
-    assert lines[4].startswith("wflw             cannot be opened: There is no annotation file")
+    assert lines[4].startswith("wflw             cannot be opened: There are no annotations at")
     assert lines[5] == "4 instances"
     assert checked(tmp_path, ENTRY + lost, "--set", "wflw").output.count("\n") == 3
     refused = checked(tmp_path, ENTRY, "--set", "acc").exception

@@ -110,6 +110,7 @@ class Collector:
         self.mapping = mapping
         self.skipped: Counter[str] = Counter()
         self._images: dict[str, int] = {}
+        self._places: dict[tuple[Path, int], int] = {}
         self._sizes: list[tuple[float, float]] = []
         self._rows: list[tuple[int, NDArray[np.float32], NDArray[np.float32], NDArray[np.uint8]]] = []
         self._depth: list[tuple[NDArray[np.float32], NDArray[np.float32]] | None] = []
@@ -117,6 +118,10 @@ class Collector:
     def skip(self, reason: Skip) -> None:
         """Count one annotation that is left out."""
         self.skipped[reason.value] += 1
+
+    def place(self, file: Path, image: int) -> int:
+        """Which of the annotated images the one with that id in a file is, counted through all files of the set."""
+        return self._places.setdefault((file, image), len(self._places))
 
     def add(
         self,
