@@ -70,7 +70,7 @@ def validate(
         raise BadInputError(NOT_IN_3D)
     kinds: tuple[Flip | None, ...] = (None, *Flip) if flip else (None,)
     judged = Flip.OFFICIAL if flip else None
-    sides = [_Run(contender, dataset, detections is not None, kinds) for contender in (reference, device)]
+    sides = [_Run(contender, dataset, detections, kinds) for contender in (reference, device)]
     agreement = Agreement()
     worst = WorstCrops()
     for index, item in enumerate(dataset):
@@ -113,9 +113,11 @@ def validate(
 class _Run:
     """One contender on its way through the data, scored once for every kind of flip test (None: without)."""
 
-    def __init__(self, contender: Contender, dataset: Dataset, detected: bool, kinds: tuple[Flip | None, ...]) -> None:
+    def __init__(
+        self, contender: Contender, dataset: Dataset, detections: Detections | None, kinds: tuple[Flip | None, ...]
+    ) -> None:
         self.contender = contender
-        self.evaluators = {kind: Evaluator(dataset.name, detected=detected, flip=kind) for kind in kinds}
+        self.evaluators = {kind: Evaluator(dataset.name, detections=detections, flip=kind) for kind in kinds}
 
     def add(self, item: Item, cut: Cut) -> dict[Flip | None, Logits]:
         """Run and score one image; the logits of every kind."""
@@ -226,4 +228,6 @@ def _flip_aps(*sides: _Run) -> dict[str, dict[str, tuple[float, float]]]:
 
 def _without_folders(dataset: str) -> str:
     """The data set's name without where its files lie: "coco:annotations.json:val2017"."""
-    return ":".join(Path(word).name or word for word in dataset.split(":"))
+    kind, *words = dataset.split(":", 4 if dataset.startswith("h3wb:") else 2)
+    # What follows file and folder are H3WB's subjects and the pattern of its frames, which has slashes and colons.
+    return ":".join([kind, *(Path(word).name or word for word in words[:2]), *words[2:]])

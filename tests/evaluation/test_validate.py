@@ -15,7 +15,7 @@ from rtmw_edge.evaluation import evaluate
 from rtmw_edge.evaluation.agreement import Agreement
 from rtmw_edge.evaluation.datasets import Dataset, Detections, Item, SyntheticPeople
 from rtmw_edge.evaluation.gates import parse_gate, read_gate
-from rtmw_edge.evaluation.validate import validate
+from rtmw_edge.evaluation.validate import _without_folders, validate
 from rtmw_edge.evaluation.validation import Validation
 from rtmw_edge.evaluation.worst_crops import CANDIDATES, WORST, WorstCrops
 from rtmw_edge.keypoints import PARTS
@@ -185,6 +185,23 @@ def test_detected_boxes_and_images_of_nobody(people: SyntheticPeople) -> None:
     result = validate(contender(Odd(PEOPLE), "truth"), contender(Odd(PEOPLE)), people, read_gate(), detections=found)
     assert result.device.evaluation.people == PEOPLE // 2 and result.device.evaluation.images == PEOPLE
     assert 20 < result.ap["body"].reference.value < 80 and result.ap["body"].drop.value == 0
+
+
+@pytest.mark.parametrize(
+    ("dataset", "named"),
+    [
+        ("synthetic:val:40", "synthetic:val:40"),
+        ("coco:/a/labels.json:/b/val2017", "coco:labels.json:val2017"),
+        ("coco:labels.json:.", "coco:labels.json:."),
+        ("h3wb:/a/file.npz:/b/h36m:S5,S6", "h3wb:file.npz:h36m:S5,S6"),
+        (
+            "h3wb:/a/file.npz:/b/h36m:S7:{subject}/{action}.{camera}/{frame:06d}.jpg",
+            "h3wb:file.npz:h36m:S7:{subject}/{action}.{camera}/{frame:06d}.jpg",
+        ),
+    ],
+)
+def test_a_verdict_names_its_data_without_folders(dataset: str, named: str) -> None:
+    assert _without_folders(dataset) == named
 
 
 def test_no_flip_test_in_3d(people: SyntheticPeople) -> None:

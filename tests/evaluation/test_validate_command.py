@@ -56,14 +56,15 @@ def test_a_bundle_against_itself(tiny: Path, data: str, tmp_path: Path, capsys: 
     assert "put every keypoint that the reference is sure of on the same pixel" in (tmp_path / "page.html").read_text()
 
 
-def test_detections_that_lie_outside_are_named(
+def test_detections_that_lie_outside_are_left_out_and_said(
     tiny: Path, data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     box = {"image_id": 1, "category_id": 1, "bbox": [900, 0, 50, 50], "score": 0.9}
-    (tmp_path / "boxes.json").write_text(json.dumps([box]))
+    (tmp_path / "boxes.json").write_text(json.dumps([box, {**box, "bbox": [9, 9, 50, 50]}]))
+    (tmp_path / "mine.toml").write_text("[whole]\npx_p99 = 0\n")
     arguments = ["--reference", tiny, "--data", data, "--detections", tmp_path / "boxes.json"]
-    assert run(tiny, *arguments) == 2
-    assert "Image 1: Box 0 (900, 0, 950, 50) lies wholly outside" in capsys.readouterr().err
+    assert run(tiny, *arguments, "--gate", tmp_path / "mine.toml") == 0
+    assert "1 of 2 detections lie outside their image or are empty, and were left out." in capsys.readouterr().out
 
 
 def test_a_network_of_another_size_is_refused(tiny: Path, data: str, capsys: pytest.CaptureFixture[str]) -> None:
