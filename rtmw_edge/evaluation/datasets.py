@@ -219,10 +219,6 @@ class CocoWholeBody(Dataset):
     def image_ids(self) -> Collection[int]:
         return [image_id for image_id, _, _, _ in self._images]
 
-    def labels(self) -> dict[int, People]:
-        """The labelled people by image, without reading any image."""
-        return {image_id: people for image_id, _, _, people in self._images}
-
 
 class InstancePeople(Dataset):
     """The instances of a set, one an image. A person's area is that of the box: such sets have no masks."""
