@@ -109,7 +109,7 @@ class Evaluator:
         return sum(bool(image[part].people[0]) for image in self._matches)
 
     def result(self, *, intervals: bool = False) -> Evaluation:
-        """The figures of the images so far; `intervals` adds those of the APs: seconds on 5000 images."""
+        """The figures of the images so far; `intervals` adds those of the APs: ten seconds on 5000 images."""
         parts = {part: part_scores([image[part] for image in self._matches]) for part in EVALUATED_PARTS}
         found = {}
         if intervals:
