@@ -2,7 +2,8 @@
 
 The rule: a limit is kept when the measured figure is at most the limit. The 95 % interval of the figure stands beside
 it, and says whether another draw of images could have decided otherwise. A strict gate asks that the whole interval
-keep the limit. What could not be measured keeps no limit.
+keep the limit. What could not be measured keeps no limit, and to a strict gate that is also what fewer than
+FEWEST_IMAGES images show: drawn again, so few give an interval that is too narrow, and one image gives none at all.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ MEASURES: dict[str, str] = {
     "mpjpe_percent": "% more MPJPE",
 }
 """What a gate can limit, and the words for it: AP in points of 0..100, distances in crop pixels, MPJPE relative."""
+
+FEWEST_IMAGES = 5
+"""Images that must have a part before a strict gate believes an interval."""
 
 MAX_CHECKS = len(GATED_PARTS) * len(MEASURES)
 LARGEST = 1e9
@@ -43,11 +47,13 @@ class GateCheck:
         """Whether the limit lies inside the interval: another draw of images might have said the opposite."""
         return self.low is not None and self.high is not None and self.low <= self.limit <= self.high
 
-    def sentence(self) -> str:
+    def sentence(self, strict: bool = False) -> str:
         """The check in words, without its verdict."""
         what, part = MEASURES[self.measure], self.part.replace("_", " ")
         if self.value is None:
-            return f"{part}: nothing to measure {what} on (at most {self.limit:g})"
+            nobody = f"fewer than {FEWEST_IMAGES} images have it" if strict else "nobody is labelled"
+            why = f"as {nobody} or the reference finds none"
+            return f"{part}: {what} cannot be measured, {why} (at most {self.limit:g})"
         noise = ", within noise" if self.within_noise else ""
         return (
             f"{part}: {self.value:.2f} {what} (at most {self.limit:g}; 95 % {self.low:.2f} to {self.high:.2f}{noise})"
@@ -73,7 +79,7 @@ class GateReport:
         if self.passed:
             nearest = max(self.checks, key=_used)
             return f"The gate '{self.gate}'{strict} passed {where}. Nearest to its limit: {nearest.sentence()}."
-        failed = "; ".join(check.sentence() for check in self.checks if not check.passed)
+        failed = "; ".join(check.sentence(self.strict) for check in self.checks if not check.passed)
         return f"The gate '{self.gate}'{strict} failed {where}. {failed}."
 
 

@@ -122,6 +122,8 @@ def _print_tables(model: str, result: Evaluation) -> None:
         interval = "-" if scores.ap < 0 else " to ".join(percent(end) for end in result.ap_interval[part])
         table.add_row(part.replace("_", " "), percent(scores.ap), interval, *(percent(figure) for figure in figures))
     Console().print(table)
+    if left_out := result.left_out_sentence():
+        print(left_out)
     if result.mpjpe:
         Console().print(_errors(result))
 

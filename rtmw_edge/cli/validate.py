@@ -96,6 +96,8 @@ def validate(
             )
     if truth.weights_sha256 != manifest.weights_sha256:
         notes.append("The two were exported from different weights.")
+    if left_out := result.device.evaluation.left_out_sentence():
+        notes.append(left_out)
     notes.append(f"{time.monotonic() - begun:.0f} s for {len(dataset)} images on both sides.")
     where = environment()
     _print_tables(result, notes)

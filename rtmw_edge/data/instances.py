@@ -34,6 +34,7 @@ class Instance:
         camera: (3, 3) float32 intrinsic matrix in pixels of that image; None when not known.
         source: the name of the set: "coco-wholebody", "wflw", "synthetic".
         whole: False in a face or hand set, where the part fills the box and is shrunk before augmentation (spec 4.4).
+        size: (width, height) that the annotations list for the image; None where they do not.
     """
 
     image: Path | NDArray[np.uint8]
@@ -44,6 +45,7 @@ class Instance:
     camera: NDArray[np.float32] | None
     source: str
     whole: bool
+    size: tuple[float, float] | None = None
 
 
 class InstanceSet(Protocol):
@@ -75,21 +77,36 @@ class Joined:
         return self.sets[place][index - (self._ends[place - 1] if place else 0)]
 
 
+def read_annotated(path: Path, size: tuple[float, float] | None) -> NDArray[np.uint8]:
+    """The picture (H, W, 3) uint8 BGR that is annotated as `size` (width, height), where that is listed.
+
+    Raises BadInputError when it cannot be read, and when it has another size: its labels lie elsewhere then.
+    """
+    image = read_image(path)
+    height, width = image.shape[:2]
+    if size is not None and size != (width, height):
+        raise BadInputError(
+            f"The image {path} has {width}x{height} pixels and is annotated as {size[0]:g}x{size[1]:g}: take the file "
+            "that was annotated, not a resized or turned copy."
+        )
+    return image
+
+
 def read_instance(
     instances: InstanceSet, index: int, skipped: Counter[str] | None = None
 ) -> tuple[NDArray[np.uint8], Instance]:
     """Picture (H, W, 3) uint8 BGR and labels of an instance, or of the next one whose image can be read.
 
-    An image that is missing or damaged costs one instance, never a run of days: it is counted in `skipped` under the
-    name of its set. Deterministic: the same files give the same instance for an index. Raises BadInputError when 100
-    images in a row cannot be read.
+    An image that is missing, damaged or of another size than annotated costs one instance, never a run of days: it is
+    counted in `skipped` under the name of its set. Deterministic: the same files give the same instance for an index.
+    Raises BadInputError when 100 images in a row cannot be read.
     """
     for step in range(min(MAX_UNREADABLE, len(instances))):
         instance = instances[(index + step) % len(instances)]
         if not isinstance(instance.image, Path):
             return instance.image, instance
         try:
-            return read_image(instance.image), instance
+            return read_annotated(instance.image, instance.size), instance
         except BadInputError as error:
             problem = str(error)
             if skipped is not None:

@@ -29,11 +29,13 @@ class PartAgreement:
     """One part. Percentiles of the distance in crop pixels, and shares of keypoints in 0..1, with their intervals.
 
     Attributes:
+        images: on how many images there was one to count.
         keypoints: how many were counted, those that the reference is sure of; `of` how many there were.
         px: distance at the percentiles "p50", "p90", "p99".
         flipped: share whose argmax bin is another on any axis; `flipped_far` by more than one bin.
     """
 
+    images: int
     keypoints: int
     of: int
     px: dict[str, Estimate]
@@ -87,7 +89,8 @@ class Agreement:
             if whose.size:
                 px = _percentiles(distance[:, rows][counted], whose, weights)
                 flips = [_share(bins[:, rows][counted] > most, whose, weights) for most in (0, 1)]
-                parts[part] = PartAgreement(int(whose.size), int(counted.size), px, *flips)
+                images = len(np.unique(whose))
+                parts[part] = PartAgreement(images, int(whose.size), int(counted.size), px, *flips)
         return parts
 
 

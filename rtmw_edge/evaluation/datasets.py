@@ -6,8 +6,6 @@ A dataset is named by a text: "synthetic:val", "synthetic:val:100", "coco:ANNOTA
 
 from __future__ import annotations
 
-import json
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -17,16 +15,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..crops import read_image
-from ..data.instances import Instance, InstanceSet
+from ..data.instances import Instance, InstanceSet, read_annotated
+from ..data.sets.coco_files import BAD_VALUES, listed_size, read_json, whole_body
 from ..errors import BadInputError, unknown
 from ..keypoints import NUM_KEYPOINTS
-from ..poses import COCO_FIELDS
 from .whole_body_ap import People
 
 DEFAULT_SYNTHETIC = 500
 MAX_SYNTHETIC = 20_000
 """Rendered people stay in memory, 150 kB each."""
+LARGEST = float(np.finfo(np.float32).max)
+"""What is not finite in float32, in which boxes and keypoints are kept, is not taken for finite."""
 H3WB_SUBJECT = "S7"
 """The subject of H3WB's public file that RTMW3D validates on."""
 
@@ -172,18 +171,23 @@ class SyntheticPeople(Dataset):
 
 
 class CocoWholeBody(Dataset):
-    """A COCO-WholeBody annotation file (version 1.0) and the folder of its images, read as they are needed."""
+    """A COCO-WholeBody annotation file (version 1.0) and the folder of its images, read as they are needed.
+
+    An image of another size than annotated is BadInputError when its turn comes: nobody would be found in it.
+    """
 
     def __init__(self, annotations: Path, images: Path, limit: int | None = None) -> None:
         self.name = f"coco:{annotations}:{images}"
         self.folder = images
-        document = _read_json(annotations, "annotations")
+        document = read_json(annotations, check="the path")
         if not isinstance(document, dict) or not all(
             isinstance(document.get(k), list) for k in ("images", "annotations")
         ):
             raise BadInputError(
                 f"{annotations} is no COCO annotation file: it needs the lists 'images' and 'annotations'."
             )
+        if not document["images"]:
+            raise BadInputError(f"{annotations} lists no image: there is nothing to evaluate on. Check the file.")
         if not images.is_dir():
             raise BadInputError(f"There is no image folder {images}: check the last part of --data.")
         labels: dict[int, list[dict[str, Any]]] = {}
@@ -191,10 +195,10 @@ class CocoWholeBody(Dataset):
             for annotation in document["annotations"]:
                 labels.setdefault(annotation["image_id"], []).append(annotation)
             self._images = [
-                (int(image["id"]), str(image["file_name"]), _people(labels.get(image["id"], [])))
+                (int(image["id"]), str(image["file_name"]), listed_size(image), _people(labels.get(image["id"], [])))
                 for image in document["images"][:limit]
             ]
-        except (KeyError, TypeError, ValueError) as error:
+        except BAD_VALUES as error:
             raise BadInputError(
                 f"{annotations} holds no COCO-WholeBody labels ({type(error).__name__}: {error}): use the whole-body "
                 "annotation file, with foot_kpts, face_kpts, lefthand_kpts and righthand_kpts."
@@ -204,20 +208,16 @@ class CocoWholeBody(Dataset):
         return len(self._images)
 
     def __iter__(self) -> Iterator[Item]:
-        for image_id, name, people in self._images:
-            yield Item(image_id, read_image(self.folder / name), people)
+        for image_id, name, size, people in self._images:
+            yield Item(image_id, read_annotated(self.folder / name, size), people)
 
     @property
     def image_files(self) -> Iterable[Path]:
-        return (self.folder / name for _, name, _ in self._images)
+        return (self.folder / name for _, name, _, _ in self._images)
 
     @property
     def image_ids(self) -> Collection[int]:
-        return [image_id for image_id, _, _ in self._images]
-
-    def labels(self) -> dict[int, People]:
-        """The labelled people by image, without reading any image."""
-        return {image_id: people for image_id, _, people in self._images}
+        return [image_id for image_id, _, _, _ in self._images]
 
 
 class InstancePeople(Dataset):
@@ -234,7 +234,8 @@ class InstancePeople(Dataset):
     def __iter__(self) -> Iterator[Item]:
         for index in range(self._count):
             instance = self._instances[index]
-            image = read_image(instance.image) if isinstance(instance.image, Path) else instance.image
+            path = instance.image
+            image = read_annotated(path, instance.size) if isinstance(path, Path) else path
             yield Item(index, image, _one_person(instance), _labels_3d(instance))
 
     @property
@@ -256,17 +257,21 @@ def _labels_3d(instance: Instance) -> Labels3D | None:
 
 
 def _people(annotations: list[dict[str, Any]]) -> People:
-    rows = [[value for name in COCO_FIELDS.values() for value in annotation[name]] for annotation in annotations]
-    triples = np.array(rows, np.float64).reshape(len(rows), NUM_KEYPOINTS, 3)
+    triples = np.array([whole_body(annotation) for annotation in annotations]).reshape(-1, NUM_KEYPOINTS, 3)
     boxes = np.array([annotation["bbox"] for annotation in annotations], np.float64).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
-    return People(
-        triples[..., :2],
-        triples[..., 2],
-        boxes,
-        np.array([annotation["area"] for annotation in annotations], np.float64),
-        np.array([bool(annotation.get("iscrowd", 0)) for annotation in annotations], bool),
-    )
+    areas = np.array([annotation["area"] for annotation in annotations], np.float64)
+    points, visible = triples[..., :2], triples[..., 2]
+    for what, values in (
+        ("a keypoint", points[visible != 0]),
+        ("a flag", visible),
+        ("a bbox", boxes),
+        ("an area", areas),
+    ):
+        if not (np.abs(values) <= LARGEST).all():
+            raise ValueError(f"{what} of image {annotations[0]['image_id']} is no finite number")
+    crowd = np.array([bool(annotation.get("iscrowd", 0)) for annotation in annotations], bool)
+    return People(points, visible, boxes, areas, crowd)
 
 
 @dataclass(frozen=True, eq=False)
@@ -285,10 +290,10 @@ class Detections:
 def read_detections(path: Path, dataset: Dataset) -> Detections:
     """A COCO result file of boxes: a list of {image_id, category_id, bbox [x, y, w, h], score}; category 1 is a person.
 
-    Boxes that score 0 or less are left out, as mmpose does (bbox_thr 0). Raises BadInputError for a file that holds
-    something else, or no person on any image of `dataset`.
+    Other categories are left out, as mmpose does, and so is what scores 0 or less. Raises BadInputError for a file that
+    holds something else, or no person on any image of `dataset`.
     """
-    document = _read_json(path, "detections")
+    document = read_json(path, "detections", "the path")
     rows: dict[int, list[list[float]]] = {}
     try:
         if not isinstance(document, list):
@@ -296,11 +301,11 @@ def read_detections(path: Path, dataset: Dataset) -> Detections:
         for entry in document:
             x, y, width, height = (float(value) for value in entry["bbox"])
             row = [x, y, x + width, y + height, float(entry["score"])]
-            if not all(math.isfinite(value) for value in row):
+            if not all(abs(value) <= LARGEST for value in row):
                 raise ValueError(f"a value of image {entry['image_id']} is not finite")
             if int(entry["category_id"]) == 1 and row[4] > 0:
                 rows.setdefault(int(entry["image_id"]), []).append(row)
-    except (KeyError, TypeError, ValueError) as error:
+    except BAD_VALUES as error:
         raise BadInputError(
             f"{path} holds no detections ({type(error).__name__}: {error}): it must be a list of "
             '{"image_id", "category_id", "bbox": [x, y, w, h], "score"}.'
@@ -312,14 +317,3 @@ def read_detections(path: Path, dataset: Dataset) -> Detections:
         )
     arrays = {image: np.array(values, np.float32) for image, values in rows.items()}
     return Detections({k: v[:, :4] for k, v in arrays.items()}, {k: v[:, 4] for k, v in arrays.items()})
-
-
-def _read_json(path: Path, what: str) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BadInputError(f"There are no {what} at {path}: check the path.") from None
-    except OSError as error:
-        raise BadInputError(f"Cannot read the {what} {path}: {error.strerror}.") from error
-    except ValueError as error:
-        raise BadInputError(f"The {what} {path} are not JSON: {error}.") from None

@@ -8,11 +8,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..crops import box_to_crop, check_boxes, check_image, crop, to_image
 from ..errors import BadInputError
 from ..keypoints import FLIP
 from ..poses import Poses
-from ..simcc import decode
+from ..runtime import Runner
 
 Logits = tuple[NDArray[np.float32], ...]
 
@@ -36,10 +35,6 @@ class Flip(str, Enum):
 
 class LogitsRunner(Protocol):
     """What the flip test needs of a runner."""
-
-    @property
-    def input_size(self) -> tuple[int, int]:
-        """(width, height) of a crop."""
 
     def logits(self, crops: NDArray[np.uint8]) -> Logits:
         """Logits (N,133,bins) per axis of `crops` (N,H,W,3)."""
@@ -75,7 +70,7 @@ class FlipTest:
     >>> poses = FlipTest(runner)(image, boxes)      # doctest: +SKIP
     """
 
-    def __init__(self, runner: LogitsRunner, flip: Flip = Flip.OFFICIAL) -> None:
+    def __init__(self, runner: Runner, flip: Flip = Flip.OFFICIAL) -> None:
         self._runner = runner
         self._flip = flip
 
@@ -83,12 +78,7 @@ class FlipTest:
         self, image: NDArray[np.uint8], boxes: NDArray[np.float32], box_scores: NDArray[np.float32] | None = None
     ) -> Poses:
         """Poses of the people in `boxes` (N,4) xyxy."""
-        boxes = check_boxes(boxes, check_image(image).shape)
-        if not len(boxes):
+        cut = self._runner.cut(image, boxes, box_scores)
+        if not len(cut.crops):
             return Poses.empty()
-        size = self._runner.input_size
-        centers, scales = box_to_crop(boxes, size)
-        crops = np.stack([crop(image, center, scale, size) for center, scale in zip(centers, scales, strict=True)])
-        keypoints, scores = decode(flip_logits(self._runner, crops, self._flip))
-        trust = np.ones(len(boxes), np.float32) if box_scores is None else box_scores
-        return Poses(to_image(keypoints, centers, scales, size), scores, boxes, trust)
+        return self._runner.poses(flip_logits(self._runner, cut.crops, self._flip), cut)

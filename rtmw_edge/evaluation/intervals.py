@@ -21,6 +21,8 @@ SEED = 0
 COVERED = 0.95
 BLOCK = 1 << 19
 """Numbers that are held at once while resamples are averaged."""
+GROUPS = 512
+"""Stretches of the ranks that a percentile is first sought among."""
 
 Weights = NDArray[np.int32]
 
@@ -58,33 +60,43 @@ def estimate(value: float, samples: Float) -> Estimate:
 def resampled_ap(images: Sequence[Matches], weights: Weights) -> Float:
     """AP over all sizes (count,) in 0..1 of every resample; NaN where nobody is to be found.
 
-    The same as `matching.average` on the images repeated as often as they were drawn.
+    The same as `matching.average` on the images repeated as often as they were drawn, where no two scores tie.
     """
     people = weights @ np.array([image.people[0] for image in images], np.int64).reshape(len(images))
     owner = np.repeat(np.arange(len(images)), [len(image.scores) for image in images])
     order = np.argsort(-np.concatenate([np.zeros(0), *(image.scores for image in images)]), kind="mergesort")
+    whose = owner[order]
+    none = np.zeros((len(THRESHOLDS), 0), bool)
+    matched = np.concatenate([none, *(image.matched[0] for image in images)], axis=1)[:, order]
+    ignored = np.concatenate([none, *(image.ignored[0] for image in images)], axis=1)[:, order]
+    # Most detections are wrong at every level: what they add up to between two others is added up once.
+    told = np.flatnonzero((matched | ignored).any(axis=0))
+    starts = np.concatenate([[0], told + 1])[: len(told)]
     found = np.zeros(len(weights))
-    for level in range(len(THRESHOLDS)):
-        matched = np.concatenate([np.zeros(0, bool), *(image.matched[0, level] for image in images)])[order]
-        ignored = np.concatenate([np.zeros(0, bool), *(image.ignored[0, level] for image in images)])[order]
-        whose, right = owner[order][~ignored], matched[~ignored]
-        rows = max(1, BLOCK // max(1, len(whose)))
-        for start in range(0, len(weights), rows):
-            times = weights[start : start + rows, whose].astype(np.float64)
-            found[start : start + rows] += _precision(times, right, people[start : start + rows])
+    rows = max(1, BLOCK // max(1, len(whose)))
+    for start in range(0, len(weights) if len(told) else 0, rows):
+        block = slice(start, start + rows)
+        times = weights[block, whose[: told[-1] + 1]]
+        own = times[:, told]
+        wrong = np.add.reduceat(times, starts, axis=1) - own
+        for level in range(len(THRESHOLDS)):
+            counted = ~ignored[level, told]
+            right = np.flatnonzero(matched[level, told] & counted)
+            totals = np.cumsum(wrong + own * counted, axis=1)[:, right]
+            found[block] += _precision(np.cumsum(own[:, right], axis=1), totals, people[block])
     found[people == 0] = np.nan
     return found / len(THRESHOLDS)
 
 
-def _precision(times: Float, right: NDArray[np.bool_], people: NDArray[np.integer]) -> Float:
-    """Mean interpolated precision (R,) of R resamples whose detections (D,), best first, count `times` (R,D).
+def _precision(hits: NDArray[np.integer], totals: NDArray[np.integer], people: NDArray[np.integer]) -> Float:
+    """Mean interpolated precision (R,) of R resamples: `hits` (R,H) of the `totals` (R,H) best detections are right.
 
-    `right` (D,) tells which found somebody, of the `people` (R,) who are to be found.
+    Of the detections, the H that found somebody, best first: precision falls between them. `people` (R,) are to be
+    found.
     """
-    count, detections = times.shape
-    hits = np.cumsum(times * right, axis=1)
-    precision = hits / (np.cumsum(times, axis=1) + np.spacing(1))
+    count, detections = hits.shape
     envelope = np.zeros((count, detections + 1))
+    precision = hits / (totals + np.spacing(1))
     envelope[:, :-1] = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     # How many hits reach each recall level: the least h with h / people >= level, as floats compare.
     total = np.maximum(people, 1)[:, None].astype(np.float64)
@@ -93,8 +105,9 @@ def _precision(times: Float, right: NDArray[np.bool_], people: NDArray[np.intege
     wanted += wanted / total < RECALLS
     # One search for all rows: keys rise along a row, and every row starts above the last.
     row = np.arange(count)[:, None]
-    stride = float(max(hits.max(initial=0), wanted.max(initial=0)) + 1)
-    index = np.searchsorted((hits + row * stride).ravel(), (wanted + row * stride).ravel()).reshape(wanted.shape)
+    stride = int(max(hits.max(initial=0), wanted.max(initial=0)) + 1)
+    keys, sought = hits + row * stride, wanted.astype(np.int64) + row * stride
+    index = np.searchsorted(keys.ravel(), sought.ravel()).reshape(wanted.shape)
     return np.take_along_axis(envelope, np.minimum(index - row * detections, detections), axis=1).mean(axis=1)
 
 
@@ -105,14 +118,25 @@ def weighted_percentiles(
 
     The smallest value that at least so many percent do not exceed (numpy's "inverted_cdf"); NaN where none was drawn.
     """
-    order = np.argsort(values, kind="stable")
+    found = np.full((len(weights), len(percentiles)), np.nan)
+    if not values.size:
+        return found
+    order = np.argsort(values)
     ranked, whose = values[order], owner[order]
-    shares = np.asarray(percentiles, np.float64) / 100
-    found = np.full((len(weights), len(shares)), np.nan)
-    for index, drawn in enumerate(weights):
-        running = np.cumsum(drawn[whose])
-        if running.size and running[-1]:
-            found[index] = ranked[np.searchsorted(running, np.maximum(shares * running[-1], 1), side="left")]
+    # Found in two steps: first in which of GROUPS stretches of the ranks, then where in that one.
+    length = -(-len(ranked) // GROUPS)
+    groups = -(-len(ranked) // length)
+    group = np.arange(len(ranked)) // length
+    members = np.bincount(whose * groups + group, minlength=weights.shape[1] * groups).reshape(-1, groups)
+    running = np.cumsum(weights.astype(np.float64) @ members.astype(np.float64), axis=1)
+    for column, share in enumerate(np.asarray(percentiles, np.float64) / 100):
+        sought = np.maximum(share * running[:, -1], 1)
+        for row in np.flatnonzero(running[:, -1]):
+            place = int(np.searchsorted(running[row], sought[row]))
+            stretch = slice(place * length, (place + 1) * length)
+            before = running[row, place - 1] if place else 0.0
+            inside = before + np.cumsum(weights[row, whose[stretch]])
+            found[row, column] = ranked[stretch][np.searchsorted(inside, sought[row])]
     return found
 
 

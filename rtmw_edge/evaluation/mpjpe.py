@@ -127,11 +127,6 @@ class Mpjpe:
         }
 
 
-def mpjpe(found: Float, truth: Float, labelled: Bool) -> float:
-    """Mean distance of `found` from `truth`, both (N,K,3), over the `labelled` (N,K) keypoints, in their unit."""
-    return float(np.linalg.norm(found - truth, axis=-1)[labelled].mean())
-
-
 def procrustes(found: Float, truth: Float, labelled: Bool | None = None) -> Float:
     """`found` (N,K,3) moved, turned and scaled person by person to be nearest to `truth` (N,K,3) in least squares.
 

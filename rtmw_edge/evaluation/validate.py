@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from ..bundle import GateReport
-from ..errors import BadInputError
+from ..bundle.gate_report import FEWEST_IMAGES
+from ..errors import BadInputError, VerificationError
 from ..poses import Poses
 from ..runtime import Runner
 from ..runtime.runner import Cut
@@ -60,7 +61,8 @@ def validate(
     Boxes are the labelled ones, or `detections`. With `flip` the official flip test is in all figures of both, and
     `flip_ap` shows what it did. `on_progress(done, total)` is called after every image.
 
-    Raises BadInputError for two networks whose crops or bins differ, and for a flip test in 3D.
+    Raises BadInputError for two networks whose crops or bins differ, and for a flip test in 3D; VerificationError for
+    a side whose answers are not finite.
     """
     _check_comparable(reference.runner, device.runner)
     in_3d = reference.runner.model.z_range is not None
@@ -68,7 +70,7 @@ def validate(
         raise BadInputError(NOT_IN_3D)
     kinds: tuple[Flip | None, ...] = (None, *Flip) if flip else (None,)
     judged = Flip.OFFICIAL if flip else None
-    sides = [_Run(contender, dataset, detections is not None, kinds) for contender in (reference, device)]
+    sides = [_Run(contender, dataset, detections, kinds) for contender in (reference, device)]
     agreement = Agreement()
     worst = WorstCrops()
     for index, item in enumerate(dataset):
@@ -86,7 +88,8 @@ def validate(
     ap = _aps(ours_scored, theirs_scored, weights)
     mpjpe = _mpjpes(ours_scored, theirs_scored, weights)
     agreed = agreement.result(weights)
-    checks = gate.judge(_figures(ap, agreed, mpjpe), in_3d=in_3d, strict=strict)
+    figures = _figures(ap, agreed, mpjpe, FEWEST_IMAGES if strict else 1)
+    checks = gate.judge(figures, in_3d=in_3d, strict=strict)
     return Validation(
         reference=sides[0].side(judged),
         device=sides[1].side(judged),
@@ -110,20 +113,31 @@ def validate(
 class _Run:
     """One contender on its way through the data, scored once for every kind of flip test (None: without)."""
 
-    def __init__(self, contender: Contender, dataset: Dataset, detected: bool, kinds: tuple[Flip | None, ...]) -> None:
+    def __init__(
+        self, contender: Contender, dataset: Dataset, detections: Detections | None, kinds: tuple[Flip | None, ...]
+    ) -> None:
         self.contender = contender
-        self.evaluators = {kind: Evaluator(dataset.name, detected=detected, flip=kind) for kind in kinds}
+        self.evaluators = {kind: Evaluator(dataset.name, detections=detections, flip=kind) for kind in kinds}
 
     def add(self, item: Item, cut: Cut) -> dict[Flip | None, Logits]:
         """Run and score one image; the logits of every kind."""
         runner = self.contender.runner
         lines: dict[Flip | None, Logits] = {None: runner.logits(cut.crops)}
+        self._check_finite(lines[None], item)
         if len(self.evaluators) > 1:
             mirrored = mirrored_logits(runner, cut.crops)
+            self._check_finite(mirrored, item)
             lines |= {kind: mean_logits(lines[None], mirrored, kind) for kind in Flip}
         for kind, evaluator in self.evaluators.items():
             evaluator.add(item, runner.poses(lines[kind], cut) if len(cut.crops) else Poses.empty())
         return lines
+
+    def _check_finite(self, logits: Logits, item: Item) -> None:
+        if not all(np.isfinite(line).all() for line in logits):
+            raise VerificationError(
+                f"{self.contender.name} answers image {item.image_id} with logits that are not finite, which nothing "
+                "can be compared with: export it again, or run it on another device."
+            )
 
     def side(self, kind: Flip | None) -> Side:
         model, contender = self.contender.runner.model, self.contender
@@ -156,6 +170,7 @@ def _aps(reference: Evaluator, device: Evaluator, weights: Weights) -> dict[str,
             samples = [POINTS * side.resampled_ap(part, weights) for side in (reference, device)]
             values = [POINTS * side[part].ap for side in (ours, theirs)]
             found[part] = PartAp(
+                reference.images_with(part),
                 estimate(values[0], samples[0]),
                 estimate(values[1], samples[1]),
                 estimate(values[0] - values[1], samples[0] - samples[1]),
@@ -176,6 +191,7 @@ def _mpjpes(reference: Evaluator, device: Evaluator, weights: Weights) -> dict[s
             samples.append(weighted_means(sums, counts, errors.images, weights))
         if np.isfinite(values).all() and values[0] > 0:
             found[part] = PartMpjpe(
+                len(np.unique(errors.images[errors.counts[:, ROOT] > 0])),
                 estimate(values[0], samples[0]),
                 estimate(values[1], samples[1]),
                 estimate(100 * (values[1] / values[0] - 1), 100 * (samples[1] / samples[0] - 1)),
@@ -183,10 +199,19 @@ def _mpjpes(reference: Evaluator, device: Evaluator, weights: Weights) -> dict[s
     return found
 
 
-def _figures(ap: dict[str, PartAp], agreement: dict[str, PartAgreement], mpjpe: dict[str, PartMpjpe]) -> Figures:
-    figures = {(part, "ap_drop"): found.drop for part, found in ap.items()}
-    figures |= {(part, f"px_{name}"): px for part, found in agreement.items() for name, px in found.px.items()}
-    return figures | {(part, "mpjpe_percent"): found.percent for part, found in mpjpe.items()}
+def _figures(
+    ap: dict[str, PartAp], agreement: dict[str, PartAgreement], mpjpe: dict[str, PartMpjpe], fewest: int
+) -> Figures:
+    """What a gate may judge: what at least `fewest` images show. A reference that finds nobody has nothing to lose."""
+    figures = {
+        (part, "ap_drop"): found.drop
+        for part, found in ap.items()
+        if found.reference.value > 0 and found.images >= fewest
+    }
+    for part, apart in agreement.items():
+        if apart.images >= fewest:
+            figures |= {(part, f"px_{name}"): px for name, px in apart.px.items()}
+    return figures | {(part, "mpjpe_percent"): found.percent for part, found in mpjpe.items() if found.images >= fewest}
 
 
 def _flip_aps(*sides: _Run) -> dict[str, dict[str, tuple[float, float]]]:
@@ -194,11 +219,15 @@ def _flip_aps(*sides: _Run) -> dict[str, dict[str, tuple[float, float]]]:
     for kind in sides[0].evaluators:
         parts = [side.evaluators[kind].result().parts for side in sides]
         found[str(kind) if kind else "none"] = {
-            part: (POINTS * parts[0][part].ap, POINTS * parts[1][part].ap) for part in EVALUATED_PARTS
+            part: (POINTS * parts[0][part].ap, POINTS * parts[1][part].ap)
+            for part in EVALUATED_PARTS
+            if parts[0][part].ap >= 0
         }
     return found
 
 
 def _without_folders(dataset: str) -> str:
     """The data set's name without where its files lie: "coco:annotations.json:val2017"."""
-    return ":".join(Path(word).name or word for word in dataset.split(":"))
+    kind, *words = dataset.split(":", 4 if dataset.startswith("h3wb:") else 2)
+    # What follows file and folder are H3WB's subjects and the pattern of its frames, which has slashes and colons.
+    return ":".join([kind, *(Path(word).name or word for word in words[:2]), *words[2:]])

@@ -30,8 +30,12 @@ class Side:
 
 @dataclass(frozen=True)
 class PartAp:
-    """AP of one part in points (0..100) with 95 % intervals; `drop` is what the device lost, on the same resamples."""
+    """AP of one part in points (0..100) with 95 % intervals; `drop` is what the device lost, on the same resamples.
 
+    `images`: on how many somebody has the part labelled.
+    """
+
+    images: int
     reference: Estimate
     device: Estimate
     drop: Estimate
@@ -39,8 +43,9 @@ class PartAp:
 
 @dataclass(frozen=True)
 class PartMpjpe:
-    """Hip-aligned MPJPE of one part in millimetres, and how many percent more the device has."""
+    """Hip-aligned MPJPE of one part in millimetres, and how many percent more the device has, on so many `images`."""
 
+    images: int
     reference: Estimate
     device: Estimate
     percent: Estimate
@@ -63,7 +68,7 @@ class WorstCrop:
 
 @dataclass(frozen=True, eq=False)
 class Validation:
-    """The whole comparison. Parts that nobody in the data has are left out of `ap`, `agreement` and `mpjpe`.
+    """The whole comparison. Parts that nobody in the data has are left out of `ap`, `agreement`, `mpjpe`, `flip_ap`.
 
     `flip_ap`: with the flip test, AP in points by part of both sides without it ("none") and with each kind of it.
     """

@@ -83,7 +83,7 @@ def write_json(path: Path, validation: Validation, notes: Sequence[str], environ
 
 def check_ours(report: Path | None, figures: Path | None) -> None:
     """Raise BadInputError when one of the two could not be written, or would be over the other or a foreign file."""
-    if report is not None and figures is not None and report.absolute() == figures.absolute():
+    if report is not None and figures is not None and report.resolve() == figures.resolve():
         raise BadInputError(f"--report and --json both name {report}: give one of them another.")
     for path, head in ((report, HEAD), (figures, f'{{\n "format": "{FORMAT}"')):
         if path is not None:

@@ -80,26 +80,17 @@ class Report:
     parts: dict[str, Scores]
 
 
-def rank(
-    poses: Poses,
-    *,
-    areas: NDArray[np.floating] | None = None,
-    by_keypoints: bool = True,
-    nms: float | None = NMS_THRESHOLD,
-) -> Ranked:
-    """Order the people of an image and drop doubles by OKS-NMS over all 133 keypoints.
+def rank(poses: Poses, *, nms: float | None = NMS_THRESHOLD) -> Ranked:
+    """Order the people of an image by `poses.instance_scores()` and drop doubles by OKS-NMS over all 133 keypoints.
 
-    The score is `poses.instance_scores()`, or the box score alone (`by_keypoints=False`). `areas` (N,) are those that
-    the NMS uses; by default of the padded, aspect-fixed boxes. `nms=None` keeps everybody.
+    The areas that the NMS uses are those of the padded, aspect-fixed boxes. `nms=None` keeps everybody.
     """
     keypoints = poses.keypoints[..., :2].astype(np.float64)
-    scores = (poses.instance_scores() if by_keypoints else poses.box_scores).astype(np.float64)
+    scores = poses.instance_scores().astype(np.float64)
     keep: list[int] | slice = slice(None)
     if nms is not None and len(poses):
-        if areas is None:
-            _, extents = box_to_crop(poses.boxes, (3, 4))
-            areas = extents.prod(axis=1)
-        keep = oks_nms(keypoints, scores, np.asarray(areas, np.float64), SIGMAS, nms)
+        _, extents = box_to_crop(poses.boxes, (3, 4))
+        keep = oks_nms(keypoints, scores, extents.prod(axis=1), SIGMAS, nms)
     return Ranked(keypoints[keep], poses.scores.astype(np.float64)[keep], scores[keep])
 
 

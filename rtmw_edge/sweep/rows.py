@@ -146,7 +146,8 @@ def _compared(row: Row, base: Row | None, gate: Gate) -> Row:
         return row
     drop = {part: found for part in PART_ORDER if (found := ap_drop(base, row, part)) is not None}
     more = {part: found for part in row.accuracy.get("mpjpe", {}) if (found := mpjpe_more(base, row, part)) is not None}
-    figures = {(part, "ap_drop"): found for part, found in drop.items()}
+    # A base that finds nobody has nothing to lose.
+    figures = {(part, "ap_drop"): found for part, found in drop.items() if (ap := base.ap(part)) and ap.value > 0}
     figures |= {(part, ONLY_3D): found for part, found in more.items()}
     for part, px in row.accuracy.get("px", {}).items():
         figures |= {(part, f"px_{name}"): Estimate(**found) for name, found in px.items()}

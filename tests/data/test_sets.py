@@ -78,6 +78,15 @@ def test_whole_body_fields_are_joined(tmp_path: Path, kind: str) -> None:
     assert table[0].visible.tolist() == [body] * 17 + [2] * 116
 
 
+def test_fields_whose_faults_cancel_out_are_malformed(tmp_path: Path) -> None:
+    """One keypoint of the foot in the face's list: 133 in all, and every one from there on another."""
+    labels = whole_body()
+    labels["face_kpts"] = labels["foot_kpts"][-3:] + labels["face_kpts"]
+    labels["foot_kpts"] = labels["foot_kpts"][:-3]
+    table = opened(tmp_path, "coco-wholebody", document([whole_body(), labels]))
+    assert len(table) == 1 and table.skipped == {"malformed": 1}
+
+
 def test_any_hand_score_above_zero_is_a_label(tmp_path: Path) -> None:
     labels = whole_body()
     labels["righthand_kpts"][2::3] = [0.04] * 20 + [0.0]
@@ -107,6 +116,15 @@ def test_matlabs_coordinates_count_from_one(tmp_path: Path) -> None:
 def test_boxes_are_clipped_to_the_image(tmp_path: Path) -> None:
     table = opened(tmp_path, "aic", document([annotation(14, bbox=[-30, 10, 5000, 5000])]))
     assert table[0].box.tolist() == [0, 10, WIDTH - 1, HEIGHT - 1]
+
+
+def test_posetracks_files_of_one_video_list_no_sizes(tmp_path: Path) -> None:
+    labels = document([annotation(17, bbox=[-30, 10, 5000, 5000])])
+    for image in labels["images"]:
+        del image["width"], image["height"]
+    table = opened(tmp_path, "posetrack18", labels)
+    assert table.skipped == {} and table[0].size is None
+    assert table[0].box.tolist() == [-30, 10, 4970, 5010], "there is nothing to cut it to"
 
 
 BAD = {
@@ -162,6 +180,14 @@ def test_every_nth_image_by_place_or_by_id(tmp_path: Path) -> None:
     assert [table[i].image.name for i in range(len(table))] == ["10.png", "20.png", "30.png"]
 
 
+def test_every_nth_image_counts_through_the_files_of_a_folder(tmp_path: Path) -> None:
+    for name in "abc":
+        labels = document([annotation(17, image_id=i) for i in (1, 2)], images=2, name=f"{name}{{}}.png")
+        (tmp_path / f"{name}.json").write_text(json.dumps(labels))
+    table = open_set(SetConfig("posetrack18", tmp_path, annotations=".", every=4))
+    assert [table[i].image.name for i in range(len(table))] == ["a1.png", "c1.png"]
+
+
 def test_scenes_and_folders_of_files_are_joined(tmp_path: Path) -> None:
     for scene in ("Movie", "Speech"):
         (tmp_path / "annotations" / scene).mkdir(parents=True)
@@ -169,7 +195,7 @@ def test_scenes_and_folders_of_files_are_joined(tmp_path: Path) -> None:
         (tmp_path / "annotations" / scene / "train_annotations.json").write_text(json.dumps(labels))
     table = open_set(SetConfig("ubody", tmp_path, scenes=("Movie", "Speech")))
     assert [table[i].image for i in range(2)] == [tmp_path / f"images/{scene}/10.png" for scene in ("Movie", "Speech")]
-    with pytest.raises(BadInputError, match=r"There is no annotation file .*ConductMusic/train_annotations.json"):
+    with pytest.raises(BadInputError, match=r"There are no annotations at .*ConductMusic/train_annotations.json"):
         open_set(SetConfig("ubody", tmp_path))
     for number in (1, 2):
         labels = document([annotation(17)], name=f"images/{number}.png")
@@ -198,7 +224,7 @@ def test_a_wrong_file_is_refused(tmp_path: Path, text: str, message: str) -> Non
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BadInputError, match=r"There is no annotation file .*annotations/aic_train\.json: check `root`"):
+    with pytest.raises(BadInputError, match=r"There are no annotations at .*annotations/aic_train\.json: check `root`"):
         open_set(SetConfig("aic", tmp_path))
     (tmp_path / "labels.json").write_text("{}")
     with pytest.raises(BadInputError, match="is not MPII's annotation file: it must be a list of people"):

@@ -61,6 +61,16 @@ def test_h3wb_is_metres_before_its_camera(tmp_path: Path) -> None:
     np.testing.assert_allclose(instance.keypoints, pixels[2], rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["metres", "cameras"])
+def test_a_cache_that_lost_its_depth_is_written_anew(tmp_path: Path, name: str) -> None:
+    config = SetConfig("h3wb", tmp_path, annotations=h3wb(tmp_path / "h3wb.npz").name, subjects=("S1",))
+    plain = open_set(config, tmp_path / "cache")[2]
+    (lost,) = (tmp_path / "cache").glob(f"*/{name}.npy")
+    lost.unlink()
+    found = open_set(config, tmp_path / "cache")[2]
+    assert np.array_equal(found.metres, plain.metres) and np.array_equal(found.camera, plain.camera) and lost.exists()
+
+
 def test_h3wbs_frames_may_lie_elsewhere(tmp_path: Path) -> None:
     path = h3wb(tmp_path / "h3wb.npz")
     table = opened_h3wb(path, images="S/{subject}_{action}/{camera}_{frame:05d}.png", every=2)
@@ -166,7 +176,7 @@ def test_a_damaged_compressed_file_is_named(tmp_path: Path) -> None:
 
 
 def test_damaged_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(BadInputError, match=r"There is no annotation file .*none\.npz"):
+    with pytest.raises(BadInputError, match=r"There are no annotations at .*none\.npz"):
         load_objects(tmp_path / "none.npz", ("x",))
     good = archive(tmp_path / "x.npz", pickle.dumps(np.array({"a": np.arange(300)}, object), 2))
     with pytest.raises(BadInputError, match=r"x\.npz holds no 'bbox': it is not the file that this kind of set needs"):

@@ -183,6 +183,22 @@ def test_unreadable_images_are_passed_over_and_counted(tmp_path: Path) -> None:
         read_instance(table, 2)
 
 
+def test_a_picture_of_another_size_than_annotated_is_passed_over(tmp_path: Path) -> None:
+    table = pictures(tmp_path, 2)
+    cv2.imwrite(str(table.path(0)), np.zeros((HEIGHT // 2, WIDTH // 2, 3), np.uint8))
+    skipped: Counter[str] = Counter()
+    assert int(read_instance(table, 0, skipped)[0][0, 0, 0]) == 1 and skipped == {"aic": 1}
+    kept = open_set(SetConfig("aic", tmp_path, annotations="labels.json", images="."), tmp_path / "cache")
+    for index in range(2):
+        assert kept[index].size == table[index].size == (WIDTH, HEIGHT)
+    lines = checked(tmp_path, ENTRY).output.splitlines()
+    assert lines[1].split() == ["aic", "2", "2", "0", "1", "of", "2", "none"]
+    assert lines[2].strip() == (
+        f"The image {table.path(0)} has 200x150 pixels and is annotated as 400x300: take the file that was annotated, "
+        "not a resized or turned copy."
+    )
+
+
 def test_a_rendered_instance_needs_no_file() -> None:
     picture = np.zeros((4, 4, 3), np.uint8)
     zeros = np.zeros((133, 2), np.float32), np.zeros(133, np.uint8)
@@ -228,7 +244,7 @@ def test_check_tells_what_is_missing_and_broken(tmp_path: Path) -> None:
     assert lines[1].split() == ["aic", "4", "4", "1", "1", "of", "3", "none"]
     assert lines[2].strip() == f"There is no image {table.path(1)}."
     assert lines[3].strip().startswith(f"Cannot decode {table.path(3)} as an image")
-    assert lines[4].startswith("wflw             cannot be opened: There is no annotation file")
+    assert lines[4].startswith("wflw             cannot be opened: There are no annotations at")
     assert lines[5] == "4 instances"
     assert checked(tmp_path, ENTRY + lost, "--set", "wflw").output.count("\n") == 3
     refused = checked(tmp_path, ENTRY, "--set", "acc").exception
@@ -251,7 +267,9 @@ def test_a_keypoint_far_away_is_not_drawn(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.exception
 
 
-@pytest.mark.parametrize(("name", "text"), [("points.npy", None), ("points.npy", b"\x93NUMPY"), ("set.json", b"{")])
+@pytest.mark.parametrize(
+    ("name", "text"), [("points.npy", None), ("points.npy", b"\x93NUMPY"), ("set.json", b"{"), ("set.json", None)]
+)
 def test_a_damaged_cache_is_written_anew(tmp_path: Path, name: str, text: bytes | None) -> None:
     plain = opened(tmp_path, "aic", document([annotation(14)]))
     config = SetConfig("aic", tmp_path, annotations="labels.json", images=".")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from coco_files import document, write_images
@@ -101,6 +103,64 @@ def test_bad_annotations(labels: Path) -> None:
         open_dataset(f"coco:{labels}:{folder}")
 
 
+def _faulty(field: str, value: object) -> dict[str, Any]:
+    content = document(images=2)
+    content["annotations"][0][field] = value
+    return content
+
+
+FOOT = "ValueError: foot_kpts has 15 numbers, not 18"
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("area", None, "ValueError: an area of image 0 is no finite number"),
+        ("area", 1e300, "ValueError: an area of image 0 is no finite number"),
+        ("bbox", [1, 2, float("nan"), 4], "ValueError: a bbox of image 0 is no finite number"),
+        ("keypoints", [float("nan"), 5, 2] * 17, "ValueError: a keypoint of image 0 is no finite number"),
+        ("keypoints", [1, 5, float("inf")] * 17, "ValueError: a flag of image 0 is no finite number"),
+        ("foot_kpts", [0] * 15, FOOT),
+        ("foot_kpts", "abc", "ValueError: could not convert"),
+    ],
+)
+def test_labels_that_nobody_could_meet_are_refused(labels: Path, field: str, value: object, message: str) -> None:
+    labels.write_text(json.dumps(_faulty(field, value)))
+    with pytest.raises(BadInputError) as raised:
+        open_dataset(f"coco:{labels}:{labels.parent}")
+    assert f"{labels} holds no COCO-WholeBody labels ({message}" in str(raised.value)
+
+
+def test_an_unlabelled_keypoint_may_be_anywhere(labels: Path) -> None:
+    labels.write_text(json.dumps(_faulty("keypoints", [float("nan"), float("nan"), 0] * 17)))
+    assert len(open_dataset(f"coco:{labels}:{labels.parent}")) == 2
+
+
+def test_parts_whose_faults_cancel_out_are_refused(labels: Path) -> None:
+    content = document(images=2)
+    first = content["annotations"][0]
+    first["face_kpts"], first["foot_kpts"] = first["foot_kpts"][-3:] + first["face_kpts"], first["foot_kpts"][:-3]
+    labels.write_text(json.dumps(content))
+    with pytest.raises(BadInputError) as raised:
+        open_dataset(f"coco:{labels}:{labels.parent}")
+    assert FOOT in str(raised.value)
+
+
+def test_an_image_of_no_whole_number_is_refused(labels: Path) -> None:
+    content = document(images=2)
+    content["images"][0]["id"] = float("inf")
+    labels.write_text(json.dumps(content))
+    with pytest.raises(BadInputError, match=r"holds no COCO-WholeBody labels \(OverflowError: cannot convert float "):
+        open_dataset(f"coco:{labels}:{labels.parent}")
+
+
+def test_a_file_without_images_is_refused(labels: Path) -> None:
+    labels.write_text(json.dumps({**document(images=1), "images": []}))
+    with pytest.raises(BadInputError) as raised:
+        open_dataset(f"coco:{labels}:{labels.parent}")
+    assert str(raised.value) == f"{labels} lists no image: there is nothing to evaluate on. Check the file."
+
+
 def test_missing_image_is_named(labels: Path) -> None:
     (labels.parent / "1.png").unlink()
     with pytest.raises(BadInputError, match=r"There is no image .*1\.png"):
@@ -111,6 +171,22 @@ def test_missing_image_is_named(labels: Path) -> None:
     with pytest.raises(BadInputError, match=r"There is no image .*elsewhere/\d\.png and \d more, of"):
         Validation(f"coco:{labels}:{labels.parent / 'elsewhere'}")
     open_dataset("synthetic:val:3").check_images()
+
+
+def test_an_image_of_another_size_than_annotated_is_refused(labels: Path) -> None:
+    path = labels.parent / "1.png"
+    cv2.imwrite(str(path), np.zeros((160, 320, 3), np.uint8))
+    with pytest.raises(BadInputError) as raised:
+        list(open_dataset(f"coco:{labels}:{labels.parent}"))
+    assert str(raised.value) == (
+        f"The image {path} has 320x160 pixels and is annotated as 320x320: take the file that was annotated, not a "
+        "resized or turned copy."
+    )
+    unlisted = json.loads(labels.read_text())
+    for image in unlisted["images"]:
+        del image["width"], image["height"]
+    labels.write_text(json.dumps(unlisted))
+    assert len(list(open_dataset(f"coco:{labels}:{labels.parent}"))) == 3
 
 
 def test_detections(tmp_path: Path) -> None:
@@ -131,6 +207,12 @@ def test_detections(tmp_path: Path) -> None:
         ("7", "holds no detections (TypeError"),
         ('[{"image_id": 1}]', "holds no detections (KeyError: 'bbox'): it must be a list of"),
         ('[{"image_id": 1, "category_id": 1, "bbox": [1, 2, NaN, 4], "score": 1}]', "of image 1 is not finite"),
+        ('[{"image_id": 1, "category_id": 1, "bbox": [1, 2, 1e39, 4], "score": 1}]', "of image 1 is not finite"),
+        ('[{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 1e99}]', "of image 1 is not finite"),
+        (
+            '[{"image_id": 1, "category_id": Infinity, "bbox": [1, 2, 3, 4], "score": 1}]',
+            "holds no detections (OverflowError: cannot convert float infinity to integer)",
+        ),
         ("nothing", "are not JSON"),
     ],
 )

@@ -74,6 +74,24 @@ def test_detected_boxes(noise: CocoWholeBody) -> None:
     assert nobody.people == 0 and nobody.parts["whole"].ar == 0
 
 
+def test_detections_that_nobody_could_run_are_left_out_and_counted(noise: CocoWholeBody) -> None:
+    oracle = Oracle(noise, offset=2.0)
+    boxes = {item.image_id: clipped_boxes(item, labelled_people(item)) for item in noise}
+    found = Detections(boxes, {image: np.ones(len(rows), np.float32) for image, rows in boxes.items()})
+    bad = [[900, 0, 950, 50], [-50, 9, -1, 60], [9, 9, 9, 60], [9, 320, 60, 400]]
+    # In front, so that a box and its score would part if only one were left out.
+    mixed = Detections(
+        {**boxes, 3: np.concatenate([np.array(bad, np.float32), boxes[3]])},
+        {**found.scores, 3: np.concatenate([np.full(4, 0.5, np.float32), found.scores[3]])},
+    )
+    plain, left = evaluate(oracle, noise, detections=found), evaluate(oracle, noise, detections=mixed)
+    assert left.parts == plain.parts and left.people == plain.people and (left.left_out, plain.left_out) == (4, 0)
+    assert left.left_out_sentence() == (
+        f"4 of {plain.people + 4} detections lie outside their image or are empty, and were left out."
+    )
+    assert plain.left_out_sentence() == ""
+
+
 def test_json_is_plain(noise: CocoWholeBody) -> None:
     result = json.loads(json.dumps(evaluate(Oracle(noise), noise).to_dict()))
     assert result["parts"]["whole"]["ap"] == pytest.approx(1) and result["dataset"].startswith("coco:")
@@ -106,8 +124,6 @@ def test_a_bad_box_is_named_with_its_image(noise: CocoWholeBody) -> None:
         check_boxes(boxes, image.shape)
         return Poses.empty()
 
-    far = Detections({3: np.array([[900, 0, 950, 50]], np.float32)}, {3: np.ones(1, np.float32)})
-    with pytest.raises(
-        BadInputError, match=r"Image 3: Box 0 \(900, 0, 950, 50\) lies wholly outside the 320x320 image"
-    ):
+    far = Detections({3: np.array([[0, 0, 2**25, 50]], np.float32)}, {3: np.ones(1, np.float32)})
+    with pytest.raises(BadInputError, match=r"Image 3: Box 0 \(0, 0, 3.35544e\+07, 50\) reaches farther than"):
         evaluate(strict, noise, detections=far)

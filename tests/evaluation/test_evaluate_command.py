@@ -62,7 +62,7 @@ def test_table_and_file(data: str, tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def test_detections(data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    people = CocoWholeBody(tmp_path / "labels.json", tmp_path).labels()
+    people = {item.image_id: item.people for item in CocoWholeBody(tmp_path / "labels.json", tmp_path)}
     rows = [
         {"image_id": image, "category_id": 1, "bbox": [x, y, x2 - x, y2 - y], "score": 0.9}
         for image, labels in people.items()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -9,6 +11,7 @@ from numpy.typing import NDArray
 from rtmw_edge.errors import BadInputError
 from rtmw_edge.evaluation.flip import Flip, FlipTest, flip_logits
 from rtmw_edge.keypoints import FLIP
+from rtmw_edge.runtime import Description, Engine, Model, Runner
 from rtmw_edge.simcc import decode, encode
 
 
@@ -23,6 +26,21 @@ class BrightPixel:
         labels = encode(np.repeat(points[:, None], 133, axis=1), np.ones((len(crops), 133)), self.input_size)
         height = np.arange(1, 134, dtype=np.float32)[:, None]
         return labels.x * height, labels.y * height
+
+
+class BrightPixelEngine(Engine):
+    """The same as an engine."""
+
+    runtime, devices = "bright pixel", ("cpu",)
+
+    def __init__(self) -> None:
+        super().__init__(Model("b", "none", "fp32", (192, 256), (384, 512), None, None), "cpu", 1, batch=8, fixed=False)
+
+    def run(self, crops: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:
+        return BrightPixel().logits(crops)
+
+    def describe(self) -> Description:
+        return Description(self.runtime, "1", "cpu", 1, {}, 0)
 
 
 def _crops() -> NDArray[np.uint8]:
@@ -60,10 +78,22 @@ def test_flip_test_of_an_image() -> None:
     image[100, 30] = 255
     # This box, padded by 1.25, is the image itself.
     box = np.array([[96 - 76.8, 128 - 102.4, 96 + 76.8, 128 + 102.4]], np.float32)
-    poses = FlipTest(BrightPixel())(image, box, np.array([0.5], np.float32))
+    runner = Runner(BrightPixelEngine())
+    poses = FlipTest(runner)(image, box, np.array([0.5], np.float32))
     assert np.abs(poses.keypoints[0] - (30.25, 100)).max() <= 0.2501
     assert poses.box_scores.tolist() == [0.5]
-    assert len(FlipTest(BrightPixel())(image, np.zeros((0, 4), np.float32))) == 0
+    assert len(FlipTest(runner)(image, np.zeros((0, 4), np.float32))) == 0
+
+
+def test_the_flip_test_decodes_as_its_runner_does() -> None:
+    """The official mean of two equal peaks, a bin apart, has its top between the bins."""
+    image = np.zeros((256, 192, 3), np.uint8)
+    image[100, 30] = 255
+    box = np.array([[96 - 76.8, 128 - 102.4, 96 + 76.8, 128 + 102.4]], np.float32)
+    plain, refined = (
+        FlipTest(Runner(BrightPixelEngine(), subbin=subbin))(image, box).keypoints[0, 0, 0] for subbin in (False, True)
+    )
+    assert plain in (30.0, 30.5) and refined == pytest.approx(30.25, abs=0.01)
 
 
 def test_three_axes_are_refused() -> None:

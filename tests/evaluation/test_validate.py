@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from label_runners import contender
 
-from rtmw_edge.errors import BadInputError
+from rtmw_edge.errors import BadInputError, VerificationError
 from rtmw_edge.evaluation import evaluate
 from rtmw_edge.evaluation.agreement import Agreement
-from rtmw_edge.evaluation.datasets import Detections, SyntheticPeople
+from rtmw_edge.evaluation.datasets import Dataset, Detections, Item, SyntheticPeople
 from rtmw_edge.evaluation.gates import parse_gate, read_gate
-from rtmw_edge.evaluation.validate import validate
+from rtmw_edge.evaluation.validate import _without_folders, validate
 from rtmw_edge.evaluation.validation import Validation
 from rtmw_edge.evaluation.worst_crops import CANDIDATES, WORST, WorstCrops
+from rtmw_edge.keypoints import PARTS
 
 PEOPLE = 6
 
@@ -39,6 +42,59 @@ def test_the_same_runner_twice_loses_nothing(people: SyntheticPeople) -> None:
     assert all((ap.drop.value, ap.drop.low, ap.drop.high) == (0, 0, 0) for ap in result.ap.values())
     assert all(part.flipped.value == 0 and part.px["p99"].value == 0 for part in result.agreement.values())
     assert result.gate.sentence().startswith("The gate 'default' passed against truth on synthetic:val:6, 6 images.")
+
+
+def test_two_runners_that_find_nobody_are_not_approved(people: SyntheticPeople) -> None:
+    """Pictures of another size than their labels, or two dead networks: nothing was lost of nothing."""
+    lost = {part: 90.0 for part in PARTS}
+    result = validate(contender(people, "truth", moved=lost), contender(people, moved=lost), people, read_gate())
+    assert result.ap["whole"].reference.value == result.ap["whole"].drop.value == 0
+    assert not result.gate.passed and all(check.value is None for check in result.gate.checks)
+    assert (
+        "whole: AP points lost cannot be measured, as nobody is labelled or the reference finds none (at most 0.5)"
+        in result.gate.sentence()
+    )
+
+
+class Feet(Dataset):
+    """The same people, of whom the first `labelled` have their feet labelled."""
+
+    def __init__(self, people: SyntheticPeople, labelled: int) -> None:
+        self.name, self._people, self._labelled = people.name, people, labelled
+
+    def __len__(self) -> int:
+        return len(self._people)
+
+    def __iter__(self) -> Iterator[Item]:
+        for index, item in enumerate(self._people):
+            visible = item.people.visible.copy()
+            visible[:, PARTS["foot"]] = 2 * (index < self._labelled)
+            yield replace(item, people=replace(item.people, visible=visible))
+
+
+@pytest.mark.parametrize(("labelled", "passed"), [(4, False), (5, True)])
+def test_a_strict_gate_believes_no_interval_of_few_images(people: SyntheticPeople, labelled: int, passed: bool) -> None:
+    """Drawn again, one image gives the same figure every time: an interval of no width, of which nothing is known."""
+    gate = parse_gate({"foot": {"ap_drop": 1.0}, "body": {"ap_drop": 1.0}}, "mine")
+    both = [contender(people, name) for name in ("truth", "device")]
+    strict = validate(*both, Feet(people, labelled), gate, strict=True)
+    assert strict.ap["foot"].images == labelled and [check.passed for check in strict.gate.checks] == [passed, True]
+    words = "foot: AP points lost cannot be measured, as fewer than 5 images have it or the reference finds none"
+    assert (words in strict.gate.sentence()) is not passed
+    both = [contender(people, name) for name in ("truth", "device")]
+    assert validate(*both, Feet(people, labelled), gate).gate.passed, "the plain rule goes by the figure"
+
+
+def test_a_part_that_nobody_has_is_in_no_table(people: SyntheticPeople) -> None:
+    class Twice(Feet):
+        def __iter__(self) -> Iterator[Item]:
+            for item in super().__iter__():
+                yield from (item, item)
+
+    both = [contender(Twice(people, 0), name) for name in ("truth", "device")]  # type: ignore[arg-type]
+    result = validate(*both, Feet(people, 0), parse_gate({"body": {"ap_drop": 99.0}}, "mine"), flip=True)
+    for parts in (result.ap, *result.flip_ap.values()):
+        assert "foot" not in parts and "body" in parts
 
 
 def test_moved_hands_are_found_where_they_are(moved: Validation) -> None:
@@ -131,6 +187,23 @@ def test_detected_boxes_and_images_of_nobody(people: SyntheticPeople) -> None:
     assert 20 < result.ap["body"].reference.value < 80 and result.ap["body"].drop.value == 0
 
 
+@pytest.mark.parametrize(
+    ("dataset", "named"),
+    [
+        ("synthetic:val:40", "synthetic:val:40"),
+        ("coco:/a/labels.json:/b/val2017", "coco:labels.json:val2017"),
+        ("coco:labels.json:.", "coco:labels.json:."),
+        ("h3wb:/a/file.npz:/b/h36m:S5,S6", "h3wb:file.npz:h36m:S5,S6"),
+        (
+            "h3wb:/a/file.npz:/b/h36m:S7:{subject}/{action}.{camera}/{frame:06d}.jpg",
+            "h3wb:file.npz:h36m:S7:{subject}/{action}.{camera}/{frame:06d}.jpg",
+        ),
+    ],
+)
+def test_a_verdict_names_its_data_without_folders(dataset: str, named: str) -> None:
+    assert _without_folders(dataset) == named
+
+
 def test_no_flip_test_in_3d(people: SyntheticPeople) -> None:
     both = [contender(people, variant="rtmw3d-n-256x192") for _ in range(2)]
     with pytest.raises(BadInputError, match=r"^The flip test works on 2D variants only: leave --flip out\.$"):
@@ -140,8 +213,12 @@ def test_no_flip_test_in_3d(people: SyntheticPeople) -> None:
 def test_a_device_that_answers_nonsense_is_named_with_its_image(people: SyntheticPeople) -> None:
     device = contender(people)
     device.runner.engine.run = lambda crops: [np.full((1, 133, n), np.nan, np.float32) for n in (384, 512)]  # type: ignore[method-assign]
-    with pytest.raises(BadInputError, match=r"Image 0: Poses hold .* that are not finite"):
+    with pytest.raises(VerificationError) as raised:
         validate(contender(people, "truth"), device, people, read_gate())
+    assert raised.value.exit_code == 1 and str(raised.value) == (
+        "device answers image 0 with logits that are not finite, which nothing can be compared with: export it again, "
+        "or run it on another device."
+    )
 
 
 def test_networks_of_other_sizes_are_refused(people: SyntheticPeople) -> None:

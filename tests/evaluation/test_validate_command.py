@@ -42,11 +42,12 @@ def run(*arguments: object) -> int:
 
 
 def test_a_bundle_against_itself(tiny: Path, data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Without PyTorch, with both files; nothing is lost, and the report says so."""
+    """Without PyTorch, with both files; nothing moved, and the report says so."""
+    (tmp_path / "mine.toml").write_text("[whole]\npx_p99 = 0\n")
     files = ["--report", tmp_path / "page.html", "--json", tmp_path / "figures.json"]
-    assert run(tiny, "--reference", tiny, "--data", data, "--threads", 1, *files) == 0
+    assert run(tiny, "--reference", tiny, "--data", data, "--threads", 1, "--gate", tmp_path / "mine.toml", *files) == 0
     printed = capsys.readouterr().out
-    assert "The gate 'default' passed against tiny on coco:labels.json:" in printed
+    assert "The gate 'mine' passed against tiny on coco:labels.json:" in printed
     assert "tiny was not checked against float64: it is not in float32, or its weights are not here." in printed
     assert all(word in printed for word in ("AP, points", "lost (95 %)", "apart, px", "by more than one", "left hand"))
     figures = json.loads((tmp_path / "figures.json").read_text())
@@ -55,14 +56,15 @@ def test_a_bundle_against_itself(tiny: Path, data: str, tmp_path: Path, capsys: 
     assert "put every keypoint that the reference is sure of on the same pixel" in (tmp_path / "page.html").read_text()
 
 
-def test_detections_that_lie_outside_are_named(
+def test_detections_that_lie_outside_are_left_out_and_said(
     tiny: Path, data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     box = {"image_id": 1, "category_id": 1, "bbox": [900, 0, 50, 50], "score": 0.9}
-    (tmp_path / "boxes.json").write_text(json.dumps([box]))
+    (tmp_path / "boxes.json").write_text(json.dumps([box, {**box, "bbox": [9, 9, 50, 50]}]))
+    (tmp_path / "mine.toml").write_text("[whole]\npx_p99 = 0\n")
     arguments = ["--reference", tiny, "--data", data, "--detections", tmp_path / "boxes.json"]
-    assert run(tiny, *arguments) == 2
-    assert "Image 1: Box 0 (900, 0, 950, 50) lies wholly outside" in capsys.readouterr().err
+    assert run(tiny, *arguments, "--gate", tmp_path / "mine.toml") == 0
+    assert "1 of 2 detections lie outside their image or are empty, and were left out." in capsys.readouterr().out
 
 
 def test_a_network_of_another_size_is_refused(tiny: Path, data: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -137,13 +139,13 @@ def test_other_weights_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def test_the_ready_bundle_against_torch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The real thing on three people, with a limit that nothing can break and one that int8 must break."""
+    """The real thing on five people, with a limit that nothing can break and one that int8 must break."""
     (tmp_path / "mine.toml").write_text("[body]\nap_drop = 100\n[whole]\npx_p99 = 0\n")
-    common = ["builtin", "--data", "synthetic:val:3", "--threads", 1, "--strict"]
+    common = ["builtin", "--data", "synthetic:val:5", "--threads", 1, "--strict"]
     assert run(*common, "--gate", tmp_path / "mine.toml", "--report", tmp_path / "page.html") == 1
     printed = capsys.readouterr()
     assert "torch:cpu is " in printed.out and "off float64." in printed.out and "100 kept" in printed.out
-    start = "error: The gate 'mine' (strict) failed against torch:cpu on synthetic:val:3, 3 images. whole: "
+    start = "error: The gate 'mine' (strict) failed against torch:cpu on synthetic:val:5, 5 images. whole: "
     assert printed.err.startswith(start) and "px off (99th percentile) (at most 0; 95 % " in printed.err
     assert "body" not in printed.err and len(printed.err.splitlines()) == 1
-    assert (tmp_path / "page.html").read_text().count("data:image/jpeg") == 3
+    assert (tmp_path / "page.html").read_text().count("data:image/jpeg") == 5

@@ -87,6 +87,14 @@ def test_a_page_and_its_figures_are_replaced_and_nothing_else_is(result: Validat
     assert "My thesis" in page.read_text()
 
 
+def test_two_names_of_one_file_are_one_file(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "page.html")
+    for other in (tmp_path / "page.html", tmp_path / "sub/../page.html", tmp_path / "link"):
+        with pytest.raises(BadInputError, match=r"--report and --json both name .*page\.html: give one"):
+            check_ours(tmp_path / "page.html", other)
+
+
 def test_a_moved_keypoint_is_drawn_from_where_it_was() -> None:
     points = np.full((133, 2), 20, np.float32)
     other = points.copy()

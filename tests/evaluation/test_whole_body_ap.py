@@ -9,30 +9,39 @@ from typing import Any
 
 import numpy as np
 import pytest
-from coco_files import document
+from coco_files import document, write_images
 from numpy.typing import NDArray
 
+from rtmw_edge.crops import PADDING
 from rtmw_edge.evaluation.datasets import CocoWholeBody
 from rtmw_edge.evaluation.whole_body_ap import EVALUATED_PARTS, People, Ranked, rank, whole_body_ap
 from rtmw_edge.keypoints import SIGMAS
 from rtmw_edge.poses import COCO_FIELDS, Poses
 
-MODES: dict[str, dict[str, Any]] = {
-    "bbox_keypoint+oks_nms": {},
-    "bbox+none": {"by_keypoints": False, "nms": None},
-}
+
+def _labels(annotations: Path, images: Path) -> dict[int, People]:
+    return {item.image_id: item.people for item in CocoWholeBody(annotations, images)}
 
 
-@pytest.mark.parametrize("mode", MODES)
+def _boxes(areas: list[float]) -> NDArray[np.float64]:
+    """Boxes (N,4) whose padded crops of 3:4 have these areas."""
+    width = np.sqrt(np.array(areas) * 3 / 4) / PADDING
+    return np.column_stack([np.zeros((len(areas), 2)), width, width * 4 / 3])
+
+
+@pytest.mark.parametrize("mode", ["bbox_keypoint+oks_nms", "bbox+none"])
 def test_equal_to_the_official_figures(mode: str, reference_dir: Path, samples_dir: Path) -> None:
     reference = json.loads((reference_dir / "wholebody_ap.json").read_text())
-    truth = CocoWholeBody(samples_dir / "coco" / "test_coco_wholebody.json", samples_dir / "coco").labels()
+    truth = _labels(samples_dir / "coco" / "test_coco_wholebody.json", samples_dir / "coco")
     found = {}
     for image in truth:
         rows = [row for row in reference["predictions"] if row["image_id"] == image]
         keypoints, scores, box_scores = ([row[k] for row in rows] for k in ("keypoints", "scores", "bbox_score"))
-        poses = Poses(np.array(keypoints), np.array(scores), np.zeros((len(rows), 4)), np.array(box_scores))
-        found[image] = rank(poses, areas=np.array([row["area"] for row in rows]), **MODES[mode])
+        poses = Poses(
+            np.array(keypoints), np.array(scores), _boxes([row["area"] for row in rows]), np.array(box_scores)
+        )
+        by_box = Ranked(np.array(keypoints)[..., :2], np.array(scores), np.array(box_scores))
+        found[image] = by_box if mode == "bbox+none" else rank(poses)
     report = whole_body_ap(found, truth)
 
     expected = reference["expected"][mode]
@@ -83,7 +92,8 @@ def test_equal_to_faster_coco_eval(part: str, tmp_path: Path) -> None:
     """All ten figures for the body; else those of all sizes, since it takes areas from the part's own keypoints."""
     labels = document(images=30)
     (tmp_path / "labels.json").write_text(json.dumps(labels))
-    truth = CocoWholeBody(tmp_path / "labels.json", tmp_path).labels()
+    write_images(tmp_path, 30)
+    truth = _labels(tmp_path / "labels.json", tmp_path)
     found = _noisy(truth)
     ours = np.array(astuple(whole_body_ap(found, truth).parts[part]))
     theirs = _peer(labels, found, EVALUATED_PARTS[part])

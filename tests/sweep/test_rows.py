@@ -167,6 +167,13 @@ def test_a_limit_on_mpjpe_that_nobody_measured_is_not_kept(tmp_path: Path) -> No
     assert unmeasured and not any(check.passed for check in unmeasured) and found[1].passed is False
 
 
+def test_a_base_that_finds_nobody_has_nothing_to_lose(tmp_path: Path) -> None:
+    found = rows(store_of(tmp_path / "store", tuple(replace(made, ap={"foot": 0.0}) for made in SWEEP[:2])))
+    assert found[1].drop["foot"].value == 0
+    (foot,) = (check for check in found[1].gate if check.part == "foot")
+    assert foot.value is None and not foot.passed and found[1].passed is False
+
+
 def test_tables_hold_every_figure(tmp_path: Path) -> None:
     folder = store_of(tmp_path / "store")
     runner = CliRunner()

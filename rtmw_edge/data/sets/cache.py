@@ -24,12 +24,11 @@ from .table import AnnotatedSet
 if TYPE_CHECKING:
     from .config import SetConfig
 
-VERSION = 1
+VERSION = 2
 """Changes whenever a reader would give another table for the same files."""
 FACTS = "set.json"
 """What is not an array; a folder that has it is complete."""
-ARRAYS = ("paths", "ends", "image", "boxes", "target", "points", "visible", "metres", "cameras")
-OPTIONAL = ("metres", "cameras")
+ARRAYS = ("paths", "ends", "sizes", "image", "boxes", "target", "points", "visible", "metres", "cameras")
 
 
 def cached(
@@ -66,13 +65,14 @@ def _write(table: AnnotatedSet, place: Path) -> None:
         place.parent.mkdir(parents=True, exist_ok=True)
         stage = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
         try:
-            for name in ARRAYS:
-                array = getattr(table, name)
-                if array is not None:
-                    np.save(stage / f"{name}.npy", array)
-            facts = {"name": table.name, "whole": table.whole, "folder": str(table.folder)}
+            arrays = {name: array for name in ARRAYS if (array := getattr(table, name)) is not None}
+            for name, array in arrays.items():
+                np.save(stage / f"{name}.npy", array)
+            facts = {"name": table.name, "whole": table.whole, "folder": str(table.folder), "arrays": list(arrays)}
             (stage / FACTS).write_text(json.dumps({**facts, "skipped": dict(table.skipped)}, indent=1) + "\n")
             os.chmod(stage, 0o755)
+            if not (place / FACTS).is_file():
+                shutil.rmtree(place, ignore_errors=True)
             try:
                 os.rename(stage, place)
             except OSError:
@@ -84,8 +84,7 @@ def _write(table: AnnotatedSet, place: Path) -> None:
 
 def _load(place: Path) -> AnnotatedSet:
     facts = json.loads((place / FACTS).read_text())
-    names = [name for name in ARRAYS if name not in OPTIONAL or (place / f"{name}.npy").is_file()]
-    arrays = {name: np.load(place / f"{name}.npy", mmap_mode="r") for name in names}
+    arrays = {name: np.load(place / f"{name}.npy", mmap_mode="r") for name in facts["arrays"]}
     return AnnotatedSet(
         **{**dict.fromkeys(ARRAYS), **arrays},
         name=facts["name"],

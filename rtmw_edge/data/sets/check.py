@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ...crops import read_image
 from ...errors import BadInputError
+from ..instances import read_annotated
 from .config import SetConfig, open_set
 
 THREADS = 16
@@ -25,7 +25,8 @@ class SetReport:
     Attributes:
         problem: why the set cannot be opened; None when it can.
         skipped: annotations left out, by reason; normal for crowds and people without keypoints.
-        missing: how many image files are not there. broken: how many of the `decoded` cannot be read.
+        missing: how many image files are not there. broken: how many of the `decoded` cannot be read, or have another
+            size than annotated.
         examples: the first few of those files, each with its problem.
     """
 
@@ -56,10 +57,11 @@ def check_set(config: SetConfig, cache: Path | None, decode: int | None) -> SetR
     with ThreadPoolExecutor(THREADS) as pool:
         there = list(pool.map(_is_there, paths))
         missing = [path for path, found in zip(paths, there, strict=True) if not found]
-        present = [path for path, found in zip(paths, there, strict=True) if found]
+        present = [image for image, found in enumerate(there) if found]
         count = len(present) if decode is None else min(decode, len(present))
         chosen = [present[i] for i in np.linspace(0, len(present) - 1, count).astype(int)] if count else []
-        broken = [problem for problem in pool.map(_problem, chosen) if problem is not None]
+        problems = pool.map(lambda image: _problem(paths[image], table.size(image)), chosen)
+        broken = [problem for problem in problems if problem is not None]
     examples = [f"There is no image {path}." for path in missing[:EXAMPLES]] + broken[:EXAMPLES]
     return SetReport(
         config.name,
@@ -81,9 +83,9 @@ def _is_there(path: Path) -> bool:
         return False
 
 
-def _problem(path: Path) -> str | None:
+def _problem(path: Path, size: tuple[float, float] | None) -> str | None:
     try:
-        read_image(path)
+        read_annotated(path, size)
     except BadInputError as error:
         return str(error)
     return None

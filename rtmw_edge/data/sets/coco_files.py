@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import BadInputError
+from ...keypoints import NUM_KEYPOINTS, PARTS
+from ...poses import COCO_FIELDS
 from .table import Collector, Skip
 
 SCALE_PIXELS = 200.0
@@ -29,16 +30,16 @@ Annotation = dict[str, Any]
 Image = dict[str, Any]
 
 
-def read_json(path: Path) -> Any:
-    """The JSON document in a file; BadInputError says which file and what is wrong with it."""
+def read_json(path: Path, what: str = "annotations", check: str = "`root` and `annotations`") -> Any:
+    """The JSON document in a file of `what`; BadInputError says which file, what is wrong with it and what to check."""
     try:
         return json.loads(path.read_bytes())
     except FileNotFoundError:
-        raise BadInputError(f"There is no annotation file {path}: check `root` and `annotations`.") from None
+        raise BadInputError(f"There are no {what} at {path}: check {check}.") from None
     except OSError as error:
-        raise BadInputError(f"Cannot read the annotations {path}: {error.strerror}.") from None
+        raise BadInputError(f"Cannot read the {what} {path}: {error.strerror}.") from None
     except (ValueError, RecursionError) as error:
-        raise BadInputError(f"The annotations {path} are not JSON ({error}): download them again.") from None
+        raise BadInputError(f"The {what} {path} are not JSON ({error}): download them again.") from None
 
 
 def read_coco(path: Path, collector: Collector) -> Iterator[tuple[Annotation, Image]]:
@@ -59,12 +60,30 @@ def read_coco(path: Path, collector: Collector) -> Iterator[tuple[Annotation, Im
             yield annotation, images[number]
 
 
+def listed_size(image: Image) -> tuple[float, float] | None:
+    """Width and height of an image; None where the file has neither, as PoseTrack18's per-video files."""
+    if "width" not in image and "height" not in image:
+        return None
+    return float(image["width"]), float(image["height"])
+
+
+def whole_body(annotation: Annotation) -> NDArray[np.float64]:
+    """x, y, flag (133, 3) of COCO-WholeBody's five fields; ValueError when one of them has too few or too many."""
+    triples = np.zeros((NUM_KEYPOINTS, 3))
+    for part, name in COCO_FIELDS.items():
+        values, wanted = np.array(annotation[name], np.float64), triples[PARTS[part]]
+        if values.shape != (wanted.size,):
+            raise ValueError(f"{name} has {values.size} numbers, not {wanted.size}")
+        wanted[:] = values.reshape(-1, 3)
+    return triples
+
+
 @dataclass(frozen=True)
 class CocoStyle:
     """How the annotations of one set differ from COCO's.
 
     Attributes:
-        fields: the keys that hold x, y, flag in turn, one after another.
+        field: the key that holds x, y, flag in turn; None for the five of COCO-WholeBody.
         hidden: of the first `hidden` joints the flag 1 means hidden; of all others any flag above 0 means labelled.
         origin: the coordinate of the first pixel's centre; 1 in Matlab's files.
         centred: the box is `center` and `scale`, not `bbox`.
@@ -72,7 +91,7 @@ class CocoStyle:
         by_id: every n-th image is chosen by its id, not by its place in the file.
     """
 
-    fields: tuple[str, ...] = ("keypoints",)
+    field: str | None = "keypoints"
     hidden: int = 0
     origin: float = 0.0
     centred: bool = False
@@ -81,21 +100,21 @@ class CocoStyle:
 
     def __call__(self, path: Path, collector: Collector, every: int) -> None:
         """Read one annotation file into the collector, keeping every n-th image."""
-        order: dict[int, int] = {}
         for annotation, image in read_coco(path, collector):
-            place = order.setdefault(image["id"], len(order))
-            if (image["id"] if self.by_id else place) % every:
+            if (image["id"] if self.by_id else collector.place(path, image["id"])) % every:
                 continue
             try:
-                triples = np.array(list(chain.from_iterable(annotation[name] for name in self.fields)), np.float64)
-                triples = triples.reshape(collector.mapping.joints, 3)
+                triples = self._triples(annotation).reshape(collector.mapping.joints, 3)
                 box = self._box(annotation)
                 name = str(image["file_name"]).removeprefix(self.prefix)
-                size = float(image["width"]), float(image["height"])
+                size = listed_size(image)
             except BAD_VALUES:
                 collector.skip(Skip.MALFORMED)
                 continue
             collector.add(name, box, triples[:, :2] - self.origin, self._visible(triples[:, 2]), size)
+
+    def _triples(self, annotation: Annotation) -> NDArray[np.float64]:
+        return whole_body(annotation) if self.field is None else np.array(annotation[self.field], np.float64)
 
     def _visible(self, flags: NDArray[np.float64]) -> NDArray[np.uint8]:
         visible = np.where(flags > 0, 2, 0).astype(np.uint8)

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 
 from ...errors import unknown
-from ...poses import COCO_FIELDS
 from .coco_files import CocoStyle
 from .h3wb import TRAIN_SUBJECTS, read_h3wb
 from .interhand import companions, read_interhand
@@ -35,7 +34,6 @@ UBODY_SCENES = (
     "TalkShow",
     "VideoConference",
 )
-WHOLE_BODY = tuple(COCO_FIELDS.values())
 BODY = 17
 
 
@@ -68,14 +66,12 @@ class Kind:
 
 
 KINDS: dict[str, Kind] = {
-    "coco-wholebody": Kind(
-        "annotations/coco_wholebody_train_v1.0.json", "train2017", CocoStyle(WHOLE_BODY, hidden=BODY)
-    ),
+    "coco-wholebody": Kind("annotations/coco_wholebody_train_v1.0.json", "train2017", CocoStyle(None, hidden=BODY)),
     "halpe": Kind("annotations/halpe_train_v1.json", "hico_20160224_det/images/train2015", CocoStyle(hidden=BODY)),
     "ubody": Kind(
         "annotations/{scene}/train_annotations.json",
         "images",
-        CocoStyle(WHOLE_BODY, by_id=True),
+        CocoStyle(None, by_id=True),
         every=10,
         scenes=UBODY_SCENES,
     ),
@@ -91,7 +87,7 @@ KINDS: dict[str, Kind] = {
     "humanart": Kind(
         "annotations/training_humanart.json",
         ".",
-        CocoStyle(("keypoints_21",), hidden=21, prefix="HumanArt/"),
+        CocoStyle("keypoints_21", hidden=21, prefix="HumanArt/"),
     ),
     "wflw": Kind("annotations/face_landmarks_wflw_train.json", "images", CocoStyle(centred=True), whole=False),
     "300w": Kind("annotations/face_landmarks_300w_train.json", "images", CocoStyle(centred=True), whole=False),

@@ -41,7 +41,7 @@ def load_objects(path: Path, names: tuple[str, ...]) -> list[Any]:
                     values.append(_array(stream))
             return values
     except FileNotFoundError:
-        raise BadInputError(f"There is no annotation file {path}: check `root` and `annotations`.") from None
+        raise BadInputError(f"There are no annotations at {path}: check `root` and `annotations`.") from None
     except OSError as error:
         raise BadInputError(f"Cannot read the annotations {path}: {error.strerror or error}.") from None
     except pickle.UnpicklingError as error:

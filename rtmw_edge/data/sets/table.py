@@ -39,6 +39,7 @@ class AnnotatedSet:
 
     Attributes:
         folder: of the images. paths: (bytes,) uint8, all file names below it; ends: (P,) where each of them ends.
+        sizes: (P, 2) width and height of the images as annotated; not finite where no annotation file lists them.
         image: (N,) which image. boxes: (N, 4) xyxy pixels. target: (J,) which of the 133 each joint is.
         points: (N, J, 2) pixels. visible: (N, J) 0, 1 or 2. metres: (N, J, 3). cameras: (N, 4) fx, fy, cx, cy pixels.
             Not finite for an instance that has neither; None when none has.
@@ -49,6 +50,7 @@ class AnnotatedSet:
     folder: Path
     paths: NDArray[np.uint8]
     ends: NDArray[np.int64]
+    sizes: NDArray[np.float32]
     image: NDArray[np.int32]
     boxes: NDArray[np.float32]
     target: NDArray[np.int64]
@@ -71,6 +73,11 @@ class AnnotatedSet:
         start = self.ends[image - 1] if image else 0
         return self.folder / self.paths[start : self.ends[image]].tobytes().decode()
 
+    def size(self, image: int) -> tuple[float, float] | None:
+        """Width and height that an image, 0 to `images` - 1, is annotated with; None where that is not listed."""
+        width, height = self.sizes[image].tolist()
+        return (width, height) if np.isfinite([width, height]).all() else None
+
     def __getitem__(self, index: int) -> Instance:
         if not 0 <= index < len(self):
             raise IndexError(f"instance {index} of {len(self)} in '{self.name}'")
@@ -85,6 +92,7 @@ class AnnotatedSet:
             camera = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], np.float32)
         return Instance(
             image=self.path(int(self.image[index])),
+            size=self.size(int(self.image[index])),
             box=np.array(self.boxes[index]),
             keypoints=keypoints,
             visible=visible,
@@ -102,12 +110,18 @@ class Collector:
         self.mapping = mapping
         self.skipped: Counter[str] = Counter()
         self._images: dict[str, int] = {}
+        self._places: dict[tuple[Path, int], int] = {}
+        self._sizes: list[tuple[float, float]] = []
         self._rows: list[tuple[int, NDArray[np.float32], NDArray[np.float32], NDArray[np.uint8]]] = []
         self._depth: list[tuple[NDArray[np.float32], NDArray[np.float32]] | None] = []
 
     def skip(self, reason: Skip) -> None:
         """Count one annotation that is left out."""
         self.skipped[reason.value] += 1
+
+    def place(self, file: Path, image: int) -> int:
+        """Which of the annotated images the one with that id in a file is, counted through all files of the set."""
+        return self._places.setdefault((file, image), len(self._places))
 
     def add(
         self,
@@ -149,6 +163,8 @@ class Collector:
                 return self.skip(Skip.KEYPOINTS)
             labels = depth, np.asarray(camera, np.float32)
         number = self._images.setdefault(image.lstrip("/"), len(self._images))
+        if number == len(self._sizes):
+            self._sizes.append(size or (np.nan, np.nan))
         self._rows.append((number, corners, where, seen))
         self._depth.append(labels)
 
@@ -172,6 +188,7 @@ class Collector:
             folder=folder,
             paths=np.frombuffer(b"".join(encoded), np.uint8),
             ends=np.cumsum([len(path) for path in encoded], dtype=np.int64),
+            sizes=np.array(self._sizes, np.float32),
             image=np.array(image, np.int32),
             boxes=np.stack(boxes),
             target=self.mapping.target,
