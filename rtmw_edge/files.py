@@ -93,6 +93,10 @@ def check_place(path: Path) -> None:
         raise BadInputError(f"Cannot write '{path}': {above} is a file, not a folder. Choose another place.")
     if not os.access(above, os.W_OK | os.X_OK):
         raise BadInputError(f"Cannot write '{path}': nothing may be written to {above}. Choose another place.")
+    try:
+        tempfile.TemporaryFile(dir=above).close()
+    except OSError as error:  # as in /proc, or on a disk that is read-only to everybody
+        raise BadInputError(f"Cannot write '{path}' below {above}: {error.strerror}. Choose another place.") from None
 
 
 def check_writable(path: Path, head: bytes = b"") -> None:

@@ -185,9 +185,12 @@ def parse_config(document: Mapping[str, Any], folder: Path) -> SweepConfig:
     return SweepConfig(**values)
 
 
+KINDS = {str: "text in quotes", int: "a whole number", bool: "true or false", float: "a number"}
+
+
 def _one(key: str, value: Any, kind: type) -> Any:
     if type(value) is not kind:
-        raise BadInputError(f"The sweep's {key} is {value!r}; it must be of type {kind.__name__}.")
+        raise BadInputError(f"The sweep's {key} is {value!r}; it must be {KINDS[kind]}.")
     return value
 
 

@@ -154,8 +154,9 @@ def _product(config: SweepConfig, refused: dict[str, str]) -> Iterator[tuple[Cel
     at_hand = trained(config, refused)
     for name in config.variants:
         variant_named(name)
-        files = config.weights.get(name) or {"": find(name, None)}
-        files = {key: find(name, path) for key, path in files.items()}
+        named = f'weights."{name}" ='
+        given = config.weights.get(name) or {"": None}
+        files = {key: find(name, path, named) for key, path in given.items()}
         for target in config.targets:
             writer = _writer(target, refused)
             if target == TORCH:
@@ -174,7 +175,7 @@ def _product(config: SweepConfig, refused: dict[str, str]) -> Iterator[tuple[Cel
                     for pair, table, content in at_hand:
                         if pair.variant == name and _carries(content, precision, grid):
                             own = next(iter(files.values()))
-                            inputs = Inputs(find(name, pair.weights) if pair.weights else own, own, table)
+                            inputs = Inputs(find(name, pair.weights, "weights =") if pair.weights else own, own, table)
                             cell = Cell(name, "", target, precision, grid, table=pair.name)
                             yield from _everywhere(cell, inputs, config)
 

@@ -134,8 +134,9 @@ def done(store: Store, job: Job, work: Callable[[], tuple[dict[str, Any], dict[s
     return Record(job.id, OK, data, arrays)
 
 
-PATIENCE_SECONDS = 20.0
-"""How long processes that were told to end may clean up."""
+PATIENCE_SECONDS, GRACE_SECONDS = 20.0, 2.0
+"""How long processes that were told to end may clean up, and until they are told again: Ctrl-C in a terminal goes to all
+by itself, and `kill -INT` to one alone."""
 
 
 @dataclass(frozen=True)
@@ -192,9 +193,13 @@ def sweep(
                             ) from None
                         start(crew)
     except BaseException as error:
-        if not isinstance(error, KeyboardInterrupt) or error.args:  # Ctrl-C goes to all by itself
-            for process, _ in alive.values():
-                process.terminate()
+        by_hand = isinstance(error, KeyboardInterrupt) and not error.args
+        until = time.monotonic() + GRACE_SECONDS
+        for process, _ in alive.values():
+            if by_hand:
+                process.join(max(0.0, until - time.monotonic()))
+            if process.is_alive():
+                os.kill(process.pid or 0, signal.SIGINT if by_hand else signal.SIGTERM)
         raise
     finally:
         until = time.monotonic() + PATIENCE_SECONDS

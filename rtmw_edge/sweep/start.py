@@ -104,24 +104,30 @@ def carry_out(
     `fleet` gives cells of boards to those; a plan without such cells needs none.
     """
     gate = read_gate(config.gate or DEFAULT)
+    mine, boards = jobs_of(plan.cells), board_jobs_of(plan.cells)
     with Store.create(options.folder) as store:
         retry_until = options.retry_until(store)
+        known = store.records([job.id for job in (*mine, *boards)]).values()
+        settled = {record.job for record in known if record.status == OK or not options.retry}
         number = store.begin(document(plan, gate_document(gate), fleet.facts if fleet else {}))
-    labels = _labels(plan.cells)
+    labels, ended = _labels(plan.cells), 0
+    left = len({job.id for job in (*mine, *boards)} - settled)
     with console.status("starting", refresh_per_second=2) as status:
 
         def on_event(event: Event) -> None:
-            line = f"{labels[event.job]}: {event.text}".rstrip(": ")
+            nonlocal ended
             if event.status:
+                ended += 1
+                line = f"{labels[event.job]}: {event.text}".rstrip(": ")
                 mark = "✓" if event.status == OK else "✗"
                 console.print(f"{mark} {line} ({event.seconds:.0f} s)", highlight=False, markup=False, soft_wrap=True)
-            else:
-                status.update(line)
+            else:  # what changes first: the line may be cut
+                status.update(f"{ended} of {left} done; {event.text or 'beginning'}: {labels[event.job]}")
 
         ready = Ready(plan.cells, options.threads)
-        crew = Crew(tuple(board_jobs_of(plan.cells)), fleet, dispatch) if fleet else None
+        crew = Crew(tuple(boards), fleet, dispatch) if fleet else None
         sweep(
-            options.folder, number, jobs_of(plan.cells), ready, on_event,
+            options.folder, number, mine, ready, on_event,
             processes=options.processes, retry_until=retry_until, boards=crew,
         )  # fmt: skip
     with Store.open(options.folder) as store:

@@ -40,6 +40,8 @@ def test_places_where_nothing_can_be_written(tmp_path: Path) -> None:
     if os.geteuid():
         with pytest.raises(BadInputError, match=r"nothing may be written to .*locked\. Choose another place\."):
             check_writable(tmp_path / "locked" / "y.json")
+    with pytest.raises(BadInputError, match=r"Cannot write '/proc/x/y\.json' below /proc: .*\. Choose another place\."):
+        check_writable(Path("/proc/x/y.json"))
 
 
 def test_a_folder_that_cannot_be_made_and_a_file_that_is_missing_are_two_things(tmp_path: Path) -> None:

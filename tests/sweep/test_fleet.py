@@ -25,6 +25,7 @@ from rtmw_edge.errors import BadInputError, NotAvailableError, RtmwEdgeError
 from rtmw_edge.evaluation import open_dataset
 from rtmw_edge.evaluation.whole_body_ap import EVALUATED_PARTS
 from rtmw_edge.fleet.link import Certificates, Link
+from rtmw_edge.fleet.worker import serve
 from rtmw_edge.runtime import load
 from rtmw_edge.runtime.machine import cores
 from rtmw_edge.sweep import bench as bench_module
@@ -195,7 +196,8 @@ def test_with_tls_only_the_fleet_gets_in_and_a_cell_that_kills_its_workers_fails
             until(lambda: "signal 9" in mine.said())
             until(lambda: "pi5" in announced(client))  # the nanny has started another
             until(lambda: "Waiting for a sweep" in stranger.said())
-            assert "certificate" in stranger.said() and "pi4" not in announced(client)
+            assert "look whether both sides have certificates of the same authority" in stranger.said()
+            assert "pi4" not in announced(client)
 
 
 def test_a_certificate_of_another_authority_is_told(tmp_path: Path) -> None:
@@ -260,3 +262,8 @@ def test_a_worker_unlike_the_first_of_its_board_does_not_count(data: str, tmp_pa
         refusal = {"environment": facts, "refused": "ncnn is not installed.", "exit_code": 3}
         with pytest.raises(NotAvailableError, match=r"ncnn is not installed\."):
             remote.found(Job(planned[0].accuracy_id, "accuracy"), refusal, quiet)
+
+
+def test_a_worker_s_cache_that_cannot_be_made_is_one_sentence() -> None:
+    with pytest.raises(BadInputError, match=r"Cannot keep what is sent in '/proc/x': .*\. Choose another --cache\."):
+        serve(Link("127.0.0.1", free_port(), None), "pi5", Path("/proc/x"), print)

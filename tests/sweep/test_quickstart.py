@@ -64,7 +64,7 @@ def test_exports_measures_and_reuses(tmp_path: Path, photo: Path, monkeypatch: p
     assert 0 < integer.speed["memory_mb"] < 1000 and integer.speed["ratio_low"] <= integer.speed["ratio_high"]
     assert "px from torch (p99)" in " ".join(text.split())
     table = text[text.index("left and right hand") :]
-    distances = table[table.index("onnx fp32") :].split("\n")[2].split()
+    distances = table[table.index("onnx ") :].split("\n")[2].split()
     assert distances == ["0.0"] * len(PART_ORDER)
     assert "onnx int8" in text and "ncnn is not here [export]" in text and str(out / "report.html") in text
     page = (out / "report.html").read_text()

@@ -192,6 +192,20 @@ def test_killed_at_any_moment_it_goes_on_without_redoing_or_losing(tmp_path: Pat
     assert all(ends[job] == 1 for job in recorded)
 
 
+def test_sigint_to_the_sweep_alone_ends_its_processes_too(tmp_path: Path) -> None:
+    """As `kill -INT` and `timeout` send it; in a terminal Ctrl-C goes to all of them."""
+    folder, log = tmp_path / "store", tmp_path / "log"
+    process = start(folder, log, 30.0)
+    while not lines(log):
+        time.sleep(0.02)
+    child = int(lines(log)[0][0])
+    begun = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) != 0
+    assert 1.0 < time.monotonic() - begun < 10 and not store_module.born(child)
+    assert not any(word == "end" for _, word, _ in lines(log))
+
+
 def test_two_processes_share_the_work_and_timed_jobs_run_alone(tmp_path: Path) -> None:
     folder, log = tmp_path / "store", tmp_path / "log"
     Store.create(folder).close()
