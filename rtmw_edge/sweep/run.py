@@ -135,8 +135,8 @@ def done(store: Store, job: Job, work: Callable[[], tuple[dict[str, Any], dict[s
 
 
 PATIENCE_SECONDS, GRACE_SECONDS = 20.0, 2.0
-"""How long processes that were told to end may clean up, and until they are told again: Ctrl-C in a terminal goes to all
-by itself, and `kill -INT` to one alone."""
+"""How long processes that were told to end may clean up, and until they are told again: Ctrl-C in a terminal goes to
+all by itself, and `kill -INT` to one alone."""
 
 
 @dataclass(frozen=True)
