@@ -155,7 +155,7 @@ def _product(config: SweepConfig, refused: dict[str, str]) -> Iterator[tuple[Cel
     for name in config.variants:
         variant_named(name)
         named = f'weights."{name}" ='
-        given = config.weights.get(name) or {"": None}
+        given: Mapping[str, Path | None] = config.weights.get(name) or {"": None}
         files = {key: find(name, path, named) for key, path in given.items()}
         for target in config.targets:
             writer = _writer(target, refused)
