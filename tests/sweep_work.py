@@ -40,7 +40,12 @@ class Logged:
     def work(self, job: Job, on_step: Callable[[str], None]) -> tuple[dict[str, Any], dict[str, Any]]:
         self.say(f"begin {job.id}")
         on_step("sleeping")
-        time.sleep(self.seconds)
+        try:
+            time.sleep(self.seconds)
+        except KeyboardInterrupt:
+            time.sleep(0.5)
+            self.say(f"cleaned {job.id}")
+            raise
         end = (self.bad or {}).get(job.id)
         if end == "killed":
             os.kill(os.getpid(), signal.SIGKILL)

@@ -239,7 +239,7 @@ class _Job:
         from ..errors import BadInputError
         from ..runtime.sinks import Document, JsonLines, open_sink
 
-        places = [path.absolute() for path in [*save, *([Path(json_file)] if json_file not in (None, "-") else [])]]
+        places = [path.resolve() for path in [*save, *([Path(json_file)] if json_file not in (None, "-") else [])]]
         for path in places:
             if places.count(path) > 1:
                 raise BadInputError(f"Two outputs have the name '{path}': give one of them another.")

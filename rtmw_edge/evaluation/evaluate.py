@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..camera import root_depth, to_camera
+from ..crops import FARTHEST
 from ..errors import BadInputError
 from ..poses import Poses
 from .datasets import Dataset, Detections, Item, Labels3D
@@ -171,13 +172,14 @@ def evaluate(
 def boxes_to_run(item: Item, detections: Detections | None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Boxes (N,4) xyxy and scores (N,) to run: the detected ones, or the labelled ones cut to the image, of score 1.
 
-    Detected boxes that are empty or wholly outside the image are left out.
+    Detected boxes that `crops.check_boxes` would refuse, empty or wholly outside the image, are left out.
     """
     if detections is not None:
         boxes, scores = detections.of(item.image_id)
         height, width = item.image.shape[:2]
         low, high = boxes[:, :2], boxes[:, 2:]
         runs = ((high > low) & (high >= 0) & (low <= [width - 1, height - 1])).all(axis=1)
+        runs &= (abs(boxes) <= FARTHEST).all(axis=1)
         return boxes[runs], scores[runs]
     chosen = labelled_people(item)
     return clipped_boxes(item, chosen), np.ones(len(chosen), np.float32)

@@ -18,6 +18,7 @@ from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from ..errors import NotAvailableError, RtmwEdgeError
@@ -134,9 +135,8 @@ def done(store: Store, job: Job, work: Callable[[], tuple[dict[str, Any], dict[s
     return Record(job.id, OK, data, arrays)
 
 
-PATIENCE_SECONDS, GRACE_SECONDS = 20.0, 2.0
-"""How long processes that were told to end may clean up, and until they are told again: Ctrl-C in a terminal goes to
-all by itself, and `kill -INT` to one alone."""
+PATIENCE_SECONDS = 20.0
+"""How long processes that were told to end may clean up."""
 
 
 @dataclass(frozen=True)
@@ -193,11 +193,9 @@ def sweep(
                             ) from None
                         start(crew)
     except BaseException as error:
+        # Ctrl-C goes to all by itself, `kill -INT` to one alone; they hear it once.
         by_hand = isinstance(error, KeyboardInterrupt) and not error.args
-        until = time.monotonic() + GRACE_SECONDS
         for process, _ in alive.values():
-            if by_hand:
-                process.join(max(0.0, until - time.monotonic()))
             if process.is_alive():
                 os.kill(process.pid or 0, signal.SIGINT if by_hand else signal.SIGTERM)
         raise
@@ -233,6 +231,8 @@ def _worker(folder: Path, run: int, crew: Crew, pipe: Connection, retry_until: i
         except BrokenPipeError:
             os._exit(1)
 
+    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+        signal.signal(signal.SIGINT, _once)
     try:
         with heard_as_ctrl_c(), Store.open(folder) as store:
             crew.loop(store, run, crew.jobs, crew.prepare(store), tell, retry_until)
@@ -240,6 +240,12 @@ def _worker(folder: Path, run: int, crew: Crew, pipe: Connection, retry_until: i
         pass  # the parent, which got it too, says so
     except RtmwEdgeError as error:
         pipe.send(error)
+
+
+def _once(number: int, frame: FrameType | None) -> None:
+    """Ctrl-C, of which a second one would break off the cleaning up after the first."""
+    signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _die_with(parent: int) -> None:

@@ -1,16 +1,18 @@
 """In words: whether to quantize on this board, target by target, and which cell to take.
 
 The rule: a quantized cell is worth it when it keeps every limit of the gate and is faster than fp32 of the same target
-beyond doubt, with the whole interval of the ratio below `FASTER`. Where the intervals leave that open, of the ratio or
-of what the gate limits, none is given.
+beyond doubt, with the whole interval of the ratio below `FASTER`. It is not when it breaks a limit that lies outside
+the figure's interval, or is surely no faster. Where that is so of every cell, it is the advice; else none is given.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from ..bundle import GateCheck
 from ..runtime.machine import EXACT_FLAGS
 from .cells import Cell
 from .rows import Row
@@ -65,47 +67,72 @@ def _where(cell: Cell) -> str:
 
 
 def _verdict(variant: str, where: str, rows: Sequence[Row]) -> Verdict:
-    keeping = [row for row in rows if row.passed]
-    if not keeping:
-        nearest = min(rows, key=_broken)
-        broken = [check for check in nearest.gate if not check.passed]
-        beyond = [check for check in broken if not check.within_noise]
-        count = f"none of {len(rows)} quantized cells keeps the gate; nearest is {_name(nearest)}"
-        why = f"{count}, where {(beyond or broken)[0].sentence()}{_pace_of(nearest)}{_nothing_in_int8(rows)}"
-        if beyond:
-            return Verdict(variant, where, Advice.DO_NOT, why)
-        more = f"; more images than these {nearest.accuracy['images']} decide"
-        return Verdict(variant, where, Advice.UNDECIDED, why + more)
-    timed = [row for row in keeping if row.speed and row.speed["paced_by"]]
-    if not timed:
-        return Verdict(variant, where, Advice.UNDECIDED, "what keeps the gate was not timed against float")
-    sure = [row for row in timed if row.speed["ratio_high"] < FASTER]
-    open_ = [row for row in timed if row.speed["ratio_low"] < FASTER]
-    best = min(sure or open_ or timed, key=lambda row: row.speed["ratio"])
-    pace, name = best.speed, _name(best)
-    ratio = f"{pace['ratio']:.2f} times as long as fp32 ({pace['ratio_low']:.2f} to {pace['ratio_high']:.2f})"
-    noise = f"; these times are noisy ({'; '.join(pace['noisy'])})" if pace["noisy"] else ""
-    if sure:
-        bundle = f"; it is {bundle_of(best)}" if bundle_of(best) else ""
-        return Verdict(variant, where, Advice.QUANTIZE, f"{name} keeps the gate and takes {ratio}{noise}{bundle}")
-    if open_:
-        why = f"{name} keeps the gate and takes {ratio}{_nothing_in_int8(rows)}{noise}"
+    hopeful = [row for row in rows if _keeps(row) is not False and _faster(row) is not False]
+    if not hopeful:
+        return Verdict(variant, where, Advice.DO_NOT, _why_not(rows))
+    best = min(hopeful, key=lambda row: (not (_keeps(row) and _faster(row)), _keeps(row) is None, _ratio(row)))
+    name, pace = _name(best), _pace(best)
+    if not _keeps(best):
+        broken = next(check for check in best.gate if not check.passed)
+        why = f"{name} breaks the gate by less than chance, where {broken.sentence()}; it takes {pace}"
+        images = best.accuracy["images"]
+        more = f"; more images than these {images} decide"
+        return Verdict(variant, where, Advice.UNDECIDED, f"{why}{_nothing_in_int8(rows)}{more}")
+    if not _faster(best):
+        why = f"{name} keeps the gate and takes {pace}{_nothing_in_int8(rows)}"
         return Verdict(variant, where, Advice.UNDECIDED, why)
-    why = f"{name}, the fastest that keeps the gate, is not faster: it takes {ratio}{_nothing_in_int8(rows)}{noise}"
-    return Verdict(variant, where, Advice.DO_NOT, why)
+    bundle = f"; it is {bundle_of(best)}" if bundle_of(best) else ""
+    return Verdict(variant, where, Advice.QUANTIZE, f"{name} keeps the gate and takes {pace}{bundle}")
+
+
+def _why_not(rows: Sequence[Row]) -> str:
+    keeping = [row for row in rows if row.passed]
+    if keeping:
+        best = min(keeping, key=_ratio)
+        why = f"{_name(best)}, the fastest that keeps the gate, is not faster: it takes {_pace(best)}"
+    else:
+        best = min(rows, key=_broken)
+        broken = [check for check in best.gate if not check.passed]
+        worst = next((check for check in broken if _is_sure(check)), broken[0])
+        count = f"none of {len(rows)} quantized cells keeps the gate; nearest is {_name(best)}"
+        why = f"{count}, where {worst.sentence()}; it takes {_pace(best)}"
+    return why + _nothing_in_int8(rows)
+
+
+def _keeps(row: Row) -> bool | None:
+    """Whether a cell keeps the gate, by its own rule; None where it breaks it by no more than chance."""
+    return True if row.passed else False if _broken(row)[0] else None
 
 
 def _broken(row: Row) -> tuple[int, int]:
-    """How many limits a cell breaks beyond noise, and how many at all."""
+    """How many limits a cell breaks for sure, and how many at all."""
     broken = [check for check in row.gate if not check.passed]
-    return sum(not check.within_noise for check in broken), len(broken)
+    return sum(map(_is_sure, broken)), len(broken)
 
 
-def _pace_of(row: Row) -> str:
-    """What quantizing would gain if the gate were no matter."""
+def _is_sure(broken: GateCheck) -> bool:
+    """Whether more images would not change that a limit is broken: it was measured, and lies outside the interval."""
+    return broken.value is not None and not broken.within_noise
+
+
+def _faster(row: Row) -> bool | None:
+    """Whether a cell is faster than float; None where the interval leaves that open, or nothing was timed."""
     if not row.speed or not row.speed["paced_by"]:
-        return ""
-    return f"; it takes {row.speed['ratio']:.2f} times as long as fp32"
+        return None
+    return True if row.speed["ratio_high"] < FASTER else None if row.speed["ratio_low"] < FASTER else False
+
+
+def _ratio(row: Row) -> float:
+    return row.speed["ratio"] if row.speed and row.speed["paced_by"] else math.inf
+
+
+def _pace(row: Row) -> str:
+    """The time in words, with what is wrong with it."""
+    if not row.speed or not row.speed["paced_by"]:
+        return "a time that was not measured against float"
+    pace = row.speed
+    noise = f"; these times are noisy ({'; '.join(pace['noisy'])})" if pace["noisy"] else ""
+    return f"{pace['ratio']:.2f} times as long as fp32 ({pace['ratio_low']:.2f} to {pace['ratio_high']:.2f}){noise}"
 
 
 def _name(row: Row) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -25,7 +26,7 @@ def test_only_what_begins_as_ours_is_written_over(tmp_path: Path) -> None:
         check_writable(tmp_path / "ours", b"<html>")
 
 
-def test_places_where_nothing_can_be_written(tmp_path: Path) -> None:
+def test_places_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(BadInputError, match=r"it is a folder\. Name a file\."):
         check_writable(tmp_path)
@@ -40,8 +41,15 @@ def test_places_where_nothing_can_be_written(tmp_path: Path) -> None:
     if os.geteuid():
         with pytest.raises(BadInputError, match=r"nothing may be written to .*locked\. Choose another place\."):
             check_writable(tmp_path / "locked" / "y.json")
-    with pytest.raises(BadInputError, match=r"Cannot write '/proc/x/y\.json' below /proc: .*\. Choose another place\."):
-        check_writable(Path("/proc/x/y.json"))
+
+    def read_only(**_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", read_only)
+    with pytest.raises(
+        BadInputError, match=r"Cannot write '.*y\.json' below .*: Read-only file system\. Choose another"
+    ):
+        check_writable(tmp_path / "x" / "y.json")
 
 
 def test_a_folder_that_cannot_be_made_and_a_file_that_is_missing_are_two_things(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from made_sweep import ENVIRONMENT, SWEEP, Made, cell, int8, samples, store_of
 from typer.testing import CliRunner
 
+from rtmw_edge.bundle import GateCheck
 from rtmw_edge.cli import app
 from rtmw_edge.errors import BadInputError, VerificationError
 from rtmw_edge.sweep.compare import compare
@@ -109,13 +110,25 @@ def test_a_broken_gate_and_noise_are_said_in_words(tmp_path: Path) -> None:
 def test_a_gate_that_noise_decides_gives_no_advice(tmp_path: Path) -> None:
     """The same drop on images that say little: the limit lies inside the interval, and more images are asked for."""
     found = rows(store_of(tmp_path / "a", (SWEEP[0], SWEEP[1])))
-    open_ = [replace(check, low=0.1, high=9.0) if not check.passed else check for check in found[1].gate]
-    (verdict,) = verdicts([found[0], replace(found[1], gate=tuple(open_))])
+    cell = found[1]
+
+    def broken(**changes: object) -> tuple[GateCheck, ...]:
+        return tuple(replace(check, **changes) if not check.passed else check for check in cell.gate)  # type: ignore[arg-type]
+
+    open_ = replace(cell, gate=broken(low=0.1, high=9.0))
+    (verdict,) = verdicts([found[0], open_])
     assert verdict.advice is Advice.UNDECIDED
-    assert verdict.why.startswith("none of 1 quantized cells keeps the gate; nearest is int8 PTQ common percentile, wh")
-    assert "within noise); it takes 0.50 times" in verdict.why and verdict.why.endswith(
-        "; more images than these 40 decide"
-    )
+    assert verdict.why.startswith("int8 PTQ common percentile breaks the gate by less than chance, where face: 3.00 AP")
+    assert "within noise); it takes 0.50 times" in verdict.why
+    assert verdict.why.endswith("; more images than these 40 decide")
+    unmeasured = replace(cell, gate=broken(value=None, low=None, high=None))
+    assert verdicts([found[0], unmeasured])[0].advice is Advice.UNDECIDED
+    slow = {**cell.speed, "ratio": 1.5, "ratio_low": 1.4, "ratio_high": 1.6}
+    (verdict,) = verdicts([found[0], replace(open_, speed=slow)])
+    assert verdict.advice is Advice.DO_NOT, "no image makes it faster"
+    keeps = replace(cell, gate=tuple(check for check in cell.gate if check.passed), speed=slow)
+    (verdict,) = verdicts([found[0], keeps, open_])
+    assert verdict.advice is Advice.UNDECIDED and "takes 0.50" in verdict.why, "what is fast may keep it yet"
 
 
 def test_of_cells_that_are_as_fast_the_most_accurate_is_named(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from ..quiet import quiet_stderr
 
 FASTEST_FPS = 60.0
 LONGEST_FILL_S, LONGEST_HOLD_S = 2.0, 60.0
-"""A longer gap in time, as of a camera that was lost, is not filled with repeated pictures; in a file, where a picture
-may be shown for long, it is one of so many seconds."""
+"""A longer gap in time, as of a camera that was lost, is not filled with repeated pictures; the second is of files,
+where a picture may be shown for long."""
 MUCH_FASTER = 1.5
 """A file whose first frame is this much shorter than its mean has a variable rate, and the mean would lose frames."""
 

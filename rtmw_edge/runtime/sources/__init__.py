@@ -51,6 +51,11 @@ def open_sources(
     kinds = {name: _kind(name) for name in map(str, names)}
     for name, kind in kinds.items():
         sources = _files(name) if kind == "file" else [_special(name, kind, raw, camera, live)]
+        if kind == "address" and sources[0].origin.name in found:
+            raise BadInputError(
+                f"Two sources are {sources[0].origin.name} but for their passwords or keys, which are not shown: run "
+                "them one by one."
+            )
         found.update({source.origin.name: source for source in sources if source.origin.name not in found})
     opened = list(found.values())
     endless = [source.origin.name for source in opened if source.origin.live]

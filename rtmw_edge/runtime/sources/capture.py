@@ -16,7 +16,10 @@ from .raw import PictureFormat
 TIMEOUT_MS = 10_000
 """An address that says nothing for this long counts as lost."""
 
-SECRETS = re.compile(r"(?i)((?<![a-z])(?:user|username|pass|passwd|password|pwd|token|key|secret))=[^&/_?#]*")
+SECRETS = re.compile(
+    r"(?i)((?<![a-z])(?:user|username|login|loginuse|loginpas|pas|pass|passwd|password|pwd|pw|token|auth|key|apikey"
+    r"|api_key|secret))=(?:(?!_[a-z]+=)[^&/?#])*"
+)
 """What cameras take in their paths and queries."""
 
 LOG_LEVEL_SILENT = 0

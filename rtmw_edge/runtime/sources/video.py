@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 import cv2
 
@@ -23,6 +22,8 @@ TAIL_SECONDS, TAIL_SHARE = 0.5, 0.02
 
 EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 """How Matroska and WebM begin, and what holds all of such a file but its header."""
+HEAD_BYTES = 256
+"""Where that is by then."""
 
 
 class VideoFile:
@@ -90,21 +91,27 @@ class VideoFile:
 
 
 def _bytes_short(path: Path) -> int | None:
-    """How many bytes fewer a Matroska or WebM file has than it says; None for others and where it does not say."""
-    with path.open("rb") as file:
-        if file.read(4) != EBML:
-            return None
-        file.seek(_length(file) or 0, os.SEEK_CUR)
-        if file.read(4) != SEGMENT:
-            return None
-        length = _length(file)
-        return None if length is None else max(file.tell() + length - path.stat().st_size, 0)
+    """How many bytes fewer a Matroska or WebM file has than it says; None for others and where it does not say.
 
-
-def _length(file: BinaryIO) -> int | None:
-    """The length of an EBML element: its leading zeros tell how many bytes it has; all ones is one that is unknown."""
-    first = file.read(1)[0]
-    more = 8 - first.bit_length()
+    An end of zeros counts as bytes that it has not: a download or recorder had reserved their place.
+    """
+    try:
+        if not path.is_file():  # a pipe is gone through
+            return None
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+            file.seek(-min(size, HEAD_BYTES), os.SEEK_END)
+            tail = file.read()
+    except OSError:
+        return None
+    place = head.find(SEGMENT) + len(SEGMENT)
+    if not head.startswith(EBML) or place < len(SEGMENT) or place >= len(head):
+        return None
+    # An element's length: the leading zeros tell how many bytes it has; all ones is one that is unknown.
+    more = 8 - head[place].bit_length()
     bits = 7 * (more + 1)
-    value = int.from_bytes(bytes([first]) + file.read(more), "big") & ((1 << bits) - 1)
-    return None if value == (1 << bits) - 1 else value
+    length = int.from_bytes(head[place : place + more + 1], "big") & ((1 << bits) - 1)
+    if length == (1 << bits) - 1:
+        return None
+    return max(place + more + 1 + length - size, 0) + (0 if tail.strip(b"\0") else len(tail))
