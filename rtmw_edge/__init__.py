@@ -22,6 +22,10 @@ __version__ = "0.1.0"
 __all__ = ["Poses", "Wholebody", "__version__", "load"]
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
 def __getattr__(name: str) -> Any:
     """Import on first use, so that `import rtmw_edge` stays fast on a board."""
     if name == "load":

@@ -29,6 +29,8 @@ def assumed_camera(image_shape: tuple[int, ...]) -> Float:
     >>> assumed_camera((480, 640, 3))[:2, 2].tolist()
     [320.0, 240.0]
     """
+    if not isinstance(image_shape, tuple) or len(image_shape) < 2:
+        raise BadInputError("The camera is assumed for a shape (height, width, ...): pass image.shape.")
     height, width = image_shape[:2]
     return np.array([[ASSUMED_FOCAL[0], 0, width / 2], [0, ASSUMED_FOCAL[1], height / 2], [0, 0, 1]])
 
@@ -44,14 +46,18 @@ def to_camera(keypoints: ArrayLike, camera: ArrayLike, depth: ArrayLike = ASSUME
 
     `keypoints` are x and y in image pixels and z in metres relative to the hip middle, which is `depth` metres away:
     one number, or one a person (N,). Z = z + depth, and X and Y follow from the pinhole `camera` (3,3):
-    (X, Y, Z) = Z inverse(camera) (x, y, 1). Raises BadInputError for keypoints without depth or for no camera.
+    (X, Y, Z) = Z inverse(camera) (x, y, 1). Raises BadInputError for keypoints without depth, for no camera, and for a
+    depth that is none.
     """
     points = np.asarray(keypoints, np.float64)
     if points.ndim != 3 or points.shape[2] != 3:
         raise BadInputError(
             f"The keypoints have shape {points.shape}, not (people, keypoints, 3): run a 3D variant such as rtmw3d-l."
         )
-    z = points[..., 2] + np.broadcast_to(np.asarray(depth, np.float64), len(points))[:, None]
+    away = np.asarray(depth, np.float64)
+    if away.shape not in ((), (len(points),)) or not (np.isfinite(away) & (away > 0)).all():
+        raise BadInputError(f"The depth {depth!r} is no distance in metres: pass 3.5, say, or one a person.")
+    z = points[..., 2] + np.broadcast_to(away, len(points))[:, None]
     rays = np.concatenate([points[..., :2], np.ones((*z.shape, 1))], axis=2) @ np.linalg.inv(_checked(camera)).T
     metres: Float = rays * z[..., None]
     return metres

@@ -86,9 +86,10 @@ def check_image(image: NDArray) -> UInt8:
             f"The image is a {type(image).__name__}, not an array: pass a uint8 BGR array (height, width, 3)."
         )
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        taken = image.dtype in (np.uint8, np.uint16) and (image.ndim == 2 or image.shape[2:] in ((1,), (3,), (4,)))
+        what = "convert it with rtmw_edge.crops.to_bgr8" if taken else "scale it to 0..255, and put the colours last"
         raise BadInputError(
-            f"The image is {image.dtype} of shape {image.shape}, not uint8 BGR (height, width, 3): "
-            "convert it with rtmw_edge.crops.to_bgr8."
+            f"The image is {image.dtype} of shape {image.shape}, not uint8 BGR (height, width, 3): {what}."
         )
     if image.size == 0:
         raise BadInputError(f"The image of shape {image.shape} is empty: pass one of at least 1x1 pixel.")

@@ -25,7 +25,7 @@ CONFIDENT = 0.2
 """Keypoints that score above this make a person's score (mmpose CocoWholeBodyMetric's keypoint_score_thr)."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Poses:
     """N people with 133 keypoints each; N may be 0. Arrays are read-only float32 copies.
 
@@ -43,6 +43,9 @@ class Poses:
     scores: NDArray[np.float32]
     boxes: NDArray[np.float32]
     box_scores: NDArray[np.float32]
+
+    def __repr__(self) -> str:
+        return f"<Poses of {len(self)} {'person' if len(self) == 1 else 'people'}, {self.keypoints.shape[2]}D>"
 
     def __post_init__(self) -> None:
         for name in ("keypoints", "scores", "boxes", "box_scores"):

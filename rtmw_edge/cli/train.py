@@ -139,7 +139,7 @@ def _figures(record: dict[str, float]) -> str:
     for key, value in record.items():
         kind, _, part = key.partition("_")
         if kind == "ap":
-            drop = f" ({-record[f'drop_{part}']:+.3f})" if f"drop_{part}" in record else ""
+            drop = f" (lost {record[f'drop_{part}'] + 0.0:.3f})" if f"drop_{part}" in record else ""
             parts.append(f"{part} {value:.3f}{drop}")
         elif kind == "mpjpe":
             parts.append(f"{part} {value:.0f} mm")

@@ -101,7 +101,7 @@ class Line(Generic[Item]):
 
 
 class Pipeline:
-    """Results of `sources` by `process`, in order; iterate it once, in a `with`.
+    """Results of `sources` by `process`, in order; iterate it once, in a `with` where something may break it off.
 
     A source ends with its first Failure by `process`. An error in a thread is raised to whoever iterates, after the
     results before it. `stop`, from any thread or signal handler, ends reading; the frames that are under way still come
@@ -109,7 +109,8 @@ class Pipeline:
 
     >>> with Pipeline(open_sources(["clip.mp4"]), FrameRunner(runner)) as results:      # doctest: +SKIP
     ...     for result in results:
-    ...         print(result.frame.name, len(result.poses))
+    ...         if isinstance(result, Result):
+    ...             print(result.frame.name, len(result.poses))
     """
 
     def __init__(self, sources: Iterable[Source], process: Callable[[Frame], Result | Failure]) -> None:
@@ -139,6 +140,8 @@ class Pipeline:
         return self._stopped
 
     def __enter__(self) -> Pipeline:
+        if self._threads[0].ident is not None:
+            raise RtmwEdgeError("A pipeline runs once: make another for the next run.")
         for thread in self._threads:
             thread.start()
         return self
@@ -154,6 +157,13 @@ class Pipeline:
         reads.join(FAREWELL_S)
 
     def __iter__(self) -> Iterator[Result | Failure]:
+        if self._threads[0].ident is None:
+            with self:
+                yield from self._taken()
+        else:
+            yield from self._taken()
+
+    def _taken(self) -> Iterator[Result | Failure]:
         while True:
             try:
                 result = self._results.get()

@@ -25,7 +25,7 @@ def check(engine: Engine, bundle: Bundle, found: list[Agreement]) -> None:
             ran = engine.describe()
             raise VerificationError(
                 f"{ran.runtime} {ran.version} on '{ran.device}' computes {bundle.source} wrong: on golden crop {index} "
-                f"{wrong}. Use another runtime or version."
+                f"{wrong}. Use another runtime or version; a network that is hardly trained may do this too."
             )
 
 

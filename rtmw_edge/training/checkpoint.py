@@ -97,7 +97,7 @@ def save_state(state: State, path: Path) -> None:
 
 
 def read(out: Path, recipe: dict[str, Any], device: torch.device) -> State | None:
-    """The state in the folder `out`, None where there is none; what the recipe changes of it is told.
+    """The state in the folder `out`, None where there is none.
 
     Raises BadInputError when it cannot be read, or belongs to a run that differs in what is fixed.
     """
@@ -115,14 +115,22 @@ def read(out: Path, recipe: dict[str, Any], device: torch.device) -> State | Non
         )
     state["recipe"] = {**DEFAULTS, **state["recipe"]}  # a run of before there was a key had its default
     state.setdefault("validated", state["step"])
+    ran, runs = (bool(one["quantization"]) for one in (state["recipe"], recipe))
+    if ran != runs:
+        commands = "train", "qat"
+        raise BadInputError(f"'{out}' holds a run of {commands[ran]}, not of {commands[runs]}; choose another --out.")
     for name in FIXED:
         held, wanted = state["recipe"][name], recipe[name]
         if held != wanted:
             raise BadInputError(f"'{out}' holds a run with {name} {held}, not {wanted}; choose another --out.")
-    for key, value in recipe.items():
-        if state["recipe"].get(key) != value:
-            log.warning("the run goes on with %s %s instead of %s", key, value, state["recipe"].get(key))
     return state
+
+
+def tell_changes(held: Mapping[str, Any], recipe: Mapping[str, Any]) -> None:
+    """Say what of its recipe a run goes on without."""
+    for key, value in recipe.items():
+        if key in held and held[key] != value:
+            log.warning("the run goes on with %s %s instead of %s", key, value, held[key])
 
 
 def check_given(out: Path, held: Given, given: Given) -> None:

@@ -112,6 +112,7 @@ class Trainer:
         self.best: dict[str, float] = {}
         self.losses: list[Tensor] = []
         self.held: checkpoint.Given = {}
+        self.held_recipe: dict[str, object] = {}
         self.saved, self._stops, self._validates_anew = 0, 0, False
         self.lanes, self.span = self.fabric.world_size * max(1, workers), self.micro
         self._resume()
@@ -120,6 +121,7 @@ class Trainer:
             teacher = find(recipe.distillation.teacher, teacher, "--teacher")
         self.given = {**described(source, weights=start, backbone=backbone, teacher=teacher), **origin}
         checkpoint.check_given(out, self.held, self.given)
+        checkpoint.tell_changes(self.held_recipe, asdict(recipe))
         self.schedule = Schedule.of(recipe, samples)
         width, height = self.variant.input_size
         size = (width, height, width)[: len(self.variant.axes)]
@@ -194,7 +196,7 @@ class Trainer:
         self.losses = list(state["losses"])
         self.validated = state["validated"]
         self.lanes, self.span = state["lanes"], state["span"]
-        self.held, self.saved = state.get("given", {}), step
+        self.held, self.held_recipe, self.saved = state.get("given", {}), state["recipe"], step
         if state["recipe"]["validation"] != self.recipe.validation:  # figures of another set say nothing of this one
             self.best, self.validated, self._validates_anew = {}, 0, True
 
@@ -330,6 +332,7 @@ class Trainer:
         clock, counted = begun, first
         if validation and logs and self.recipe.quantization and not self.step:
             yield {"step": 0, **self._validated(validation, logs)}
+            clock = time.monotonic()
         for step in self.batches():
             with ranks.memory_in_words(self.micro):
                 self.losses.append(self.train_step(step))
@@ -353,7 +356,9 @@ class Trainer:
                 logs.write("train", record | {"seconds": self.seconds})
             is_due = self.schedule.is_due(self.recipe.validate_every, self.step) and not self._stops
             if validation and logs and is_due:
+                paused = time.monotonic()
                 record = {"step": self.step, **record, **self._validated(validation, logs)}
+                clock += time.monotonic() - paused
             if last or self._stops or self.step % self.recipe.checkpoint_every == 0:
                 self.save()
             if record:

@@ -67,3 +67,15 @@ def test_the_renderers_labels_agree_with_its_camera() -> None:
 def test_refusals(keypoints: np.ndarray, camera: np.ndarray, message: str) -> None:
     with pytest.raises(BadInputError, match=message):
         to_camera(keypoints, camera)
+
+
+@pytest.mark.parametrize("depth", [0, -1.0, float("nan"), None, [1.0, 2.0]])
+def test_a_depth_that_is_none(depth: object) -> None:
+    with pytest.raises(BadInputError, match=r"is no distance in metres: pass 3\.5, say, or one a person"):
+        to_camera(np.zeros((1, 133, 3)), CAMERA, depth)  # type: ignore[arg-type]
+
+
+def test_a_camera_is_assumed_for_a_shape() -> None:
+    for given in (np.zeros((4, 4, 3)), None, (640,)):
+        with pytest.raises(BadInputError, match=r"for a shape \(height, width, ...\): pass image.shape"):
+            assumed_camera(given)  # type: ignore[arg-type]

@@ -120,3 +120,15 @@ def test_to_supervision_without_it(poses: Poses, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "supervision", None)
     with pytest.raises(NotAvailableError, match=r"This needs supervision, which is not installed\. Run: pip install"):
         poses.to_supervision()
+
+
+def test_printed_they_are_a_few_words() -> None:
+    assert repr(Poses.empty()) == "<Poses of 0 people, 2D>"
+    one = Poses(np.zeros((1, 133, 3)), np.zeros((1, 133)), np.zeros((1, 4)), np.zeros(1))
+    assert repr(one) == "<Poses of 1 person, 3D>"
+
+
+def test_what_is_imported_on_first_use_is_listed() -> None:
+    import rtmw_edge
+
+    assert {"load", "Poses", "Wholebody"} <= set(dir(rtmw_edge))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,7 +26,7 @@ from rtmw_edge.files import check_replaceable
 from rtmw_edge.models import build
 from rtmw_edge.models.attention import ScaleNorm
 from rtmw_edge.models.checkpoints import load_weights, read_metadata, read_state, save_safetensors
-from rtmw_edge.training import loop
+from rtmw_edge.training import checkpoint, loop
 from rtmw_edge.training.recipe import read_recipe, shipped_recipes
 
 
@@ -215,6 +215,9 @@ def test_a_start_that_fails_leaves_a_folder_that_the_same_command_may_use(tmp_pa
     asked_for = replace(kept, provenance={"of": "another table"})
     again = small_qat(tmp_path / "run", "steps=1", start_table=lambda _: asked_for)
     assert again.start.provenance == asked_for.provenance and list(again.run())
+    plain = {**asdict(again.recipe), "quantization": None}
+    with pytest.raises(BadInputError, match="run' holds a run of qat, not of train; choose another --out"):
+        checkpoint.read(tmp_path / "run", plain, torch.device("cpu"))
 
 
 def test_every_variant_that_can_be_trained_has_a_recipe() -> None:

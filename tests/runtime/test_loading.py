@@ -246,7 +246,7 @@ def test_a_runtime_that_computes_wrong_is_caught_at_load(tmp_path: Path) -> None
     wrong = tiny_models.write_bundle(tmp_path / "wrong", tiny_formats.onnx(tmp_path, gain=1.5))
     text = (
         rf"ONNX Runtime {onnxruntime.__version__} on 'cpu' computes .*wrong wrong: on golden crop 0 "
-        r"the logits are 0\.5 off \(relative rms, at most 0\.002\)\. Use another runtime or version\."
+        r"the logits are 0\.5 off \(relative rms, at most 0\.002\)\. Use another runtime or version;"
     )
     with pytest.raises(VerificationError, match=text) as caught:
         load(wrong)

@@ -63,6 +63,13 @@ def test_no_frame_of_a_file_is_dropped_and_all_come_in_order() -> None:
     assert found[-1] == Failure("film", "film broke") and pipeline.dropped == 0 and film.closed
 
 
+def test_without_a_with_it_runs_once_all_the_same() -> None:
+    pipeline = Pipeline([Film(5)], nobody)
+    assert len(list(pipeline)) == 5 and not any(thread.is_alive() for thread in pipeline._threads)
+    with pytest.raises(RtmwEdgeError, match="A pipeline runs once: make another"), pipeline:
+        pass
+
+
 def test_reading_runs_ahead_no_further_than_the_queues() -> None:
     film = Film(1000)
     with Pipeline([film], nobody) as pipeline:

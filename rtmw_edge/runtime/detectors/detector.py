@@ -103,7 +103,10 @@ def open_detector(
         raise BadInputError(f"The detector's score {score:g} is not between 0 and 1: pass 0.3, say.")
     file = BUILTIN_FILE if str(file) == BUILTIN else Path(file)
     if not file.is_file():
-        raise BadInputError(f"There is no detector '{file}': pass an ONNX file of RTMDet or YOLOX.")
+        raise BadInputError(
+            f"There is no detector '{file}': pass an ONNX file of RTMDet or YOLOX (what 'rtmw-edge fetch yolox-tiny' "
+            "says that it wrote), or 'builtin'."
+        )
     session, model = _session(file, device, threads)
     taken = session.get_inputs()
     size = _size(taken[0].shape, size) if len(taken) == 1 and taken[0].type == "tensor(float)" else None
