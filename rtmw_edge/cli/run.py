@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from ..runtime import Runner
     from ..runtime.detectors import OnnxDetector
-    from ..runtime.frame_runner import FrameRunner, View
-    from ..runtime.frames import Failure, Result, Sink, Source
-    from ..runtime.painting import Painter
+    from ..runtime.frame_runner import View
 
 Sources = Annotated[
     list[str] | None,
@@ -116,6 +112,7 @@ def run(
     from ..runtime.smoothing import OneEuroOptions
     from ..runtime.sources import PictureFormat, open_sources
     from ..runtime.tracking import TrackingOptions
+    from .run_job import RunJob
 
     drawn_from = DRAWN_FROM if threshold is None else threshold
     if not 0 <= drawn_from <= 1:
@@ -177,7 +174,7 @@ def run(
         if not is_seen:
             _refuse({"--view3d": view3d}, undrawn)
         paint = Painter(drawn_from, boxes=draw_boxes, ids=draw_ids, view3d=view3d or "rotate")
-        job = _Job(runner, opened, process, paint, err=json_file == "-")
+        job = RunJob(runner, opened, process, paint, err=json_file == "-")
         job.run(save or [], json_file, show, address, boxes)
 
 
@@ -188,178 +185,6 @@ def _refuse(options: Mapping[str, object], why: str) -> None:
     for name, value in options.items():
         if value is not None and value is not False:
             raise BadInputError(f"{name} {why}")
-
-
-class _Job:
-    """One run from its sources to its sinks, and what is said about it."""
-
-    def __init__(
-        self, runner: Runner, sources: Sequence[Source], process: FrameRunner, paint: Painter, *, err: bool
-    ) -> None:
-        from ..runtime.meter import Meter
-        from ..runtime.pipeline import Pipeline
-
-        self._runner, self._sources, self._paint, self._err = runner, sources, paint, err
-        self._pipeline = Pipeline(sources, process)
-        self._meter = Meter()
-        self._failures: list[Failure] = []
-        self._told_s = 0.0
-
-    def run(
-        self,
-        save: list[Path],
-        json_file: str | None,
-        show: bool,
-        address: tuple[str, int] | None,
-        boxes: Path | None,
-    ) -> None:
-        """Run all sources to their end, or until somebody stops it; whatever happens, what was done is kept."""
-        from ..runtime.pipeline import give_way
-        from ..signals import StopSignals
-
-        keepers = self._keepers(save, json_file)
-        sinks = list(keepers)
-        signals = StopSignals(self._pipeline.stop)
-        try:
-            sinks += self._watchers(show, address)
-            with signals, self._pipeline:
-                give_way()
-                for result in self._pipeline:
-                    self._deliver(result, sinks, boxes)
-        finally:
-            told, problem = _close(sinks)
-        if problem is not None:
-            raise problem
-        self._conclude(told, kept=bool(keepers or show or address))
-        if signals.asked and not any(source.origin.live for source in self._sources):
-            self._say("stopped before the end" + ("; what was done is saved" if keepers else ""))
-            raise typer.Exit(130)
-
-    def _keepers(self, save: list[Path], json_file: str | None) -> list[Sink]:
-        from ..errors import BadInputError
-        from ..runtime.sinks import Document, JsonLines, open_sink
-
-        places = [path.resolve() for path in [*save, *([Path(json_file)] if json_file not in (None, "-") else [])]]
-        for path in places:
-            if places.count(path) > 1:
-                raise BadInputError(f"Two outputs have the name '{path}': give one of them another.")
-        sinks = [open_sink(target, self._runner, self._sources) for target in save]
-        model, runtime = self._runner.model, self._runner.engine.runtime
-        if json_file == "-":
-            sinks.append(JsonLines(sys.stdout.buffer, model, runtime))
-        elif json_file is not None:
-            kind = JsonLines if json_file.lower().endswith(".jsonl") else Document
-            sinks.append(kind(Path(json_file), model, runtime))
-        return sinks
-
-    def _watchers(self, show: bool, address: tuple[str, int] | None) -> list[Sink]:
-        from ..runtime.serve import Served, Server
-        from ..runtime.sinks import Window
-
-        sinks: list[Sink] = [Window(self._pipeline.stop)] if show else []
-        if address is not None:
-            served = Served(self._runner.model, self._runner.describe(), self._meter, lambda: self._pipeline.dropped)
-            server = Server(address, served)
-            sinks.append(server)
-            open_to_all = ", for everybody who can reach this machine" if server.open_to_all else ""
-            self._say(f"watch: {server.url}{open_to_all}")
-        return sinks
-
-    def _deliver(self, result: Result | Failure, sinks: list[Sink], boxes: Path | None) -> None:
-        """Say what came, and hand it to the sinks; one that fails is dropped, and its error raised."""
-        import time
-
-        from ..runtime.frames import Annotated as Drawn
-        from ..runtime.frames import Failure
-
-        start = time.perf_counter()
-        if isinstance(result, Failure):
-            self._failures.append(result)
-            self._note("")
-            typer.echo(f"error: {result.reason}", err=True)
-        drawn = None if isinstance(result, Failure) else Drawn(result, self._paint)
-        for sink in list(sinks):
-            try:
-                if isinstance(result, Failure):
-                    sink.fail(result)
-                elif drawn:
-                    sink.write(drawn)
-            except BaseException:
-                sinks.remove(sink)
-                sink.discard()
-                raise
-        if drawn:
-            self._meter.add(drawn.result, output=1000 * (time.perf_counter() - start))
-            self._tell(drawn.result, boxes)
-
-    def _tell(self, result: Result, boxes: Path | None) -> None:
-        """A line for each image; for moving sources one that changes, where somebody looks at it."""
-        import time
-
-        people = "1 person" if len(result.poses) == 1 else f"{len(result.poses)} people"
-        if not result.frame.origin.moving:
-            note = "" if result.boxed else f"  (not in {boxes})"
-            self._say(f"{result.frame.name}  {people}  {_spent(result):.1f} ms{note}")
-        elif sys.stderr.isatty() and time.monotonic() - self._told_s > 0.5:
-            self._told_s = time.monotonic()
-            self._note(f"{result.frame.name}  {people}  {self._meter.fps:.1f} frames a second")
-
-    def _note(self, text: str) -> None:
-        if self._told_s:
-            typer.echo(f"\r{text:<79}\r", nl=False, err=True)
-
-    def _conclude(self, told: list[str], *, kept: bool) -> None:
-        """The summary; raises BadInputError when a source could not be used."""
-        from ..errors import BadInputError
-
-        self._note("")
-        meter, runtime, device = self._meter, self._runner.engine.runtime, self._runner.engine.device
-        moving = any(source.origin.moving for source in self._sources)
-        if meter.frames and moving:
-            stages = ", ".join(f"{stage} {ms:.1f}" for stage, ms in meter.stages().items())
-            dropped = f"; {self._pipeline.dropped} frames dropped" if self._pipeline.dropped else ""
-            speed = f"{meter.frames} frames, {meter.mean_fps:.1f} a second"
-            self._say(f"{speed}; {stages} ms (medians) on {runtime}, {device}{dropped}")
-        elif meter.frames:
-            count = "1 image" if meter.frames == 1 else f"{meter.frames} images"
-            stages_ms = meter.stages()
-            spent = stages_ms["pose"] + stages_ms.get("detect", 0.0)
-            self._say(f"{count}, {spent:.1f} ms each (median) on {runtime}, {device}")
-        for line in told:
-            self._say(line)
-        if meter.frames and not kept:
-            self._say("Nothing was kept: add --save DIR for pictures, --json FILE for the poses.")
-        if self._failures:
-            names = ", ".join(Path(failure.name).name for failure in self._failures[:10])
-            names += ", ..." if len(self._failures) > 10 else ""
-            others = "; what was there is done" if moving else "; the others are done"
-            what = "sources could not be used to their end" if moving else "images could not be used"
-            raise BadInputError(
-                f"{len(self._failures)} of {len(self._sources)} {what}: {names}{others if meter.frames else ''}."
-            )
-
-    def _say(self, text: str) -> None:
-        typer.echo(text, err=self._err)
-
-
-def _close(sinks: list[Sink]) -> tuple[list[str], Exception | None]:
-    """Finish every sink, also after one that cannot: what they tell, and the first trouble."""
-    from ..errors import RtmwEdgeError
-
-    told: list[str] = []
-    problem: Exception | None = None
-    for sink in sinks:
-        try:
-            told += sink.close()
-        except (RtmwEdgeError, OSError) as error:
-            sink.discard()
-            problem = problem or error
-    return told, problem
-
-
-def _spent(result: Result) -> float:
-    """Milliseconds from image to poses."""
-    return result.ms["pose"] + result.ms.get("detect", 0.0)
 
 
 def _detector(

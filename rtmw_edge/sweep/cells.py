@@ -176,7 +176,7 @@ def identified(
     bundle_key = digest(exported)
     runs = {"bundle": bundle_key, "device": cell.device, "runtime": _runtime(cell, board)}
     accuracy = {**runs, "kind": ACCURACY, "data": _data_of(cell), "images": cell.images}
-    pace = [_timed(inputs.paced_by), _runtime(inputs.paced_by, board)] if inputs.paced_by else []
+    pace = [inputs.paced_by.wherever.to_dict(), _runtime(inputs.paced_by, board)] if inputs.paced_by else []
     where = _machine(board or {}) if cell.board else machine()
     speed = {**runs, "kind": SPEED, "threads": cell.threads, "pace": pace, "machine": where}
     paths = dict.fromkeys(path for path in (inputs.weights, inputs.base_weights, inputs.table) if path is not None)
@@ -189,11 +189,6 @@ def _runtime(cell: Cell, board: Mapping[str, str] | None) -> dict[str, Any]:
     if not cell.board:
         return dict(installed(*RUNTIMES[cell.target]))
     return {"board": cell.board, **{name: (board or {}).get(name) for name in RUNTIMES[cell.target]}}
-
-
-def _timed(cell: Cell) -> dict[str, Any]:
-    """The cell's fields but those that do not change its time."""
-    return {name: value for name, value in cell.to_dict().items() if name not in ("data", "images")}
 
 
 def _data_of(cell: Cell) -> list[str]:

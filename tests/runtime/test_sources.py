@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from rtmw_edge.errors import BadInputError, NotAvailableError
 from rtmw_edge.runtime.frames import Failure, Frame, Origin
 from rtmw_edge.runtime.sources import PictureFormat, open_sources, video
-from rtmw_edge.runtime.sources.capture import without_password
+from rtmw_edge.runtime.sources.addresses import without_password
 from rtmw_edge.runtime.sources.images import ImageFile
 from rtmw_edge.runtime.sources.raw import RawFrames
 from rtmw_edge.runtime.sources.streams import LiveStream

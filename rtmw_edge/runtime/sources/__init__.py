@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 
 from ...errors import BadInputError, unknown
 from ..frames import Source
-from .capture import is_device, without_password
+from .addresses import without_password
+from .capture import is_device
 from .images import IMAGE_SUFFIXES, ImageFile, expand, files_of, find_images
 from .raw import PictureFormat, RawFrames
 from .streams import LiveStream

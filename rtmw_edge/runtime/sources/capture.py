@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 import cv2
@@ -15,12 +14,6 @@ from .raw import PictureFormat
 
 TIMEOUT_MS = 10_000
 """An address that says nothing for this long counts as lost."""
-
-SECRETS = re.compile(
-    r"(?i)((?<![a-z])(?:user|username|login|loginuse|loginpas|pas|pass|passwd|password|pwd|pw|token|auth|key|apikey"
-    r"|api_key|secret))=(?:(?!_[a-z]+=)[^&/?#])*"
-)
-"""What cameras take in their paths and queries."""
 
 LOG_LEVEL_SILENT = 0
 
@@ -86,18 +79,3 @@ def fps_of(capture: cv2.VideoCapture) -> float:
     """Frames a second as the capture tells, or the usual 30."""
     fps = capture.get(cv2.CAP_PROP_FPS)
     return fps if 0.1 <= fps <= 1000 else USUAL_FPS
-
-
-def without_password(address: str) -> str:
-    """An address as it may be shown and written: without user and password, also those in its path or query."""
-    scheme, mark, rest = address.partition("://")
-    if not mark:
-        return address
-    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
-    port = authority.rpartition("]")[2].partition(":")[2]
-    if "@" in authority:
-        rest = rest[authority.rindex("@") + 1 :]
-    elif port and not port.isdecimal():  # what looks like a port is a password with one of these signs in it
-        rest = rest.rpartition("@")[2]
-    shown = SECRETS.sub(r"\1=...", rest)
-    return f"{scheme}://{shown}"

@@ -10,7 +10,8 @@ import cv2
 
 from ...errors import NotAvailableError
 from ..frames import Failure, Frame, Origin
-from .capture import USUAL_FPS, fps_of, open_capture, read_frame, without_password
+from .addresses import without_password
+from .capture import USUAL_FPS, fps_of, open_capture, read_frame
 from .raw import PictureFormat
 
 log = logging.getLogger(__name__)

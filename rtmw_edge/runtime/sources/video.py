@@ -10,7 +10,8 @@ from pathlib import Path
 import cv2
 
 from ..frames import Failure, Frame, Origin
-from .capture import USUAL_FPS, fps_of, open_capture, read_frame, without_password
+from .addresses import without_password
+from .capture import USUAL_FPS, fps_of, open_capture, read_frame
 
 VIDEO_SUFFIXES = (
     ".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts",
