@@ -185,7 +185,7 @@ def parse_config(document: Mapping[str, Any], folder: Path) -> SweepConfig:
     return SweepConfig(**values)
 
 
-KINDS = {str: "text in quotes", int: "a whole number", bool: "true or false", float: "a number"}
+KINDS = {str: "text in quotes", int: "a whole number", bool: "true or false"}
 
 
 def _one(key: str, value: Any, kind: type) -> Any:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,10 @@ def lines(log: Path) -> list[list[str]]:
 
 
 def start(folder: Path, log: Path, seconds: float) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, sweep_work.__file__, str(folder), str(log), str(seconds)])
+    # Ctrl-C is ignored by what a shell starts in the background, as whoever runs these tests may be.
+    hears = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    command = [sys.executable, sweep_work.__file__, str(folder), str(log), str(seconds)]
+    return subprocess.Popen(command, preexec_fn=hears)
 
 
 def test_records_and_arrays_come_back_and_stay(tmp_path: Path) -> None:
