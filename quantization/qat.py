@@ -29,6 +29,7 @@ from rtmw_edge.models.rtmw import RTMW
 from rtmw_edge.models.weights import find
 from rtmw_edge.training.checkpoint import BEST, LAST, Given, mark
 from rtmw_edge.training.checkpoint import NAME as CHECKPOINT
+from rtmw_edge.training.checkpoint import read as read_checkpoint
 from rtmw_edge.training.distillation import feature_loss, logit_loss
 from rtmw_edge.training.loop import Trainer
 from rtmw_edge.training.objective import Lesson, Outputs, Student
@@ -176,6 +177,7 @@ class QatTrainer(Trainer):
         path = self.out / START
         begun = path.exists() and (self.out / CHECKPOINT).exists()  # a start that failed leaves the table alone
         if self.is_first and not begun:
+            read_checkpoint(self.out, asdict(self.recipe), self.fabric.device)  # refuses a run of train
             table = self._start_table(exact)
             if table.grid != self.settings.grid:
                 raise BadInputError(

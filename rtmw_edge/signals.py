@@ -57,7 +57,7 @@ class StopSignals:
 
     def __init__(self, then: Callable[[], None] | None = None) -> None:
         self.asked = False
-        self._then = then
+        self.then = then
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> None:
@@ -77,5 +77,5 @@ class StopSignals:
         if hung_up is not None:
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
             self._before[signal.SIGHUP] = hung_up
-        if self._then is not None:
-            self._then()
+        if self.then is not None:
+            self.then()

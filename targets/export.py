@@ -22,7 +22,7 @@ from rtmw_edge.quantization.table import WRITTEN_BY_QAT, printable
 
 from rtmw_edge import bundle
 from rtmw_edge.errors import BadInputError, RtmwEdgeError
-from rtmw_edge.models.variants import Variant, variant_named
+from rtmw_edge.models.variants import SPLIT, Variant, variant_named
 from rtmw_edge.models.weights import embedded, find, score_calibration, shipped_table, shipped_tables
 
 from . import TARGETS, target_named
@@ -336,7 +336,7 @@ def _described(variant: Variant, converted: Converted, batch: int) -> dict[str, 
         "variant": variant.name,
         "input": {"width": width, "height": height, "batch": batch, "color": "BGR", **converted.input},
         "outputs": outputs,
-        "split": variant.split,
+        "split": SPLIT,
         "z_range": variant.z_range,
     }
 

@@ -8,6 +8,7 @@ Prints "step N loss" after every step, in full precision.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ import numpy as np
 from rtmw_edge.data.instances import Instance
 from rtmw_edge.keypoints import PARTS
 from rtmw_edge.models import variants
-from rtmw_edge.models.variants import Z_RANGE, Variant
+from rtmw_edge.models.variants import Variant
 from rtmw_edge.training.recipe import Recipe, read_recipe
 
 if TYPE_CHECKING:
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
 
     from rtmw_edge.quantization.qat import QatTrainer
 
+    from rtmw_edge.training.loop import Trainer
+
 TINY = Variant("rtmw-tiny-64x96", (64, 96), 0.167, 0.125, 0, 0.0)
-TINY_3D = Variant("rtmw3d-tiny-64x96", (64, 96), 0.167, 0.125, 0, 0.0, ("x", "y", "z"), Z_RANGE)
+TINY_3D = Variant("rtmw3d-tiny-64x96", (64, 96), 0.167, 0.125, 0, 0.0, ("x", "y", "z"))
 SETTINGS = [
     "variant=rtmw-tiny-64x96",
     "batch=4",
@@ -126,6 +129,19 @@ def in_double_precision() -> None:
     loop.normalized = lambda crops: single(crops).double()
 
 
+def die_after(trainer: Trainer, step: int) -> None:
+    """Let every rank end by SIGKILL once the checkpoint of `step` is written."""
+    save = trainer.save
+
+    def save_and_die() -> None:
+        save()
+        if trainer.step == step:
+            trainer.fabric.barrier()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    trainer.save = save_and_die  # type: ignore[method-assign]
+
+
 def main(out: str, steps: str, *overrides: str) -> None:
     import torch
 
@@ -141,7 +157,10 @@ def main(out: str, steps: str, *overrides: str) -> None:
         trainer: loop.Trainer = small_qat(Path(out), f"steps={steps}", *overrides, workers=workers)
     else:
         recipe = small_recipe(f"steps={steps}", *overrides)
-        trainer = loop.Trainer(recipe, Path(out), data=Noise(), workers=workers)
+        teacher = Path(os.environ["TEACHER"]) if "TEACHER" in os.environ else None
+        trainer = loop.Trainer(recipe, Path(out), data=Noise(), workers=workers, teacher=teacher)
+    if "DIE_AFTER" in os.environ:
+        die_after(trainer, int(os.environ["DIE_AFTER"]))
     trainer.label_loss.float()
     for record in trainer.run():
         sys.stdout.write(f"step {record['step']} {record.get('loss')!r}\n")

@@ -10,6 +10,9 @@ import typer
 if TYPE_CHECKING:
     from ..training.loop import Trainer
 
+LONGEST_SILENCE = 60.0
+"""Seconds between two lines of a log file, unless records are further apart."""
+
 
 def train(
     recipe: Annotated[str, typer.Argument(help="Name of a shipped recipe, or a TOML file.")] = "rtmw-n-256x192",
@@ -107,23 +110,32 @@ def follow(trainer: Trainer) -> None:
 
 
 def _follow(trainer: Trainer) -> None:
+    import time
+
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from .console import Console
 
     console = Console(stderr=True, quiet=not trainer.is_first)
+    trainer.stops.then = _tell_of_the_stop if trainer.is_first else None
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     if trainer.step >= trainer.schedule.steps:
-        console.print(f"its {trainer.schedule.steps} steps are done; more with --set steps=N", highlight=False)
+        console.print(f"its {trainer.step} steps are done; more with --set steps=N", highlight=False)
     elif trainer.step:
         console.print(f"goes on at step {trainer.step} of {trainer.schedule.steps}", highlight=False)
+    else:
+        recipe = trainer.recipe
+        console.print(f"{recipe.variant}: {trainer.schedule.steps} steps of {recipe.batch} samples", highlight=False)
+    told = time.monotonic()
     with Progress(*columns, console=console, disable=not (console.is_terminal and trainer.is_first)) as progress:
         task = progress.add_task("starting", total=trainer.schedule.steps, completed=trainer.step)
         for record in trainer.run():
             line = _line(record)
             progress.update(task, completed=int(record["step"]), description=line)
             figures = _figures(record)
-            if figures or (not console.is_terminal and record["step"] % 50 == 0):
+            silent = time.monotonic() - told
+            if figures or (not console.is_terminal and (record["step"] % 50 == 0 or silent > LONGEST_SILENCE)):
+                told = time.monotonic()
                 console.print(f"step {record['step']:.0f}  {line}{figures}", highlight=False)
     if trainer.skipped:
         console.print(
@@ -133,14 +145,23 @@ def _follow(trainer: Trainer) -> None:
         )
 
 
+def _tell_of_the_stop() -> None:
+    """Called by a signal's handler, which may have interrupted the printing of something else."""
+    import os
+    from contextlib import suppress
+
+    with suppress(OSError):  # of a terminal that is gone
+        os.write(2, b"\nstopping after this step, which is saved; once more: at once, without it\n")
+
+
 def _figures(record: dict[str, float]) -> str:
-    """AP per part, with how much quantization took where the run reports it; in 3D the error too."""
+    """AP per part in %, with the points that quantization took where the run reports them; in 3D the error too."""
     parts = []
     for key, value in record.items():
         kind, _, part = key.partition("_")
         if kind == "ap":
-            drop = f" (lost {record[f'drop_{part}'] + 0.0:.3f})" if f"drop_{part}" in record else ""
-            parts.append(f"{part} {value:.3f}{drop}")
+            drop = f" (lost {100 * record[f'drop_{part}'] + 0.0:.1f})" if f"drop_{part}" in record else ""
+            parts.append(f"{part} {100 * value:.1f}{drop}")
         elif kind == "mpjpe":
             parts.append(f"{part} {value:.0f} mm")
     return f"  AP {'  '.join(parts)}" if parts else ""
@@ -152,7 +173,8 @@ def _line(record: dict[str, float]) -> str:
     minutes = record["eta_s"] / 60
     left = f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
     unread = f"  {record['skipped']:.0f} images unreadable" if record["skipped"] else ""
-    return f"loss {record['loss']:.4f}  {record['images_per_second']:.0f} img/s  ETA {left}{unread}"
+    speed = record["images_per_second"]
+    return f"loss {record['loss']:.4f}  {speed:.{0 if speed >= 10 else 1}f} img/s  ETA {left}{unread}"
 
 
 def _list_recipes() -> None:

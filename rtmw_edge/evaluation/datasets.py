@@ -189,7 +189,9 @@ class CocoWholeBody(Dataset):
         if not document["images"]:
             raise BadInputError(f"{annotations} lists no image: there is nothing to evaluate on. Check the file.")
         if not images.is_dir():
-            raise BadInputError(f"There is no image folder {images}: check the last part of --data.")
+            raise BadInputError(
+                f"There is no image folder {images}: it is the last part of coco:ANNOTATIONS:IMAGES; check the path."
+            )
         labels: dict[int, list[dict[str, Any]]] = {}
         try:
             for annotation in document["annotations"]:

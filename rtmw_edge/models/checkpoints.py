@@ -7,6 +7,7 @@ arrays that MMPose keeps in `meta`). Formats are told by their first bytes, not 
 from __future__ import annotations
 
 import contextlib
+import json
 import pickle
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -108,7 +109,16 @@ def save_safetensors(
         notes["variant"] = _name(weights)
     notes.update({key: str(value) for key, value in (metadata or {}).items()})
     with atomic_write(Path(path)) as temporary:
-        temporary.write_bytes(save(stored, metadata=notes))
+        temporary.write_bytes(_ordered(save(stored, metadata=notes)))
+
+
+def _ordered(file: bytes) -> bytes:
+    """The bytes of a safetensors file with the metadata in order, which its writer leaves to chance."""
+    size = int.from_bytes(file[:8], "little")
+    head = json.loads(file[8 : 8 + size])
+    head["__metadata__"] = dict(sorted(head["__metadata__"].items()))
+    text = json.dumps(head, separators=(",", ":"), ensure_ascii=False).encode()
+    return file[:8] + text.ljust(size) + file[8 + size :]
 
 
 def as_stored(state: Mapping[str, Tensor], dtype: torch.dtype = torch.float16) -> State:

@@ -17,6 +17,8 @@ STD_RGB = (58.395, 57.12, 57.375)
 """Standard deviation of the 0..255 RGB input, divided by second."""
 Z_RANGE = 2.1744869
 """Metres from the hip middle to either end of the depth axis in RTMW3D."""
+SPLIT = 2
+"""Bins per pixel of an axis."""
 URL_BASE = "https://download.openmmlab.com/mmpose/v1/"
 
 
@@ -54,7 +56,6 @@ class Variant:
     """One network: its size, its input and its axes.
 
     `input_size` is (width, height) in pixels. `depth` and `width` multiply the blocks and channels of CSPNeXt.
-    `split` is the number of bins per pixel of an axis. `z_range` is in metres, None without a depth axis.
     `parameters` counts trainable values; `gmac` is 1e9 multiply-accumulates of one forward pass of one crop.
     """
 
@@ -65,16 +66,23 @@ class Variant:
     parameters: int
     gmac: float
     axes: tuple[str, ...] = ("x", "y")
-    z_range: float | None = None
-    split: int = 2
     official: Official | None = None
 
     @property
-    def bins(self) -> dict[str, int]:
-        """Bins per axis. The depth axis is as long as the x axis, as in RTMW3D (288 wide, 384 high, 288 deep)."""
+    def pixels(self) -> tuple[int, ...]:
+        """Pixels per axis. The depth axis is as long as the x axis, as in RTMW3D (288 wide, 384 high, 288 deep)."""
         width, height = self.input_size
-        pixels = {"x": width, "y": height, "z": width}
-        return {axis: pixels[axis] * self.split for axis in self.axes}
+        return (width, height, width)[: len(self.axes)]
+
+    @property
+    def bins(self) -> dict[str, int]:
+        """Bins per axis."""
+        return {axis: size * SPLIT for axis, size in zip(self.axes, self.pixels, strict=True)}
+
+    @property
+    def z_range(self) -> float | None:
+        """Metres from the hip middle to either end of the depth axis; None where there is none."""
+        return Z_RANGE if "z" in self.axes else None
 
 
 _SMALL, _LARGE = (192, 256), (288, 384)
@@ -129,13 +137,13 @@ _ALL = (
             Published(whole=0.702, body=0.763, foot=0.796, face=0.884, hand=0.664),
         ),
     ),
-    Variant("rtmw3d-n-256x192", _SMALL, 0.167, 0.25, 5_937_439, 0.74, _XYZ, Z_RANGE),
+    Variant("rtmw3d-n-256x192", _SMALL, 0.167, 0.25, 5_937_439, 0.74, _XYZ),
     Variant(
-        "rtmw3d-l-384x288", _LARGE, 1.0, 1.0, 57_501_751, 17.66, _XYZ, Z_RANGE,
+        "rtmw3d-l-384x288", _LARGE, 1.0, 1.0, 57_501_751, 17.66, _XYZ,
         official=_official("rtmw3d-l_8xb64_cocktail14-384x288-794dbc78_20240626", "794dbc78", _published_3d(0.678)),
     ),
     Variant(
-        "rtmw3d-x-384x288", _LARGE, 1.33, 1.25, 92_342_447, 29.26, _XYZ, Z_RANGE,
+        "rtmw3d-x-384x288", _LARGE, 1.33, 1.25, 92_342_447, 29.26, _XYZ,
         official=_official("rtmw3d-x_8xb64_cocktail14-384x288-b0a0eab7_20240626", "b0a0eab7", _published_3d(0.680)),
     ),
 )  # fmt: skip

@@ -123,13 +123,11 @@ class Trainer:
         checkpoint.check_given(out, self.held, self.given)
         checkpoint.tell_changes(self.held_recipe, asdict(recipe))
         self.schedule = Schedule.of(recipe, samples)
-        width, height = self.variant.input_size
-        size = (width, height, width)[: len(self.variant.axes)]
-        self.crops = Crops(source, recipe, size, self.schedule.late_from)
+        self.crops = Crops(source, recipe, self.variant.pixels, self.schedule.late_from)
         self.crop_maker = crop_maker(self.crops, self.micro, self.fabric.device)
         if (start is not None or backbone is not None) and self.step == 0:
             self._revive_norms()
-        self._stop = StopSignals()
+        self.stops = StopSignals()
 
     @property
     def is_first(self) -> bool:
@@ -198,7 +196,7 @@ class Trainer:
         self.lanes, self.span = state["lanes"], state["span"]
         self.held, self.held_recipe, self.saved = state.get("given", {}), state["recipe"], step
         if state["recipe"]["validation"] != self.recipe.validation:  # figures of another set say nothing of this one
-            self.best, self.validated, self._validates_anew = {}, 0, True
+            self.best, self.validated, self._validates_anew = {}, step - 1, True
 
     def save(self) -> None:
         """Write the checkpoint and the averaged weights, each whole or not at all; rank 0 alone does.
@@ -262,7 +260,7 @@ class Trainer:
         ]
         totals = self.label_loss.totals(labels)
         skipped = sum(int(batch[3].sum()) for batch in batches)
-        counts = ranks.total(fabric, torch.cat([totals, totals.new_tensor([self._stop.asked, skipped])]))
+        counts = ranks.total(fabric, torch.cat([totals, totals.new_tensor([self.stops.asked, skipped])]))
         totals = counts[:2] / fabric.world_size
         self.module.zero_grad(set_to_none=True)
         losses = []
@@ -277,7 +275,7 @@ class Trainer:
         self.optimizer.step()
         self.ema.update(self.network, self.step)
         self.step += 1
-        self._stops = self._stop.asked
+        self._stops = self.stops.asked
         if fabric.world_size > 1:  # a rank alone need not wait for the device
             self._stops, skipped = (int(count) for count in counts[2:].tolist())
         self.skipped += skipped
@@ -303,7 +301,7 @@ class Trainer:
         done = self.step >= self.schedule.steps and self.validated >= self.step
         validation = logs = None
         if self.is_first and not done:
-            validation = Validation(self.recipe.validation, lambda: self._stop.asked)
+            validation = Validation(self.recipe.validation, lambda: self.stops.asked)
         with checkpoint.alone(self.out) if self.is_first else nullcontext():
             if done:
                 if self.is_first:  # a kill may have come between the checkpoint and these
@@ -314,7 +312,7 @@ class Trainer:
                 if self._validates_anew:
                     logs.begin_anew("validation", self.step)
             try:
-                with self._stop, worker_deaths_in_words():
+                with self.stops, worker_deaths_in_words():
                     yield from self._run(validation, logs)
             finally:
                 if logs:
@@ -322,25 +320,23 @@ class Trainer:
         self.fabric.barrier()
 
     def _run(self, validation: Validation | None, logs: Logs | None) -> Iterator[dict[str, float]]:
-        if self.step >= self.schedule.steps:  # the last validation failed, and all else is done
-            if validation and logs:
-                yield {"step": self.step, **self._validated(validation, logs)}
-                self.save()
+        # Due before a step: where a stop or an error left it out.
+        due = self._validation_is_due() or (self.recipe.quantization is not None and not self.step)
+        if validation and logs and due and (figures := self._validated(validation, logs)):
+            yield {"step": self.step, **figures}
+        if self.step >= self.schedule.steps:  # all else is done
+            self.save()
             self._end(validation)
             return
         earlier, begun, first = self.seconds, time.monotonic(), self.step
         clock, counted = begun, first
-        if validation and logs and self.recipe.quantization and not self.step:
-            yield {"step": 0, **self._validated(validation, logs)}
-            clock = time.monotonic()
         for step in self.batches():
             with ranks.memory_in_words(self.micro):
                 self.losses.append(self.train_step(step))
             last = self.step >= self.schedule.steps
             record: dict[str, float] = {}
             if self.step % LOG_EVERY == 0 or last:
-                mean = torch.stack(self.losses).mean()
-                loss, self.losses = ranks.total(self.fabric, mean).item() / self.fabric.world_size, []
+                loss, self.losses = ranks.mean(self.fabric, torch.stack(self.losses).mean()).item(), []
                 now = time.monotonic()
                 record = {
                     "step": self.step,
@@ -354,12 +350,14 @@ class Trainer:
             self.seconds = earlier + time.monotonic() - begun
             if logs and record:
                 logs.write("train", record | {"seconds": self.seconds})
-            is_due = self.schedule.is_due(self.recipe.validate_every, self.step) and not self._stops
-            if validation and logs and is_due:
+            if validation and logs and self._validation_is_due() and not self._stops:
                 paused = time.monotonic()
-                record = {"step": self.step, **record, **self._validated(validation, logs)}
+                if figures := self._validated(validation, logs):
+                    record = {"step": self.step, **record, **figures}
                 clock += time.monotonic() - paused
             if last or self._stops or self.step % self.recipe.checkpoint_every == 0:
+                if self.losses:  # the checkpoint has one list for all ranks
+                    self.losses = list(ranks.mean(self.fabric, torch.stack(self.losses)))
                 self.save()
             if record:
                 try:
@@ -372,6 +370,9 @@ class Trainer:
                 raise KeyboardInterrupt
             if last:
                 self._end(validation)
+
+    def _validation_is_due(self) -> bool:
+        return self.schedule.is_due(self.recipe.validate_every, self.step, self.validated)
 
     def _validated(self, validation: Validation, logs: Logs) -> dict[str, float]:
         """The figures, written; none when it was asked to stop meanwhile, which the next step tells all ranks."""

@@ -106,7 +106,7 @@ class Targets(nn.Module):
         return torch.stack(rows, dim=-1), weights * counts[..., None]
 
     def table(self, kind: str, axis: int) -> Tensor:
-        """The buffer of an axis: "target" (rows, bins), "entropy" (rows,) or "middle" (rows,), the mean bin."""
+        """The buffer of an axis: "target" (rows, bins) or "entropy" (rows,)."""
         return self.get_buffer(f"{kind}{axis}")
 
 

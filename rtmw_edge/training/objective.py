@@ -114,16 +114,15 @@ class LabelLoss(nn.Module):
     def __init__(self, network: PoseNetwork, recipe: Recipe) -> None:
         super().__init__()
         variant = network.variant
-        size = (*variant.input_size, variant.input_size[0])[: len(variant.axes)]
         self.official_batch, self.bone_weight = recipe.official_batch, recipe.bone_weight
         self.weight = recipe.quantization.labels if recipe.quantization else 1.0
         self.simcc = SimccLoss(
-            size,
+            variant.pixels,
             part_weights(recipe.part_weights),
             beta=recipe.beta,
             official_scaling=recipe.official_batch > 0,
         )
-        self.bones = BoneLoss(size, beta=recipe.beta) if recipe.bone_weight else None
+        self.bones = BoneLoss(variant.pixels, beta=recipe.beta) if recipe.bone_weight else None
 
     def totals(self, labels: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
         """(2,) the weights of all joints and of all bones in the passes of a step: points and weights of each."""

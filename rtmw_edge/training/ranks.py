@@ -62,6 +62,11 @@ def total(fabric: Fabric, value: Tensor) -> Tensor:
     return value if fabric.world_size == 1 else cast(Tensor, fabric.all_reduce(value, reduce_op="sum"))
 
 
+def mean(fabric: Fabric, value: Tensor) -> Tensor:
+    """The mean of `value` over all ranks."""
+    return total(fabric, value) / fabric.world_size
+
+
 def seed_step(seed: int, step: int, rank: int) -> None:
     """Seed torch for one step of one rank, so that chance (dropout) does not depend on what ran before a restart."""
     torch.manual_seed((seed * 1_000_003 + step) * 4_099 + rank)

@@ -45,6 +45,11 @@ def _check_limits(name: str, value: Any) -> None:
         raise BadInputError(f"The recipe's {name} is {value!r}; it must lie in {low}..{high}.")
 
 
+def _check_table(name: str, value: Any) -> None:
+    if not isinstance(value, dict):
+        raise BadInputError(f"The recipe's {name} is {value!r}; it must be a table: [{name}].")
+
+
 @dataclass(frozen=True)
 class Distillation:
     """DWPose's distillation (spec 4.6): the teacher's variant and which of the two stages.
@@ -168,10 +173,17 @@ class Recipe:
         ):  # fmt: skip
             if getattr(self, name) not in choices:
                 raise unknown(name, getattr(self, name), choices)
+        _check_table("part_weights", self.part_weights)
         for part, weight in self.part_weights.items():
             if part not in PARTS:
                 raise unknown("part in part_weights", part, PARTS)
             _check_limits(f"part_weights.{part}", weight)
+        if self.bone_weight and "z" not in variant_named(self.variant).axes:
+            raise BadInputError(
+                f"The recipe's bone_weight is {self.bone_weight}, but {self.variant} has no depth; set it to 0."
+            )
+        if self.dropout and self.quantization is not None:
+            raise BadInputError(f"The recipe's dropout is {self.dropout}, but [quantization] has none; set it to 0.")
         if self.late_augmentation is None:
             object.__setattr__(self, "late_augmentation", self.augmentation.second_stage())
 
@@ -205,8 +217,7 @@ def _fill(cls: type, values: dict[str, Any], where: str) -> Any:
             raise unknown(f"recipe key in {where}", key, fields)
         section = SECTIONS.get(key)
         if section is not None:
-            if not isinstance(value, dict):
-                raise BadInputError(f"The recipe's {key} is {value!r}; it must be a table: [{key}].")
+            _check_table(key, value)
             value = _fill(section, value, f"[{key}]")
         default = fields[key].default
         expected = type(default) if default is not dataclasses.MISSING else {"variant": str, "teacher": str}.get(key)
@@ -240,15 +251,21 @@ def _tables(path: Path) -> dict[str, Any]:
     if base is None:
         return values
     shipped = shipped_recipes()
-    if base not in shipped or shipped[base] == path:
+    if not isinstance(base, str) or base not in shipped or shipped[base] == path:
         raise unknown("base of a recipe", str(base), [name for name in shipped if shipped[name] != path])
     below = _tables(shipped[base])
     above = dict(below)
     _one_length(below, values)
     _check_unit(above, {**below, **values}, values)
     for key, value in values.items():
-        below[key] = {**below.get(key, {}), **value} if isinstance(value, dict) else value
+        _put(below, key, value)
     return below
+
+
+def _put(values: dict[str, Any], key: str, value: Any) -> None:
+    """Set `key` in `values`; a table joins the one that is there."""
+    there = values.get(key)
+    values[key] = {**there, **value} if isinstance(there, dict) and isinstance(value, dict) else value
 
 
 def _check_unit(before: dict[str, Any], after: dict[str, Any], given: Iterable[str]) -> None:
@@ -299,8 +316,12 @@ def read_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
             target = target.setdefault(parent, {})
             if not isinstance(target, dict):
                 raise BadInputError(f"The override '{text}' goes into {parent}, which is a value and no table.")
-        target[last] = parsed
+        _put(target, last, parsed)
         if not parents:
             _one_length(values, {last: parsed})
     _check_unit(before, values, given)
+    if not values.get("late") and (late := [key for key in given if key.startswith("late_augmentation")]):
+        raise BadInputError(
+            f"{late[0]} would change nothing: the recipe's late is 0; set it to the last steps (epochs)."
+        )
     return _fill(Recipe, values, f"'{path.name}'")

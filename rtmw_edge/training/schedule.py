@@ -56,7 +56,10 @@ class Schedule:
         early = (recipe.epochs - recipe.late) * self.epoch if recipe.epochs else self.steps - recipe.late
         return max(0, round(early * recipe.batch))
 
-    def is_due(self, every: int, step: int) -> bool:
-        """Whether something of every `every` epochs (steps, where the recipe counts in steps) is due after `step`."""
+    def is_due(self, every: int, step: int, since: int) -> bool:
+        """Whether what is done every `every` epochs, and was done last after step `since`, is due after `step`.
+
+        Steps, not epochs, where the recipe counts in steps; at the end everything is due.
+        """
         unit = (self.epoch if self.recipe.epochs else 1.0) * every
-        return step >= self.steps or math.floor(step / unit) > math.floor((step - 1) / unit)
+        return step >= self.steps or math.floor(step / unit) > math.floor(since / unit)

@@ -49,13 +49,10 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def synchronized(module: Module, device: torch.device) -> Module:
-    """`module` with every BatchNorm2d replaced by one that spans the ranks; names and values of the state stay."""
+    """`module` with every BatchNorm2d made one that spans the ranks; its state stays, and so does what is frozen."""
     if device.type != "cpu":
         return cast(Module, nn.SyncBatchNorm.convert_sync_batchnorm(module))
-    for name, child in list(module.named_modules()):
+    for child in module.modules():
         if type(child) is nn.BatchNorm2d:
-            norm = CpuSyncBatchNorm(child.num_features, eps=child.eps, momentum=child.momentum)
-            norm.load_state_dict(child.state_dict())
-            parent, _, last = name.rpartition(".")
-            setattr(module.get_submodule(parent), last, norm)
+            child.__class__ = CpuSyncBatchNorm
     return module

@@ -78,13 +78,19 @@ def test_whole_body_fields_are_joined(tmp_path: Path, kind: str) -> None:
     assert table[0].visible.tolist() == [body] * 17 + [2] * 116
 
 
-def test_fields_whose_faults_cancel_out_are_malformed(tmp_path: Path) -> None:
+def test_fields_whose_faults_cancel_out_are_malformed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """One keypoint of the foot in the face's list: 133 in all, and every one from there on another."""
     labels = whole_body()
     labels["face_kpts"] = labels["foot_kpts"][-3:] + labels["face_kpts"]
     labels["foot_kpts"] = labels["foot_kpts"][:-3]
+    labels["id"] = 77
     table = opened(tmp_path, "coco-wholebody", document([whole_body(), labels]))
     assert len(table) == 1 and table.skipped == {"malformed": 1}
+    sentence = "the first malformed one is annotation 77: foot_kpts has 15 numbers, not 18"
+    assert caplog.messages == [f"coco-wholebody: {sentence}"]
+    del labels["foot_kpts"]
+    with pytest.raises(BadInputError, match=r"\(1 malformed; annotation 77: it has no 'foot_kpts'\)"):
+        opened(tmp_path, "coco-wholebody", document([labels]))
 
 
 def test_any_hand_score_above_zero_is_a_label(tmp_path: Path) -> None:
@@ -213,7 +219,7 @@ def test_scenes_and_folders_of_files_are_joined(tmp_path: Path) -> None:
         ('{"images": [], "annotations": []}', r"The set 'aic' has no usable annotation \(the file is empty\)"),
         (
             json.dumps(document([annotation(17), annotation(14, iscrowd=1)])),
-            r"The set 'aic' has no usable annotation \(1 crowd, 1 malformed\): .* with 14 keypoints an instance",
+            r"The set 'aic' has no usable annotation \(1 crowd, 1 malformed; annotation 1: .*\): .* with 14 keypoints",
         ),
     ],
 )

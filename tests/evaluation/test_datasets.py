@@ -83,7 +83,8 @@ def test_bad_limit() -> None:
 
 def test_bad_annotations(labels: Path) -> None:
     folder = labels.parent
-    with pytest.raises(BadInputError, match=r"There is no image folder .*missing: check the last part of --data\."):
+    sentence = r"There is no image folder .*missing: it is the last part of coco:ANNOTATIONS:IMAGES; check the path\."
+    with pytest.raises(BadInputError, match=sentence):
         open_dataset(f"coco:{labels}:{folder / 'missing'}")
     labels.write_text("{")
     with pytest.raises(BadInputError, match=r"The annotations .*labels\.json are not JSON"):

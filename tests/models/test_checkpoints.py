@@ -114,6 +114,14 @@ def test_safetensors_round_trip(network: Any, state: dict[str, Tensor], tmp_path
     loads(tmp_path / "full.safetensors", state)
 
 
+def test_equal_weights_are_equal_files(network: Any, tmp_path: Path) -> None:
+    notes = {f"note {number}": str(number) for number in range(20)}
+    for name in ("one", "two"):
+        save_safetensors(network, tmp_path / name, metadata=notes)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    assert read_metadata(tmp_path / "one").items() >= notes.items()
+
+
 def test_value_beyond_float16_is_not_stored(state: dict[str, Tensor], tmp_path: Path) -> None:
     big = dict(state)
     big["head.cls_x.weight"] = state["head.cls_x.weight"] * 1e6

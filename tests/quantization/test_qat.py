@@ -215,6 +215,10 @@ def test_a_start_that_fails_leaves_a_folder_that_the_same_command_may_use(tmp_pa
     asked_for = replace(kept, provenance={"of": "another table"})
     again = small_qat(tmp_path / "run", "steps=1", start_table=lambda _: asked_for)
     assert again.start.provenance == asked_for.provenance and list(again.run())
+    list(loop.Trainer(small_recipe("steps=1"), tmp_path / "trained", data=Noise(), workers=0).run())
+    with pytest.raises(BadInputError, match="trained' holds a run of train, not of qat; choose another --out"):
+        small_qat(tmp_path / "trained", "steps=1")
+    assert not (tmp_path / "trained" / "start.json").exists()
     plain = {**asdict(again.recipe), "quantization": None}
     with pytest.raises(BadInputError, match="run' holds a run of qat, not of train; choose another --out"):
         checkpoint.read(tmp_path / "run", plain, torch.device("cpu"))

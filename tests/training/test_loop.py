@@ -88,7 +88,7 @@ def test_epochs_become_steps_late_samples_validations_and_a_fading_teacher():
     schedule = Schedule.of(recipe, 1000)
     assert schedule.steps == math.ceil(20 * 1000 / 64) == 313
     assert schedule.late_from == 15_000
-    assert [step for step in range(1, 314) if schedule.is_due(10, step)] == [157, 313]
+    assert [step for step in range(1, 314) if schedule.is_due(10, step, step - 1)] == [157, 313]
     assert [schedule.share_left(step) for step in (0, 15, 16, 312)] == pytest.approx([1.0, 1.0, 0.95, 0.05])
     steps = Schedule.of(read_recipe("rtmw-n-256x192", ["steps=100", "late=10"]), None)
     assert steps.late_from == 90 * 32 and steps.share_left(25) == 0.75
@@ -306,6 +306,24 @@ def test_an_interrupt_in_a_validation_ends_it_and_saves_the_next_step(tmp_path, 
     assert trainer(tmp_path, "steps=5").step == 2
 
 
+def test_a_validation_that_a_stop_left_out_is_made_up_for(tmp_path, monkeypatch):
+    settings = ("steps=4", "validate_every=2", "checkpoint_every=100")
+    training = trainer(tmp_path, *settings)
+    step = training.train_step
+
+    def interrupted(passes):
+        if training.step == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(passes)
+
+    monkeypatch.setattr(training, "train_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        list(training.run())
+    assert not (tmp_path / "validation.csv").exists()
+    assert [record["step"] for record in trainer(tmp_path, *settings).run() if "ap_whole" in record] == [2, 4]
+    assert (tmp_path / "validation.csv").read_text().split() == ["step,ap_whole", "2,0.01", "4,0.02"]
+
+
 def test_a_run_that_was_stopped_says_where_it_goes_on(tmp_path, monkeypatch, capsys):
     training = trainer(tmp_path, "steps=5", "checkpoint_every=100")
     step = training.train_step
@@ -498,9 +516,9 @@ def test_a_validation_that_fails_loses_no_step(tmp_path, monkeypatch):
     for _ in range(2):
         with pytest.raises(BadInputError, match="Cannot decode b"):
             list(trainer(tmp_path, "steps=3", "validate_every=2").run())
-    assert trainer(tmp_path, "steps=3", "validate_every=2").step == 3
+    assert trainer(tmp_path, "steps=3", "validate_every=2").step == 2
     monkeypatch.setattr(NoValidation, "figures", whole)
-    assert [record["step"] for record in trainer(tmp_path, "steps=3", "validate_every=2").run()] == [3]
+    assert [record["step"] for record in trainer(tmp_path, "steps=3", "validate_every=2").run()] == [2, 3]
     assert (tmp_path / "best.safetensors").is_file()
     assert list(trainer(tmp_path, "steps=3", "validate_every=2").run()) == []
 
@@ -550,7 +568,7 @@ def test_images_that_cannot_be_read_are_told_of(tmp_path, capsys, monkeypatch):
     follow(training)
     assert "4 times an image could not be read and the next one was taken" in capsys.readouterr().err
     record = {"loss": 1.0, "images_per_second": 9.0, "eta_s": 60.0, "skipped": 4.0}
-    assert _line(record) == "loss 1.0000  9 img/s  ETA 1 min  4 images unreadable"
+    assert _line(record) == "loss 1.0000  9.0 img/s  ETA 1 min  4 images unreadable"
 
 
 def test_logs_drop_what_lies_behind_the_checkpoint(tmp_path):

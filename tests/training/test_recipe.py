@@ -81,6 +81,11 @@ def test_overrides_reach_nested_keys():
     assert recipe.part_weights["body"] == 2
 
 
+def test_a_table_of_an_override_joins_the_recipes():
+    whole, one = (read_recipe("rtmw-m-256x192", [text]) for text in ("augmentation={flip=0.0}", "augmentation.flip=0"))
+    assert whole == one and whole.augmentation.half_body > 0
+
+
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [
@@ -96,11 +101,13 @@ def test_overrides_reach_nested_keys():
         ("seed=99999999999999", "it must lie in 0..2147483647."),
         ("part_weights.face=abc", "The recipe's part_weights.face is 'abc'; it must lie in 0..1000000."),
         ("part_weights.face=-1", "The recipe's part_weights.face is -1; it must lie in 0..1000000."),
+        ("part_weights=3", "The recipe's part_weights is 3; it must be a table: [part_weights]."),
         ("reuse=nan", "The recipe's reuse is nan; it must lie in 1..1000000."),
         ("occluded_weight=-3", "The recipe's occluded_weight is -3.0; it must lie in 0..1."),
         ("beta=0", "The recipe's beta is 0.0; it must lie in 0.01..1000."),
         ("clip=nan", "The recipe's clip is nan; it must lie in 0..1000000."),
         ("weight_decay=inf", "The recipe's weight_decay is inf; it must lie in 0..100."),
+        ("bone_weight=2", "The recipe's bone_weight is 2.0, but rtmw-n-256x192 has no depth; set it to 0."),
         ("bone_weight=nan", "The recipe's bone_weight is nan; it must lie in 0..1000000."),
         ('augmentation.scale=["a", "b"]', "The augmentation's scale is ['a', 'b']; give two numbers"),
         ("variant=rtmw-q-256x192", "Unknown variant 'rtmw-q-256x192'; did you mean"),
@@ -125,6 +132,27 @@ def test_wrong_values_are_refused(override, sentence):
     with pytest.raises(BadInputError) as caught:
         read_recipe("rtmw-n-256x192", [override])
     assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "overrides", "sentence"),
+    [
+        (
+            "rtmw-n-256x192",
+            ["late=0", "late_augmentation.flip=0"],
+            "late_augmentation.flip would change nothing: the recipe's late is 0; set it to the last steps (epochs).",
+        ),
+        (
+            "rtmw-n-256x192-qat",
+            ["dropout=0.1"],
+            "The recipe's dropout is 0.1, but [quantization] has none; set it to 0.",
+        ),
+    ],
+)
+def test_what_would_change_nothing_is_refused(recipe, overrides, sentence):
+    with pytest.raises(BadInputError) as caught:
+        read_recipe(recipe, overrides)
+    assert str(caught.value) == sentence
 
 
 def test_every_number_of_a_recipe_has_its_limits():

@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_runs import TINY
 
-from rtmw_edge.models.checkpoints import read_state
+from rtmw_edge.models import build
+from rtmw_edge.models.checkpoints import read_state, save_safetensors
+from rtmw_edge.models.variants import VARIANTS
 
 SCRIPT = Path(__file__).parents[1] / "small_runs.py"
 pytestmark = pytest.mark.slow
@@ -50,6 +53,30 @@ def test_two_ranks_give_the_loss_and_the_gradients_of_one_process(tmp_path):
     assert torch.linalg.norm(grads[0] - grads[1]) < 1e-5 * torch.linalg.norm(grads[0])
     for name, value in ours["state"].items():
         assert torch.allclose(value.double(), theirs["state"][name].double(), rtol=1e-4, atol=1e-5), name
+
+
+def test_stage_two_of_a_distillation_trains_the_head_alone_on_two_ranks_as_on_one(tmp_path, monkeypatch):
+    monkeypatch.setitem(VARIANTS, TINY.name, TINY)
+    save_safetensors(build(TINY.name), tmp_path / "teacher.safetensors")
+    settings = [2, "distillation.stage=2", f"distillation.teacher={TINY.name}", "synchronized=all"]
+    dumps = []
+    for ranks in (1, 2):
+        variables = {"DUMP": str(tmp_path / f"{ranks}.pt"), "TEACHER": str(tmp_path / "teacher.safetensors")}
+        finished(start(tmp_path / f"of {ranks}", *settings, ranks=ranks, DOUBLE="1", **variables))
+        dumps.append(torch.load(variables["DUMP"])["gradients"])
+    one, two = ({name: gradient for name, gradient in dump.items() if gradient is not None} for dump in dumps)
+    assert one.keys() == two.keys() and {name.split(".")[0] for name in one} == {"head"}
+    grads = [torch.cat([gradient.flatten() for gradient in dump.values()]) for dump in (one, two)]
+    assert torch.linalg.norm(grads[0] - grads[1]) < 1e-5 * torch.linalg.norm(grads[0])
+
+
+def test_a_resumed_run_of_two_ranks_records_the_losses_of_both(tmp_path):
+    """The record of step 4 is a mean over steps that lie on either side of the stop."""
+    whole = finished(start(tmp_path / "whole", 4, "checkpoint_every=3", ranks=2, LOG_EVERY="4"))
+    cut = start(tmp_path / "cut", 4, "checkpoint_every=3", ranks=2, LOG_EVERY="4", DIE_AFTER="3")
+    cut.communicate(timeout=900)
+    assert cut.returncode != 0
+    assert finished(start(tmp_path / "cut", 4, "checkpoint_every=3", ranks=2, LOG_EVERY="4")) == whole
 
 
 def test_a_run_killed_at_any_point_ends_like_one_that_was_not(tmp_path):

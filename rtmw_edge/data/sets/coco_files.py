@@ -108,8 +108,8 @@ class CocoStyle:
                 box = self._box(annotation)
                 name = str(image["file_name"]).removeprefix(self.prefix)
                 size = listed_size(image)
-            except BAD_VALUES:
-                collector.skip(Skip.MALFORMED)
+            except BAD_VALUES as error:
+                collector.skip_malformed(annotation.get("id", "without an id"), error)
                 continue
             collector.add(name, box, triples[:, :2] - self.origin, self._visible(triples[:, 2]), size)
 

@@ -5,6 +5,7 @@ A set of a million people is held in arrays, not in objects, so that worker proc
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Mapping as Dictionary
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from ...errors import BadInputError
 from ...keypoints import NUM_KEYPOINTS
 from ..instances import Instance
 from .mapping import Mapping
+
+log = logging.getLogger(__name__)
 
 HIPS = [11, 12]
 
@@ -109,6 +112,7 @@ class Collector:
     def __init__(self, mapping: Mapping) -> None:
         self.mapping = mapping
         self.skipped: Counter[str] = Counter()
+        self._malformed = ""
         self._images: dict[str, int] = {}
         self._places: dict[tuple[Path, int], int] = {}
         self._sizes: list[tuple[float, float]] = []
@@ -118,6 +122,12 @@ class Collector:
     def skip(self, reason: Skip) -> None:
         """Count one annotation that is left out."""
         self.skipped[reason.value] += 1
+
+    def skip_malformed(self, which: object, error: Exception) -> None:
+        """Count one that cannot be read, and keep what is wrong with the first of them: which it is, and the error."""
+        self.skip(Skip.MALFORMED)
+        wrong = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+        self._malformed = self._malformed or f"annotation {which}: {wrong}"
 
     def place(self, file: Path, image: int) -> int:
         """Which of the annotated images the one with that id in a file is, counted through all files of the set."""
@@ -172,10 +182,13 @@ class Collector:
         """The set; BadInputError when not one annotation was usable."""
         if not self._rows:
             reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(self.skipped.items()))
+            reasons += f"; {self._malformed}" if self._malformed else ""
             raise BadInputError(
                 f"The set '{name}' has no usable annotation ({reasons or 'the file is empty'}): check that its "
                 f"annotation file is of this kind, with {self.mapping.joints} keypoints an instance."
             )
+        if self._malformed:
+            log.warning("%s: the first malformed one is %s", name, self._malformed)
         image, boxes, points, visible = zip(*self._rows, strict=True)
         metres = cameras = None
         if any(self._depth):
