@@ -62,7 +62,7 @@ def estimate(plan: Plan, folder: Path, processes: int, *, retry: bool = False) -
         crop = crop_seconds(planned.cell.variant)
         if planned.accuracy_id not in done:
             parameters = variant_named(planned.cell.variant).parameters / 1e6
-            images = _images(planned.cell.data, planned.cell.images)
+            images = _images(planned.inputs.data, planned.cell.images)
             export = 0.0 if planned.cell.target == "torch" else EXPORT_SECONDS + EXPORT_SECONDS_A_MILLION * parameters
             here = IMAGE_SECONDS if planned.cell.board else crop + IMAGE_SECONDS
             seconds[planned.accuracy_id] = (export + images * here) / processes

@@ -26,7 +26,7 @@ from ..models.weights import find, shipped_table
 from ..runtime.devices import engine_class
 from ..runtime.machine import REFERENCE, engine_state
 from .cells import Cell, Inputs, Planned, identified
-from .config import TORCH, SweepConfig, TablePair, matches
+from .config import TORCH, SweepConfig, TablePair, data_in, matches, source_in
 
 
 @dataclass(frozen=True)
@@ -74,12 +74,12 @@ def plan(config: SweepConfig, boards: Mapping[str, Mapping[str, str]] | None = N
             raise BadInputError(
                 f"The sweep has no fp32 to compare {cell.variant} {cell.label} with; leave it in, or exclude both."
             )
-    _check_files(config, cells)
+    found = [(cell, _located(inputs, cell, cells, config.folder)) for cell, inputs in found]
+    _check_files(config, found)
     planned = []
     for cell, inputs in found:
         needed = () if cell.target == TORCH else (*NEEDED, *target_named(cell.target).requirements())
         needed += PEERS[cell.calibrator].requirements if cell.calibrator else ()
-        inputs = replace(inputs, base=base_of(cell, cells), paced_by=pace_of(cell, cells))
         planned.append(identified(cell, inputs, needed, (boards or {}).get(cell.board)))
     return Plan(tuple(planned), tuple(NotPossible(what, reason) for what, reason in refused.items()))
 
@@ -110,14 +110,27 @@ def _idle(config: SweepConfig, cells: list[Cell]) -> dict[str, str]:
     return told
 
 
-def _check_files(config: SweepConfig, cells: list[Cell]) -> None:
+def _located(inputs: Inputs, cell: Cell, cells: list[Cell], folder: Path) -> Inputs:
+    """The inputs with the float cells among `cells`, and the files that lie at the cell's paths from `folder`."""
+    calibration = source_in(folder, cell.calibration) if cell.calibration else ""
+    return replace(
+        inputs,
+        base=base_of(cell, cells),
+        paced_by=pace_of(cell, cells),
+        data=data_in(folder, cell.data),
+        calibration=calibration,
+    )
+
+
+def _check_files(config: SweepConfig, found: list[tuple[Cell, Inputs]]) -> None:
     """Refuse now what every cell would be refused for after its export."""
-    open_dataset(config.data, config.images or None)
-    calibrated = [cell for cell in cells if cell.calibration]
-    for source, count, held_out in dict.fromkeys((cell.calibration, cell.count, cell.held_out) for cell in calibrated):
-        open_source(source, count=count or None, evaluation=held_out)
+    open_dataset(data_in(config.folder, config.data), config.images or None)
+    calibrated = dict.fromkeys((inputs.calibration, cell.count, inputs.held_out) for cell, inputs in found)
+    for source, count, held_out in calibrated:
+        if source:
+            open_source(source, count=count or None, evaluation=held_out)
     gate = read_gate(config.gate or DEFAULT)
-    for cell in cells:
+    for cell, _ in found:
         gate.judge({}, in_3d=variant_named(cell.variant).z_range is not None)
 
 

@@ -43,7 +43,8 @@ def bundle(folder: Path, precision: str = "fp32", **options: Any) -> Path:
 
 def planned(cell: Cell, base: Cell | None = None) -> Planned:
     here = Path(__file__)
-    return Planned(cell, Inputs(here, here, None, base, base), cell.label, "t", f"a {cell.label}", f"s {cell.label}")
+    inputs = Inputs(here, here, None, base, base, cell.data)
+    return Planned(cell, inputs, cell.label, "t", f"a {cell.label}", f"s {cell.label}")
 
 
 @pytest.fixture
@@ -137,7 +138,7 @@ class Deep:
 def test_mpjpe_comes_with_its_resamples(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = open_dataset("synthetic:val:5")
     runner: Any = Deep(dataset)
-    monkeypatch.setattr(Bench, "_dataset", lambda self, cell: dataset)
+    monkeypatch.setattr(Bench, "_dataset", lambda self, planned: dataset)
     monkeypatch.setattr(Bench, "_answers", lambda self, planned, dataset, on_step: [])
     found, samples = bench._evaluated(bench._jobs["a onnx fp32"], runner, quiet)
     plain = evaluate(runner, dataset).mpjpe

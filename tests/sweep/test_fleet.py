@@ -48,7 +48,9 @@ def cells_of(board: str, data: str) -> list[Planned]:
     single = Cell("tiny", "", "onnx", "fp32", data=data, board=board)
     integer = replace(single, precision="int8", grid="common", table="t")
     return [
-        Planned(cell, Inputs(here, here, None, base, base), cell.precision, "t", f"a {cell.label}", f"s {cell.label}")
+        Planned(
+            cell, Inputs(here, here, None, base, base, data), cell.precision, "t", f"a {cell.label}", f"s {cell.label}"
+        )
         for cell, base in ((single, None), (integer, single))
     ]
 

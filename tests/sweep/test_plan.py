@@ -22,7 +22,7 @@ from rtmw_edge.runtime.machine import EngineState
 from rtmw_edge.sweep import cells as cells_module
 from rtmw_edge.sweep import plan as plan_module
 from rtmw_edge.sweep.cells import Cell, Inputs, identified
-from rtmw_edge.sweep.config import SweepConfig, TablePair, parse_config, read_config
+from rtmw_edge.sweep.config import SweepConfig, TablePair, data_in, parse_config, read_config
 from rtmw_edge.sweep.estimate import IMAGE_SECONDS, estimate
 from rtmw_edge.sweep.plan import Plan, plan
 from rtmw_edge.sweep.run import jobs_of
@@ -162,10 +162,8 @@ def test_people_of_a_folder_are_counted(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     cv2.imwrite(str(tmp_path / "photos" / "a.png"), np.zeros((8, 8, 3), np.uint8))
     found = plan(parse_config({**axes, "calibration": "photos", "counts": [50, 100]}, tmp_path))
-    assert [(item.cell.calibration, item.cell.count) for item in found.cells[1:]] == [
-        (str(tmp_path / "photos"), 50),
-        (str(tmp_path / "photos"), 100),
-    ]
+    assert [(item.cell.calibration, item.cell.count) for item in found.cells[1:]] == [("photos", 50), ("photos", 100)]
+    assert {item.inputs.calibration for item in found.cells[1:]} == {str(tmp_path / "photos")}
 
 
 @pytest.mark.parametrize("calibrators", [["ours"], ["ort"]])
@@ -180,13 +178,44 @@ def test_images_that_accuracy_is_measured_on_are_refused(tmp_path: Path, calibra
 
 def test_paths_count_from_the_file_s_folder() -> None:
     def data(text: str) -> str:
-        return parse_config({"variants": VARIANT, "data": text}, Path("/sweeps")).data
+        return data_in(Path("/sweeps"), text)
 
     assert data("coco:a.json:images") == "coco:/sweeps/a.json:/sweeps/images"
     assert data("h3wb:a.npz") == "h3wb:/sweeps/a.npz"
     assert data("h3wb:a.npz:../h36m:S7,S9") == "h3wb:/sweeps/a.npz:/sweeps/../h36m:S7,S9"
     assert data("h3wb:/a.npz::S9") == "h3wb:/a.npz::S9"
     assert data("synthetic:val:9") == "synthetic:val:9"
+
+
+def test_cells_are_named_alike_wherever_the_sweep_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "val").mkdir()
+    for number, folder in enumerate(("photos", "val")):
+        cv2.imwrite(str(tmp_path / folder / "a.png"), np.full((8, 8, 3), number, np.uint8))
+    (tmp_path / "val.json").write_text('{"images": [{"id": 1, "file_name": "a.png"}], "annotations": []}')
+    (tmp_path / "sweep.toml").write_text(
+        f"""
+        variants = "{VARIANT}"
+        targets = "onnx"
+        grids = "common"
+        data = "coco:val.json:val"
+        calibration = ["photos", "synthetic:8"]
+        [[exclude]]
+        calibration = "synthetic:8"
+        """
+    )
+    found = []
+    for start, path in ((tmp_path, "sweep.toml"), (tmp_path / "photos", "../sweep.toml")):
+        monkeypatch.chdir(start)
+        found.append(plan(read_config(Path(path))))
+    here, there = ([(item.cell, item.accuracy_id, item.speed_id) for item in one.cells] for one in found)
+    assert here == there and [cell.calibration for cell, *_ in here] == ["", "photos"]
+    (tmp_path / "sweep.toml").write_text(
+        f'variants = "{VARIANT}"\ntargets = "onnx"\ncalibration = ["photos", "synthetic:8"]\n'
+        '[[exclude]]\ncalibration = "photos"\n'
+    )
+    thinned = plan(read_config(Path("../sweep.toml")))
+    assert "photos" not in {item.cell.calibration for item in thinned.cells} and not thinned.not_possible
 
 
 def test_a_table_of_another_variant_or_that_is_none_is_refused(tmp_path: Path, table: Path) -> None:
@@ -227,7 +256,7 @@ def test_the_id_is_of_all_that_goes_in(tmp_path: Path, table: Path, monkeypatch:
     weights = tmp_path / "w.pth"
     weights.write_bytes(b"weights")
     cell = Cell(VARIANT, "", "onnx", "int8", "common", table="qat", data="synthetic:val:9")
-    inputs = Inputs(weights, weights, table)
+    inputs = Inputs(weights, weights, table, data=cell.data)
 
     def ids(cell: Cell = cell, inputs: Inputs = inputs) -> tuple[str, str, str]:
         cells_module.file_sha256.cache_clear()
@@ -270,7 +299,7 @@ def test_files_that_change_while_the_sweep_runs_are_told(tmp_path: Path, table: 
     weights.write_bytes(b"weights")
     found = identified(
         Cell(VARIANT, "", "onnx", "int8", "common", table="qat", data="synthetic:val"),
-        Inputs(weights, weights, table),
+        Inputs(weights, weights, table, data="synthetic:val"),
         (),
     )
     found.check_files()
@@ -291,10 +320,11 @@ def test_photographs_are_known_by_their_sizes(tmp_path: Path) -> None:
     ids = []
     for folder in (tmp_path, tmp_path / ".." / tmp_path.name):  # the same files, by another working folder
         weights = Path(__file__)
-        cell = Cell(VARIANT, "", "onnx", "fp32", data=f"coco:{folder}/a.json:{folder}/one")
-        ids.append(identified(cell, Inputs(weights, weights), ("onnx",)).accuracy_id)
-        other = replace(cell, data=f"coco:{folder}/a.json:{folder}/two")
-        assert identified(other, Inputs(weights, weights), ("onnx",)).accuracy_id != ids[0]
+        cell = Cell(VARIANT, "", "onnx", "fp32", data="coco:a.json:one")
+        inputs = Inputs(weights, weights, data=f"coco:{folder}/a.json:{folder}/one")
+        ids.append(identified(cell, inputs, ("onnx",)).accuracy_id)
+        other = replace(inputs, data=f"coco:{folder}/a.json:{folder}/two")
+        assert identified(cell, other, ("onnx",)).accuracy_id != ids[0]
     assert ids[0] == ids[1]
     (tmp_path / "two" / found["images"][-1]["file_name"]).unlink()
     sweep = {"data": f"coco:{tmp_path}/a.json:{tmp_path}/two", "images": 2, "targets": ["onnx"], "precisions": ["fp32"]}

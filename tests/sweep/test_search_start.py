@@ -154,7 +154,7 @@ def test_tables_are_those_of_calibrate_and_one_pass_serves_all(
     observe = tables_module.observe
     monkeypatch.setattr(tables_module, "observe", lambda *given: (passes.append(given[2].name), observe(*given))[1])
     problem = problem_of(config_of(folder))
-    tables = Tables.of(problem, tmp_path)
+    tables = Tables(problem, tmp_path)
     for grid, method in (("common", "minmax"), ("affine", "percentile")):
         chosen = {"scales": "calibrated", "grid": grid, "method": method}
         made = Table.load(tables.made(problem.space.settings(chosen)))
@@ -174,7 +174,7 @@ def test_people_that_accuracy_is_measured_on_are_refused(folder: Path, tmp_path:
     config = config_of(folder)
     problem = problem_of(parse_config({**_document(config), "calibration": "val"}, folder))
     with pytest.raises(RtmwEdgeError, match=r"accuracy is measured|evaluat"):
-        Tables.of(problem, tmp_path).made(problem.space.settings({}))
+        Tables(problem, tmp_path).made(problem.space.settings({}))
 
 
 def _document(config: SweepConfig) -> dict[str, Any]:

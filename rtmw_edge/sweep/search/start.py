@@ -128,7 +128,7 @@ class Trials:
     def __init__(self, problem: Problem, options: Options, console: Console, retry_until: int = 0) -> None:
         self._problem, self._options, self._console = problem, options, console
         self._folder, self._retry_until = options.folder, retry_until
-        self._tables = Tables.of(problem, self._folder / "tables")
+        self._tables = Tables(problem, self._folder / "tables")
         self._limits = problem.search.limits().limits
         self._planned: dict[int, Planned] = {}
         self.rows: dict[int, Row] = {}
