@@ -179,6 +179,8 @@ def identified(
     bundle_key = digest(exported)
     runs = {"bundle": bundle_key, "device": cell.device, "runtime": _runtime(cell, board)}
     accuracy = {**runs, "kind": ACCURACY, "data": _data_of(inputs.data), "images": cell.images}
+    if inputs.base_weights != inputs.weights:
+        accuracy["compared_with"] = file_sha256(inputs.base_weights)
     pace = [inputs.paced_by.wherever.to_dict(), _runtime(inputs.paced_by, board)] if inputs.paced_by else []
     where = _machine(board or {}) if cell.board else machine()
     speed = {**runs, "kind": SPEED, "threads": cell.threads, "pace": pace, "machine": where}

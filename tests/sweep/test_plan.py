@@ -271,6 +271,10 @@ def test_the_id_is_of_all_that_goes_in(tmp_path: Path, table: Path, monkeypatch:
     assert bundle == first[0] and accuracy != first[1] and speed == first[2]
     for changed in (replace(cell, target="ncnn"), replace(cell, grid="affine"), replace(cell, precision="int8-mixed")):
         assert not set(ids(changed)) & set(first)
+    other = tmp_path / "float.pth"
+    other.write_bytes(b"before the training")
+    bundle, accuracy, speed = ids(inputs=replace(inputs, base_weights=other))
+    assert (bundle, speed) == first[::2] and accuracy != first[1], "its keypoints are compared with those of others"
     Table(VARIANT, {"stem:weight": Entry(np.ones(3) * 2, axis=0)}).save(table)
     assert not set(ids()) & set(first)
     second = ids()
