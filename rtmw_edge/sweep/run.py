@@ -23,7 +23,7 @@ from typing import Any
 
 from ..errors import NotAvailableError, RtmwEdgeError
 from ..runtime.environment import environment
-from ..signals import heard_as_ctrl_c
+from ..signals import die_of, heard_as_ctrl_c
 from .cells import ACCURACY, EXPORT, SPEED, Planned
 from .plan import Plan
 from .store import FAILED, NOT_POSSIBLE, OK, POLL, Job, Record, Store
@@ -235,7 +235,12 @@ def _worker(folder: Path, run: int, crew: Crew, pipe: Connection, retry_until: i
         signal.signal(signal.SIGINT, _once)
     try:
         with heard_as_ctrl_c(), Store.open(folder) as store:
-            crew.loop(store, run, crew.jobs, crew.prepare(store), tell, retry_until)
+            try:
+                crew.loop(store, run, crew.jobs, crew.prepare(store), tell, retry_until)
+            except KeyboardInterrupt as error:
+                if error.args:  # a signal of its own: the claim stays, for the parent to bury it
+                    die_of(error.args[0])
+                raise
     except KeyboardInterrupt:
         pass  # the parent, which got it too, says so
     except RtmwEdgeError as error:

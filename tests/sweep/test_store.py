@@ -234,12 +234,14 @@ def test_whatever_becomes_of_a_job_the_rest_goes_on(tmp_path: Path) -> None:
     with Store.create(folder) as store:
         run = store.begin({})
     bad = {"accuracy 0": "killed", "accuracy 1": "refused", "accuracy 2": "broken", "accuracy 3": "missing"}
+    bad["accuracy 5"] = "ended"
     heard: list[Event] = []
     sweep(folder, run, JOBS, Logged(log, 0.01, bad), heard.append)
     with Store.open(folder) as store:
         found = store.records(IDS)
     assert found["accuracy 0"].status == FAILED
     assert "died with signal SIGKILL; with SIGKILL, memory may have run out" in found["accuracy 0"].data["reason"]
+    assert found["accuracy 5"].status == FAILED and "died with signal SIGTERM" in found["accuracy 5"].data["reason"]
     assert found["accuracy 1"].data == {"reason": "It does not like this."}
     assert found["accuracy 2"].data == {"reason": "ZeroDivisionError: by zero"}
     assert (found["accuracy 3"].status, found["accuracy 4"].status) == (NOT_POSSIBLE, OK)
