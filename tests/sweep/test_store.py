@@ -116,6 +116,16 @@ def test_a_store_that_cannot_be_written_is_read(tmp_path: Path, monkeypatch: pyt
             store.begin({})
 
 
+def test_what_was_recorded_last_is_read_where_nothing_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Store.create(tmp_path) as store:  # which has all of it in its WAL as yet
+        store.finish(Record("a", OK, {}, run=store.begin({})))
+        monkeypatch.setattr(store_module.os, "access", lambda path, mode: False)
+        with Store.open(tmp_path) as read:
+            assert read.records(["a"])["a"].status == OK and len(read.runs()) == 1
+
+
 def test_a_store_that_another_program_holds_or_that_is_damaged_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
