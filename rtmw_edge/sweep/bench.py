@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from rtmw_edge.calibration import open_source
 from rtmw_edge.quantization import GRIDS, Table
+from rtmw_edge.targets import Precision
 
 from .. import bundle
 from ..errors import BadInputError, RtmwEdgeError
@@ -125,7 +126,10 @@ class Bench:
         return {**found, "threads": threads, "memory_mb": memory, "paced_by": paced_by}, {}
 
     def _pace(self, planned: Planned, on_step: OnStep) -> Planned:
-        """The float cell to take turns with; the cell itself where there is none, or none that works."""
+        """The float cell to take turns with; the cell itself where there is none, and for fp32 where none works.
+
+        Raises RtmwEdgeError where that of another precision does not work: its time alone says nothing of quantizing.
+        """
         if planned.inputs.paced_by is None:
             return planned
         pace = self._cells[planned.inputs.paced_by]
@@ -133,6 +137,8 @@ class Bench:
             if pace.cell.target != TORCH:
                 self.bundle(pace, on_step)
         except RtmwEdgeError as error:
+            if planned.cell.precision != Precision.FP32:
+                raise
             logger.info("timed alone, as %s does not work: %s", pace.cell.label, error)
             return planned
         return pace

@@ -105,6 +105,19 @@ def test_speed_is_against_the_float_cell_and_memory_is_a_process_s_own(bench: Be
     assert found["paced_by"] is None and found["ratio"] == pytest.approx(1, abs=0.5)
 
 
+def test_int8_is_not_timed_without_its_float_cell(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = Bench.bundle
+
+    def broken(self: Bench, planned: Planned, on_step: Any) -> Path:
+        if planned.cell.precision == "fp32":
+            raise RtmwEdgeError("The converter broke.")
+        return there(self, planned, on_step)
+
+    monkeypatch.setattr(Bench, "bundle", broken)
+    with pytest.raises(RtmwEdgeError, match=r"The converter broke\."):
+        bench(Job("s onnx int8 QAT common t", "speed"), quiet)
+
+
 def test_what_cannot_be_opened_alone_is_told(tmp_path: Path) -> None:
     with pytest.raises(RtmwEdgeError, match="A process of its own could not run the bundle"):
         peak_memory_mb(tmp_path / "nothing", "cpu", 1)
