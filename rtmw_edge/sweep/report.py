@@ -87,9 +87,11 @@ def _section(title: str, content: Iterable[str]) -> str:
 
 
 def _verdicts(rows: Sequence[Row], document: Mapping[str, Any]) -> Iterable[str]:
-    said = about_processor(document["environment"])
-    if said:
-        yield f"<p>{html.escape(said)}</p>"
+    boards: Mapping[str, Mapping[str, str]] = document.get("boards", {})
+    here = {LOCAL: document["environment"]} if any(not row.cell.board for row in rows) else {}
+    for name, facts in {**here, **boards}.items():
+        if said := about_processor(facts):
+            yield f"<p>{html.escape(f'{name}: {said}' if boards else said)}</p>"
     for verdict in verdicts(rows):
         words = html.escape(verdict.sentence()).replace(str(verdict.advice), f"<strong>{verdict.advice}</strong>", 1)
         yield f'<p class="verdict {MARK[verdict.advice]}">{words}</p>'

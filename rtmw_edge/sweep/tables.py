@@ -59,8 +59,9 @@ def to_csv(rows: Sequence[Row]) -> str:
 
 
 def to_json(rows: Sequence[Row], document: Mapping[str, Any]) -> str:
-    """All rows, what was not possible, the gate and the environment as one document."""
+    """All rows, what was not possible, the gate and the environments as one document."""
     facts = {name: document[name] for name in ("environment", "not_possible", "gate")}
+    facts["boards"] = document.get("boards", {})
     return json.dumps({**facts, "cells": [flat(row) for row in rows]}, indent=1) + "\n"
 
 
@@ -92,8 +93,9 @@ def to_markdown(rows: Sequence[Row], document: Mapping[str, Any]) -> str:
         out += ["Not possible:", ""]
         out += [f"- {item['what']}: {item['reason']}" for item in document["not_possible"]]
         out.append("")
-    facts = ", ".join(f"{name} {value}" for name, value in document["environment"].items())
-    out += [f"Made with {facts}.", ""]
+    out += [f"Made with {_facts(document['environment'])}.", ""]
+    for board, facts in document.get("boards", {}).items():
+        out += [f"On {board}: {_facts(facts)}.", ""]
     return "\n".join(out)
 
 
@@ -138,6 +140,10 @@ def _paced_by(row: Row) -> str | None:
 
     found = row.speed.get("paced_by")
     return None if found is None else Cell(**found).label
+
+
+def _facts(environment: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in environment.items())
 
 
 def _words(part: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_sweep import ENVIRONMENT, SWEEP, Made, cell, int8, samples, store_of
+from made_sweep import BOARD, ENVIRONMENT, SWEEP, Made, cell, int8, samples, store_of
 from typer.testing import CliRunner
 
 from rtmw_edge.bundle import GateCheck
@@ -217,6 +217,14 @@ def test_tables_hold_every_figure(tmp_path: Path) -> None:
     assert json.loads(printed("list", str(folder), "--json"))[0]["cells"] == 7
     page = tmp_path / "page.md"
     assert printed("export", str(folder), "--out", str(page)).strip() == str(page) and page.read_text() == text
+
+
+def test_a_fleet_s_tables_have_the_boards_environments(tmp_path: Path) -> None:
+    folder = store_of(tmp_path / "store", tuple(Made(replace(made.cell, board="pi5")) for made in SWEEP[:2]))
+    text = CliRunner().invoke(app, ["results", "export", str(folder), "--markdown"]).output
+    assert "On pi5: board Made Pi, int8 instructions neon." in text
+    document = json.loads(CliRunner().invoke(app, ["results", "export", str(folder), "--json"]).output)
+    assert document["boards"] == {"pi5": BOARD}
 
 
 def test_3d_variants_have_their_mpjpe_judged(tmp_path: Path) -> None:
