@@ -170,6 +170,14 @@ def test_tables_are_those_of_calibrate_and_one_pass_serves_all(
     assert len(list(tmp_path.iterdir())) == 4
 
 
+def test_a_plan_reads_no_store(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "results.sqlite").write_bytes(b"another program's")
+    monkeypatch.chdir(tmp_path)
+    out = io.StringIO()
+    start_module.describe(config_of(folder), Console(file=out))
+    assert "min on this machine" in out.getvalue()
+
+
 def test_people_that_accuracy_is_measured_on_are_refused(folder: Path, tmp_path: Path) -> None:
     config = config_of(folder)
     problem = problem_of(parse_config({**_document(config), "calibration": "val"}, folder))

@@ -78,7 +78,7 @@ def describe(config: SweepConfig, console: Console) -> None:
     if space.groups:
         console.print(f"  in float or not: {', '.join(space.groups)}")
     plan = Plan((problem.float_cell,), ())
-    expected = estimate(plan, Path(), 1).of(problem.float_cell)
+    expected = estimate(plan, None, 1).of(problem.float_cell)
     minutes = expected * (problem.search.trials + 1) / 60
     console.print(f"about {expected:.0f} s each, {minutes:.0f} min on this machine, when it is quiet")
 
