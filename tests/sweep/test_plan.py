@@ -468,6 +468,13 @@ def test_the_plan_is_printed_with_an_estimate_and_nothing_is_made(tmp_path: Path
     assert not (tmp_path / "store").exists()
 
 
+def test_the_plan_of_a_fleet_says_what_it_cannot_know(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.toml"
+    path.write_text(f'variants = "{VARIANT}"\ntargets = "onnx"\nprecisions = "fp32"\nboards = ["local", "pi5"]\n')
+    done = CliRunner().invoke(app, ["sweep", str(path), "--out", str(tmp_path / "store"), "--plan"])
+    assert done.exit_code == 0 and "; less where pi5 did theirs before, which is known when they join" in done.output
+
+
 def test_the_estimate_counts_the_images_of_the_data(tmp_path: Path) -> None:
     def seconds(**options: object) -> float:
         config = {"variants": VARIANT, "targets": "onnx", "precisions": "fp32", **options}
