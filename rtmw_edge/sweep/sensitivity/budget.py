@@ -90,7 +90,7 @@ def choose(study: Study, units: Units, costs: LayerCosts, budget: Budget, on_lin
     """Choose among `units`, which the study has run alone, so that the mixed network keeps `budget` on its crops.
 
     `on_line` hears what is done and why. Raises BadInputError when the data cannot judge a part of the budget, and
-    VerificationError when the budget holds only with every unit in float.
+    VerificationError when the budget holds only with every unit in float, or not even then.
     """
     single = study.baseline(Way.FLOAT)
     for part in budget.limits:
@@ -100,13 +100,18 @@ def choose(study: Study, units: Units, costs: LayerCosts, budget: Budget, on_lin
     losses = search.losses(study.baseline(Way.INT8))
     on_line(f"everything in int8 loses {_points(losses, budget)}")
     rounds = []
-    while budget.overrun(losses):
+    while budget.overrun(losses) and search.left:
         added = search.add(losses)
         losses = search.measured()
         rounds.append(Round(added, losses))
         for unit in added:
             on_line(f"left in float: {unit} ({search.why(unit)})")
         on_line(f"measured: loses {_points(losses, budget)}")
+    if budget.overrun(losses):
+        raise VerificationError(
+            f"Cannot keep {budget.text} on {study.crops.dataset}: it is broken with every unit in float too "
+            f"({_points(losses, budget)}); allow more, or fine-tune with rtmw-edge qat first."
+        )
     for unit in sorted(search.chosen, key=search.cost, reverse=True) if len(search.chosen) > 1 else ():
         without = search.measured(but=unit)
         if not budget.overrun(without):
