@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -53,21 +53,15 @@ Loop = Callable[[Store, int, Sequence[Job], Any, OnEvent, int], None]
 """How a process gets its jobs done: store, run, jobs, what was prepared, events, and up to where to retry."""
 
 
-def jobs_of(planned: Sequence[Planned]) -> list[Job]:
-    """What this machine does: exports for boards, all accuracy jobs, then all timed ones; shared ones once."""
+def jobs_of(planned: Sequence[Planned], *, away: bool = False) -> list[Job]:
+    """What this machine does: exports for boards, all accuracy jobs, then all timed ones; shared ones once.
+
+    With `away`, what boards do, after exports: alone on its board is every job, and on this machine none.
+    """
     exports = [Job(cell.export_id, EXPORT) for cell in planned if cell.cell.board]
-    here = [cell for cell in planned if not cell.cell.board]
-    accuracy = [Job(cell.accuracy_id, ACCURACY) for cell in here]
-    speed = [Job(cell.speed_id, SPEED, after=(cell.accuracy_id,), alone=True) for cell in here]
-    return list(dict.fromkeys([*exports, *accuracy, *speed]))
-
-
-def board_jobs_of(planned: Sequence[Planned]) -> list[Job]:
-    """What boards do, after exports. Nothing of it is timed on this machine; alone on its board is every job."""
-    away = [cell for cell in planned if cell.cell.board]
-    exports = [Job(cell.export_id, EXPORT) for cell in away]
-    accuracy = [Job(cell.accuracy_id, ACCURACY, after=(cell.export_id,)) for cell in away]
-    speed = [Job(cell.speed_id, SPEED, after=(cell.accuracy_id,)) for cell in away]
+    theirs = [cell for cell in planned if bool(cell.cell.board) == away]
+    accuracy = [Job(cell.accuracy_id, ACCURACY, after=(cell.export_id,) if away else ()) for cell in theirs]
+    speed = [Job(cell.speed_id, SPEED, after=(cell.accuracy_id,), alone=not away) for cell in theirs]
     return list(dict.fromkeys([*exports, *accuracy, *speed]))
 
 
@@ -103,11 +97,13 @@ def work_off(store: Store, run: int, jobs: Sequence[Job], work: Work, on_event: 
         step(on_event, job, "")
         begun = time.monotonic()
         record = done(store, job, partial(work, job, partial(step, on_event, job)))
-        seconds = time.monotonic() - begun
-        store.finish(
-            Record(job.id, record.status, record.data, record.arrays, run=run, seconds=seconds), retry_until=retry_until
-        )
-        on_event(Event(job.id, str(record.data.get("reason", "")), record.status, seconds))
+        conclude(store, replace(record, run=run, seconds=time.monotonic() - begun), on_event, retry_until)
+
+
+def conclude(store: Store, record: Record, on_event: OnEvent, retry_until: int) -> None:
+    """Keep a job's record, and tell of its end."""
+    store.finish(record, retry_until=retry_until)
+    on_event(Event(record.job, str(record.data.get("reason", "")), record.status, record.seconds))
 
 
 def step(on_event: OnEvent, job: Job, text: str) -> None:

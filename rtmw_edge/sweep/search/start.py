@@ -12,6 +12,7 @@ from rich.console import Console
 
 from ...errors import BadInputError, RtmwEdgeError, VerificationError, importing
 from ...files import reported_disk_errors
+from ..bench import Bench
 from ..cells import Planned
 from ..config import SweepConfig
 from ..estimate import estimate
@@ -19,7 +20,7 @@ from ..plan import Plan
 from ..report import write_report
 from ..rows import Row, rows_of, run_of
 from ..run import Event, document, jobs_of, sweep
-from ..start import REPORT, Options, Ready
+from ..start import REPORT, Options
 from ..store import OK, Store
 from ..verdicts import verdicts
 from .front import export_line, front_table, nearest, sentence
@@ -190,7 +191,7 @@ class Trials:
             number = store.begin(document(Plan(cells, ()), gate))
         if these:
             labels = {job: each.cell.label for each in these for job in (each.accuracy_id, each.speed_id)}
-            ready = Ready((self._problem.float_cell, *these), self._options.threads)
+            ready = partial(Bench, planned=(self._problem.float_cell, *these), threads=self._options.threads)
             sweep(
                 self._folder, number, jobs_of(these), ready, partial(_show, on_step, labels),
                 processes=self._options.processes, retry_until=self._retry_until,
