@@ -18,7 +18,7 @@ from typing import Any
 from .. import __version__
 from ..errors import BadInputError
 from ..evaluation.datasets import dataset_named
-from ..models.download import sha256_of
+from ..files import sha256_of
 from ..runtime.environment import environment
 from ..runtime.machine import installed
 from .code import PEERS, SCALES, code_sha256, writers
