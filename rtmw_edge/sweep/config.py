@@ -13,7 +13,7 @@ precision = "int8"
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -306,6 +306,6 @@ def _check_target(name: str) -> None:
         raise unknown("target", name, (*TARGETS, TORCH))
 
 
-def matches(rule: Mapping[str, Iterable[str]], values: Mapping[str, object]) -> bool:
+def matches(rule: Mapping[str, tuple[str, ...]], values: Mapping[str, object]) -> bool:
     """Whether every field that the rule names has one of its values."""
-    return all(str(values[name]) in tuple(wanted) for name, wanted in rule.items())
+    return all(str(values[name]) in wanted for name, wanted in rule.items())

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..evaluation.intervals import Estimate
+from .cells import Cell
 from .rows import PART_ORDER, Row
 
 
@@ -87,7 +88,7 @@ def to_markdown(rows: Sequence[Row], document: Mapping[str, Any]) -> str:
         out += ["| " + " | ".join(_cells(row, in_3d)) + " |" for row in mine]
         out.append("")
         notes = [f"- {row.label}: {row.reason}" for row in mine if row.reason]
-        notes += [f"- {row.label}: times not to be trusted, {flat(row)['noisy']}" for row in mine if _noisy(row)]
+        notes += [f"- {row.label}: times not to be trusted, {noise}" for row in mine if (noise := flat(row)["noisy"])]
         out += [*notes, ""] if notes else []
     if document["not_possible"]:
         out += ["Not possible:", ""]
@@ -131,13 +132,7 @@ def lost(drop: float) -> str:
     return f"{round(drop, 1) + 0.0:.1f}"
 
 
-def _noisy(row: Row) -> bool:
-    return bool(row.speed.get("noisy"))
-
-
 def _paced_by(row: Row) -> str | None:
-    from .cells import Cell
-
     found = row.speed.get("paced_by")
     return None if found is None else Cell(**found).label
 
