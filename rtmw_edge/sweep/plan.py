@@ -30,19 +30,11 @@ from .config import TORCH, SweepConfig, TablePair, data_in, matches, source_in
 
 
 @dataclass(frozen=True)
-class NotPossible:
-    """A part of the product that cannot be, in this toolkit or on this machine."""
-
-    what: str
-    reason: str
-
-
-@dataclass(frozen=True)
 class Plan:
-    """The cells in their order, and what of the product cannot be."""
+    """The cells in their order; by what of the product cannot be, in this toolkit or on this machine, its reason."""
 
     cells: tuple[Planned, ...]
-    not_possible: tuple[NotPossible, ...]
+    not_possible: Mapping[str, str]
 
 
 def plan(config: SweepConfig, boards: Mapping[str, Mapping[str, str]] | None = None) -> Plan:
@@ -81,7 +73,7 @@ def plan(config: SweepConfig, boards: Mapping[str, Mapping[str, str]] | None = N
         needed = () if cell.target == TORCH else (*NEEDED, *target_named(cell.target).requirements())
         needed += PEERS[cell.calibrator].requirements if cell.calibrator else ()
         planned.append(identified(cell, inputs, needed, (boards or {}).get(cell.board)))
-    return Plan(tuple(planned), tuple(NotPossible(what, reason) for what, reason in refused.items()))
+    return Plan(tuple(planned), refused)
 
 
 def _idle(config: SweepConfig, cells: list[Cell]) -> dict[str, str]:
@@ -166,7 +158,6 @@ def pace_of(cell: Cell, cells: list[Cell]) -> Cell | None:
 def _product(config: SweepConfig, refused: dict[str, str]) -> Iterator[tuple[Cell, Inputs]]:
     at_hand = trained(config, refused)
     for name in config.variants:
-        variant_named(name)
         named = f'weights."{name}" ='
         given: Mapping[str, Path | None] = config.weights.get(name) or {"": None}
         files = {key: find(name, path, named) for key, path in given.items()}

@@ -78,7 +78,7 @@ def document(plan: Plan, gate: dict[str, Any], boards: Mapping[str, Mapping[str,
     ]
     return {
         "cells": cells,
-        "not_possible": [{"what": item.what, "reason": item.reason} for item in plan.not_possible],
+        "not_possible": [{"what": what, "reason": reason} for what, reason in plan.not_possible.items()],
         "gate": gate,
         "environment": environment(),
         "boards": {name: dict(facts) for name, facts in (boards or {}).items()},

@@ -63,12 +63,12 @@ def test_what_a_target_cannot_do_is_told_with_its_reason(monkeypatch: pytest.Mon
     monkeypatch.setattr(type(target), "grids", ("common",))
     found = planned(targets=["ncnn"], precisions=["fp32", "w8a16", "int8", "int8-mixed"], grids=["common", "full"])
     assert labels(found) == ["ncnn fp32", "ncnn int8 PTQ common percentile synthetic:200"]
-    reasons = {item.what: item.reason for item in found.not_possible}
+    reasons = found.not_possible
     assert reasons["ncnn w8a16"] == "ncnn has fp32, fp16, int8, int8-mixed"
     assert reasons["ncnn int8 full"].startswith("ncnn cannot honour the grid full in int8: it has common")
     assert reasons["ncnn int8-mixed"] == "it takes the convolutions to leave in float from [[tables]]"
     found = planned(targets=["tflite"], precisions=["fp32"], devices=["cpu", "cuda"])
-    assert labels(found) == ["tflite fp32"] and found.not_possible[0].what == "tflite on cuda"
+    assert labels(found) == ["tflite fp32"] and list(found.not_possible) == ["tflite on cuda"]
     state = EngineState("OpenVINO", "openvino", "2026.1", "", ("cpu", "gpu.0"), {"npu": "its driver is too old"})
     monkeypatch.setattr(plan_module, "engine_state", lambda runs: state)
     plan_module._not_opened.cache_clear()
@@ -77,11 +77,11 @@ def test_what_a_target_cannot_do_is_told_with_its_reason(monkeypatch: pytest.Mon
         "openvino fp32",
         "openvino fp32 gpu",
     ]
-    assert [(item.what, item.reason) for item in found.not_possible] == [("openvino on npu", "its driver is too old")]
+    assert list(found.not_possible.items()) == [("openvino on npu", "its driver is too old")]
     monkeypatch.setattr(plan_module, "engine_state", lambda runs: replace(state, devices=("cpu",), failed={}))
     plan_module._not_opened.cache_clear()
     found = planned(targets=["openvino"], precisions=["fp32"], devices=["cpu", "gpu"])
-    assert found.not_possible[0].reason == "OpenVINO has no gpu here, as rtmw-edge doctor shows"
+    assert found.not_possible["openvino on gpu"] == "OpenVINO has no gpu here, as rtmw-edge doctor shows"
     plan_module._not_opened.cache_clear()
 
     def missing(self: object) -> list[str]:
@@ -89,7 +89,7 @@ def test_what_a_target_cannot_do_is_told_with_its_reason(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(type(target), "requirements", missing)
     found = planned(targets=["ncnn", "onnx"], precisions=["fp32"])
-    assert labels(found) == ["onnx fp32"] and "needs a-converter-that-nobody-has" in found.not_possible[0].reason
+    assert labels(found) == ["onnx fp32"] and "needs a-converter-that-nobody-has" in found.not_possible["ncnn"]
 
 
 def test_rules_thin_the_product_out() -> None:
@@ -236,9 +236,7 @@ def test_tables_that_ship_are_one_for_each_grid(table: Path, monkeypatch: pytest
     monkeypatch.setattr(plan_module, "shipped_table", lambda variant, grid: None)
     found = planned(**axes, tables=tables)
     assert labels(found) == ["onnx fp32"]
-    assert [(item.what, item.reason) for item in found.not_possible] == [
-        (f"{VARIANT} qat", "no quantization table ships with it")
-    ]
+    assert list(found.not_possible.items()) == [(f"{VARIANT} qat", "no quantization table ships with it")]
 
 
 def test_float_cells_are_the_yardsticks() -> None:
@@ -423,7 +421,7 @@ def test_what_no_cell_has_is_told(tmp_path: Path, table: Path) -> None:
         targets=["onnx"], precisions=["fp32", "int8"], grids=["affine"], tables=tables,
         weights={"rtmw-t-256x192": "nowhere.pth"}, exclude=[{"target": "ncnn"}, {"precision": ["w8", "fp16"]}],
     )  # fmt: skip
-    assert [(item.what, item.reason) for item in found.not_possible] == [
+    assert list(found.not_possible.items()) == [
         ("weights of rtmw-t-256x192", "it is none of the sweep's variants"),
         (f"{VARIANT} qat", "no cell has the variant, precision and grid of its quantization table"),
         ("rtmw-t-256x192 t", "no quantization table ships with it"),
@@ -442,7 +440,7 @@ def test_weights_of_qat_without_their_table_are_told(tmp_path: Path, table: Path
     axes: dict[str, object] = {
         "targets": ["onnx"], "precisions": ["fp32", "int8"], "weights": {VARIANT: {"mine": str(trained)}}
     }  # fmt: skip
-    assert [(item.what, item.reason) for item in planned(**axes).not_possible] == [(
+    assert list(planned(**axes).not_possible.items()) == [(
         f"int8 QAT of {VARIANT} mine",
         "its weights were trained with a quantization table; name both in [[tables]] to measure that",
     )]  # fmt: skip
@@ -479,7 +477,7 @@ def test_the_estimate_counts_the_images_of_the_data(tmp_path: Path) -> None:
     def seconds(**options: object) -> float:
         config = {"variants": VARIANT, "targets": "onnx", "precisions": "fp32", **options}
         (found,) = plan(parse_config(config, tmp_path)).cells
-        return estimate(Plan((found,), ()), tmp_path, 1).seconds[found.accuracy_id]
+        return estimate(Plan((found,), {}), tmp_path, 1).seconds[found.accuracy_id]
 
     few, many = seconds(data="synthetic:val:10"), seconds(data="synthetic:val:2000")
     assert seconds(data="synthetic:val:2000", images=10) == few

@@ -78,7 +78,7 @@ def describe(config: SweepConfig, console: Console) -> None:
             console.print(f"  {name}: {words}")
     if space.groups:
         console.print(f"  in float or not: {', '.join(space.groups)}")
-    plan = Plan((problem.float_cell,), ())
+    plan = Plan((problem.float_cell,), {})
     expected = estimate(plan, None, 1).of(problem.float_cell)
     minutes = expected * (problem.search.trials + 1) / 60
     console.print(f"about {expected:.0f} s each, {minutes:.0f} min on this machine, when it is quiet")
@@ -188,7 +188,7 @@ class Trials:
         gate = {"name": f"budget {self._problem.search.budget}", "limits": limits}
         cells = (self._problem.float_cell, *(self._planned[number] for number in sorted(self._planned)))
         with Store.open(self._folder) as store:
-            number = store.begin(document(Plan(cells, ()), gate))
+            number = store.begin(document(Plan(cells, {}), gate))
         if these:
             labels = {job: each.cell.label for each in these for job in (each.accuracy_id, each.speed_id)}
             ready = partial(Bench, planned=(self._problem.float_cell, *these), threads=self._options.threads)
