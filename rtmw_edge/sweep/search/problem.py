@@ -81,10 +81,9 @@ class Problem:
             bias_correction=settings.bias_correction,
             table=", ".join(word for word in words if word),
         )
-        base, floats = self.float_cell.cell, self.float_cell.inputs
-        inputs = Inputs(
-            self.weights_of(settings), floats.weights, table, base, base, floats.data, self.source_of(settings)
-        )
+        base, given = self.float_cell.cell, self.float_cell.inputs
+        source = self.source_of(settings)
+        inputs = Inputs(self.weights_of(settings), given.weights, table, base, base, given.data, source)
         return identified(cell, inputs, self.requirements)
 
 
