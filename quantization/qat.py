@@ -20,11 +20,10 @@ from torch import Tensor, nn
 from rtmw_edge.data.instances import InstanceSet
 from rtmw_edge.data.sets import read_config
 from rtmw_edge.errors import BadInputError
-from rtmw_edge.files import atomic_write
+from rtmw_edge.files import atomic_write, sha256_of
 from rtmw_edge.models import build
 from rtmw_edge.models.attention import SCALE_NORM_EPS
 from rtmw_edge.models.checkpoints import as_stored, load_weights, save_safetensors
-from rtmw_edge.models.download import sha256_of
 from rtmw_edge.models.rtmw import RTMW
 from rtmw_edge.models.weights import find
 from rtmw_edge.training.checkpoint import BEST, LAST, Given, mark

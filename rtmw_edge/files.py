@@ -6,6 +6,7 @@ And what reading and writing them raises, turned into sentences.
 from __future__ import annotations
 
 import errno
+import hashlib
 import lzma
 import os
 import shutil
@@ -27,6 +28,9 @@ CACHE_VARIABLE = "RTMW_EDGE_CACHE"
 BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError)
 """What readers raise of a zip that is damaged, encrypted, or of a kind that they do not know."""
 
+CHUNK_BYTES = 1 << 20
+"""What is read of a file at once."""
+
 SWAPS = 20
 """How often another process may come between, before it counts as an error."""
 
@@ -41,6 +45,15 @@ def cache_dir() -> Path:
     """The folder of fetched files, and of what a runtime builds for itself: $RTMW_EDGE_CACHE, or ~/.cache/rtmw-edge."""
     named = os.environ.get(CACHE_VARIABLE)
     return Path(named).expanduser() if named else Path.home() / ".cache" / "rtmw-edge"
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 @contextmanager

@@ -18,6 +18,8 @@ from rtmw_edge.sweep.store import FAILED, OK, Record, Store
 VARIANT = "rtmw-n-256x192"
 ENVIRONMENT = {"rtmw-edge": "0.1.0", "processor": "a <processor>", "cores": "2", "int8 instructions": "avx2"}
 
+BOARD = {"board": "Made Pi", "int8 instructions": "neon"}
+
 
 @dataclass(frozen=True)
 class Made:
@@ -86,7 +88,7 @@ def store_of(folder: Path, sweep: tuple[Made, ...] = SWEEP, environment: Mapping
             "not_possible": [{"what": "ncnn w8a16", "reason": "ncnn has fp32, fp16, int8"}],
             "gate": gate_document(read_gate()),
             "environment": dict(environment),
-            "boards": {made.cell.board: {"board": "Made Pi"} for made in sweep if made.cell.board},
+            "boards": {made.cell.board: BOARD for made in sweep if made.cell.board},
         }
         run = store.begin(document)
         for record in records:

@@ -49,6 +49,8 @@ class Logged:
         end = (self.bad or {}).get(job.id)
         if end == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
+        if end == "ended":
+            os.kill(os.getpid(), signal.SIGTERM)
         if end == "refused":
             raise BadInputError("It does not like this.")
         if end == "missing":

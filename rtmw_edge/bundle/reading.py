@@ -16,14 +16,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from rtmw_edge.errors import BadInputError
-from rtmw_edge.files import reported_disk_errors
+from rtmw_edge.files import CHUNK_BYTES, reported_disk_errors
 
 from . import archive, golden, limits
 from .errors import BundleError, Reason, shown
 from .manifest import GOLDEN_ROLE, MANIFEST_NAME, FileEntry, Manifest
 from .strict_json import is_name
-
-CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)

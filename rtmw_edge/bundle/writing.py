@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import tempfile
@@ -17,13 +16,20 @@ from numpy.typing import NDArray
 
 import rtmw_edge
 from rtmw_edge.errors import BadInputError
-from rtmw_edge.files import atomic_write, check_renamable, reported_disk_errors, staged_directory
+from rtmw_edge.files import (
+    CHUNK_BYTES,
+    atomic_write,
+    check_renamable,
+    reported_disk_errors,
+    sha256_of,
+    staged_directory,
+)
 
 from . import archive, golden
 from .errors import BundleError
 from .gate_report import GateReport
 from .manifest import FORMAT, GOLDEN_ROLE, MANIFEST_NAME, VERSION, FileEntry, Manifest, Tolerance
-from .reading import CHUNK_BYTES, listed, read, read_manifest
+from .reading import listed, read, read_manifest
 
 GOLDEN_NAME = "golden.npz"
 
@@ -138,11 +144,7 @@ def _fill(
 
 
 def _entry(role: str, path: Path) -> FileEntry:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-    return FileEntry(role=role, path=path.name, size=path.stat().st_size, sha256=digest.hexdigest())
+    return FileEntry(role=role, path=path.name, size=path.stat().st_size, sha256=sha256_of(path))
 
 
 def _pack(stage: Path, out: Path) -> None:

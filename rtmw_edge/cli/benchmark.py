@@ -65,21 +65,20 @@ def _measure(
     duration: float,
     json_file: Path | None,
 ) -> None:
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
     from ..files import check_writable
     from ..runtime import load
     from ..runtime.benchmark import HEAD
     from ..runtime.benchmark import benchmark as run_benchmark
-    from .console import Console
+    from .console import bar
 
     if json_file is not None:
         check_writable(json_file, HEAD)
-    console = Console(stderr=True)
     columns = (TextColumn("measuring"), BarColumn(), TimeRemainingColumn())
     with (
         load(bundle, device=device, threads=threads, streams=streams) as runner,
-        Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress,
+        bar(*columns) as progress,
     ):
         task = progress.add_task("measuring", total=1.0)
         result = run_benchmark(

@@ -11,7 +11,6 @@ import typer
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from rich.progress import Progress
 
     from ..calibration.stability import Stability
     from ..quantization import Grid, Table
@@ -73,6 +72,7 @@ def calibrate(
     from ..files import check_writable
     from ..models.variants import variant_named
     from ..models.weights import find
+    from .console import bar
 
     with importing("Calibration", "rtmw-edge[export]"):
         from ..calibration.collect import Settings, collect, table_of
@@ -98,11 +98,11 @@ def calibrate(
     source = open_source(images, boxes=boxes, count=count, seed=seed, evaluation=held_out)
     network = load_deployable(model, find(model, weights))
     halves = Halves(network, settings.grid) if stability else None
-    with _bar() as bar:
-        task = bar.add_task("starting", total=None)
+    with bar() as progress:
+        task = progress.add_task("starting", total=None)
 
         def on_progress(what: str) -> Callable[[int, int], None]:
-            return lambda done, total: bar.update(task, description=what, completed=done, total=total)
+            return lambda done, total: progress.update(task, description=what, completed=done, total=total)
 
         def crops() -> Iterator[NDArray[np.uint8]]:
             source.choose(model.input_size, on_progress("choosing people"))
@@ -134,16 +134,6 @@ def _grid(name: str) -> Grid:
     if not GRIDS[name].calibrated:
         raise BadInputError(f"{name} quantizes weights alone, which needs no images: export it without a table.")
     return GRIDS[name]
-
-
-def _bar() -> Progress:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from .console import Console
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def _report(out: Path, table: Table) -> None:

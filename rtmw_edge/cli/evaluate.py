@@ -44,13 +44,11 @@ def evaluate(
     import json
     from dataclasses import asdict
 
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from ..errors import BadInputError
     from ..evaluation import Flip, open_dataset, read_detections
     from ..evaluation import evaluate as run_evaluation
     from ..files import atomic_write, check_writable
-    from .console import Console
+    from .console import bar
 
     if flip and flip_aligned:
         raise BadInputError("--flip and --flip-aligned are two ways to do one thing: leave out one of them.")
@@ -59,12 +57,7 @@ def evaluate(
         check_writable(json_file, HEAD)
     dataset = open_dataset(data, limit)
     boxes = read_detections(detections, dataset) if detections else None
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with (
-        _open(model, weights, device, threads) as runner,
-        Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress,
-    ):
+    with _open(model, weights, device, threads) as runner, bar() as progress:
         task = progress.add_task("evaluating", total=len(dataset))
         result = run_evaluation(
             runner,

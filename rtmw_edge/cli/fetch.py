@@ -21,26 +21,19 @@ def fetch(
     """Download official weights or a person detector: resumed when cut, SHA-256 checked; HTTPS_PROXY is honoured."""
     from functools import partial
 
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     from ..errors import BadInputError
     from ..models import download
     from ..models.detectors import detector_named, fetch_detector
-    from .console import Console
+    from .console import bar
 
     if url is not None and file is not None:
         raise BadInputError(f"--url {url} and --file {file} are two places to take it from: leave out one of them.")
     is_detector = name.startswith(("rtmdet", "yolo"))
     fetch_one = partial(fetch_detector, detector_named(name)) if is_detector else partial(download.fetch, name)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with bar(*columns, TimeRemainingColumn()) as progress:
         task = progress.add_task(name, total=None)
         fetched = fetch_one(
             url=url,

@@ -68,10 +68,11 @@ def open_reference(
 def _own_weights(name: str, judged: Manifest, bundle: str, weights: Path | None) -> Path:
     """The file of the weights that the bundle was exported from; BadInputError when it is another."""
     from ..errors import BadInputError
+    from ..files import sha256_of
     from ..models.weights import find
 
     file = find(judged.variant, weights)
-    found = _sha256(file)
+    found = sha256_of(file)
     if found != judged.weights_sha256:
         raise BadInputError(
             f"{bundle} was exported from other weights (sha256 {judged.weights_sha256[:12]}...) than {name} would run: "
@@ -83,16 +84,11 @@ def _own_weights(name: str, judged: Manifest, bundle: str, weights: Path | None)
 def _float_weights(manifest: Manifest) -> Path | None:
     """The weights of a float bundle, where the very same are shipped or fetched."""
     from ..errors import BadInputError
+    from ..files import sha256_of
     from ..models.weights import find
 
     try:
         file = find(manifest.variant)
     except BadInputError:
         return None
-    return file if manifest.precision == "fp32" and _sha256(file) == manifest.weights_sha256 else None
-
-
-def _sha256(file: Path) -> str:
-    import hashlib
-
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+    return file if manifest.precision == "fp32" and sha256_of(file) == manifest.weights_sha256 else None

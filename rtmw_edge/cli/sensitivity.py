@@ -70,7 +70,10 @@ def sensitivity(
     convolutions to leave in float at least cost, verifies the choice by its AP, and writes mixed-table.json for
     'rtmw-edge export --precision int8-mixed --table'. A run that was stopped goes on where it was.
     """
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+
     from ..errors import importing, unknown
+    from .console import bar
 
     if by not in ("layer", "stage"):
         raise unknown("grouping", by, ("layer", "stage"))
@@ -85,7 +88,8 @@ def sensitivity(
     if threads is not None:
         torch.set_num_threads(threads)
     options = Options(variant, out, weights, grid, table, calibration, boxes, method, data, crops, proxy_only, target)
-    with _progress() as progress:
+    columns = (BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+    with bar(*columns) as progress:
         say = _Reporter(progress)
         study = start(options, say.step)
         costs = layer_costs(study.subject.network, study.subject.table, target, threads, say.step)
@@ -101,16 +105,6 @@ def sensitivity(
     if limits is not None:
         _write_page(study, found, units, page, _choose(study, units, costs, limits, out, target))
     print(f"{page}, {out / 'sensitivity.csv'}")
-
-
-def _progress() -> Progress:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from .console import Console
-
-    console = Console(stderr=True)
-    columns = (BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 class _Reporter:

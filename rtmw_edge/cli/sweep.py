@@ -107,6 +107,8 @@ def _print_plan(console: Console, plan: Plan, options: Options) -> None:
         left = expected.of(planned)
         words = "done" if not left else f"about {left:.0f} s" + (" here, and the board's" if planned.cell.board else "")
         console.print(f"{planned.cell.variant}  {planned.cell.label}  {words}")
-    for item in plan.not_possible:
-        console.print(f"not possible: {item.what}: {item.reason}")
-    console.print(f"{len(plan.cells)} cells, {expected.sentence}")
+    for what, reason in plan.not_possible.items():
+        console.print(f"not possible: {what}: {reason}")
+    boards = dict.fromkeys(planned.cell.board for planned in plan.cells if planned.cell.board)
+    less = f"; less where {', '.join(boards)} did theirs before, which is known when they join" if boards else ""
+    console.print(f"{len(plan.cells)} cells, {expected.sentence}{less}")

@@ -47,8 +47,6 @@ def validate(
     """
     import time
 
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from ..errors import VerificationError
     from ..evaluation import open_dataset, read_detections
     from ..evaluation.gates import read_gate
@@ -57,19 +55,14 @@ def validate(
     from ..evaluation.validation_report import check_ours, write_json, write_report
     from ..runtime import load
     from ..runtime.environment import environment
-    from .console import Console
+    from .console import bar
     from .references import open_reference
 
     check_ours(report, json_file)
     limits, dataset = read_gate(gate), open_dataset(data, limit)
     boxes = read_detections(detections, dataset) if detections else None
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     begun = time.monotonic()
-    with (
-        Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress,
-        load(bundle, device=device, threads=threads) as runner,
-    ):
+    with bar() as progress, load(bundle, device=device, threads=threads) as runner:
         assert runner.bundle is not None
         manifest = runner.bundle.manifest
         task = progress.add_task("opening", total=len(dataset))

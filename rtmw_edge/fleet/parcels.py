@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BadInputError
-from ..files import atomic_write, reported_disk_errors
+from ..files import atomic_write, reported_disk_errors, sha256_of
 
 CHUNK_BYTES = 4 << 20
 """A board with little memory holds so much of a parcel at a time."""
@@ -73,15 +73,6 @@ def pack_crops(crops: NDArray[np.uint8], folder: Path) -> str:
             np.save(file, crops, allow_pickle=False)
 
     return _pack(write, folder)
-
-
-def sha256_of(path: Path) -> str:
-    """sha256 of a file's bytes."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _pack(write: Callable[[Path], None], folder: Path) -> str:

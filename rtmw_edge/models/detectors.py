@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import BadInputError, VerificationError, unknown
-from ..files import BROKEN_ZIP, atomic_write, cache_dir, reported_disk_errors
-from .download import CHUNK, Fetched, Progress, checked_digest, download, sha256_of
+from ..files import BROKEN_ZIP, atomic_write, cache_dir, reported_disk_errors, sha256_of
+from .download import CHUNK, Fetched, Progress, checked_digest, download
 
 MEGVII = "https://github.com/Megvii-BaseDetection/YOLOX/releases/download/0.1.1rc0/"
 OPENMMLAB = "https://download.openmmlab.com/mmpose/v1/projects/rtmposev1/onnx_sdk/"

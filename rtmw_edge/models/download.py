@@ -6,7 +6,6 @@ The one place that touches the network. The bytes gather in `NAME.part`; only a 
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import re
 import shutil
@@ -18,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import BadInputError, VerificationError
-from ..files import atomic_write, cache_dir, reported_disk_errors
+from ..files import atomic_write, cache_dir, reported_disk_errors, sha256_of
 from .variants import Official, Variant, variant_named
 
 CHUNK = 1 << 20
@@ -116,15 +115,6 @@ def _checked(file: Path, path: Path, expected: str | None) -> Fetched:
     if not _is_whole_checkpoint(file):
         raise VerificationError(f"{name} (SHA-256 {digest}) is not a whole PyTorch checkpoint.")
     return Fetched(path, digest, expected)
-
-
-def sha256_of(file: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while chunk := stream.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _is_whole_checkpoint(file: Path) -> bool:

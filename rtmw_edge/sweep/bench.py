@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from rtmw_edge.calibration import open_source
 from rtmw_edge.quantization import GRIDS, Table
+from rtmw_edge.targets import Precision
 
 from .. import bundle
 from ..errors import BadInputError, RtmwEdgeError
@@ -30,7 +31,7 @@ from ..poses import Poses
 from ..runtime import Runner, load, torch_runner, verification
 from ..runtime.machine import cores
 from ..runtime.pacing import paced, peak_memory_mb
-from .cells import EXPORT, SPEED, Cell, Planned
+from .cells import EXPORT, SPEED, Planned
 from .config import TORCH
 from .store import Job, Store
 
@@ -81,7 +82,7 @@ class Bench:
                 shutil.rmtree(leftover, ignore_errors=True)
             scales: dict[str, Any] = {"grid": cell.grid or None}
             if cell.calibrator:
-                scales = {"calibrator": cell.calibrator, "calibration": cell.calibration}
+                scales = {"calibrator": cell.calibrator, "calibration": inputs.calibration}
             elif cell.grid:
                 scales["table"] = inputs.table or self._table(planned, on_step)
             exported = export(
@@ -125,7 +126,10 @@ class Bench:
         return {**found, "threads": threads, "memory_mb": memory, "paced_by": paced_by}, {}
 
     def _pace(self, planned: Planned, on_step: OnStep) -> Planned:
-        """The float cell to take turns with; the cell itself where there is none, or none that works."""
+        """The float cell to take turns with; the cell itself where there is none, and for fp32 where none works.
+
+        Raises RtmwEdgeError where that of another precision does not work: its time alone says nothing of quantizing.
+        """
         if planned.inputs.paced_by is None:
             return planned
         pace = self._cells[planned.inputs.paced_by]
@@ -133,6 +137,8 @@ class Bench:
             if pace.cell.target != TORCH:
                 self.bundle(pace, on_step)
         except RtmwEdgeError as error:
+            if planned.cell.precision != Precision.FP32:
+                raise
             logger.info("timed alone, as %s does not work: %s", pace.cell.label, error)
             return planned
         return pace
@@ -147,14 +153,14 @@ class Bench:
         """One calibration for all targets that want this grid from this source."""
         from rtmw_edge.targets.export import calibrate, load_deployable
 
-        cell = planned.cell
-        if not cell.calibration:
+        cell, inputs = planned.cell, planned.inputs
+        if not inputs.calibration:
             return None
         path = self.store.folder / "tables" / f"{planned.table_key[:16]}.json"
         with self.store.lock(f"table {planned.table_key}"):
             if not path.exists():
-                source = open_source(cell.calibration, count=cell.count or None, evaluation=cell.held_out)
-                network = load_deployable(cell.variant, planned.inputs.weights)
+                source = open_source(inputs.calibration, count=cell.count or None, evaluation=inputs.held_out)
+                network = load_deployable(cell.variant, inputs.weights)
                 calibrate(
                     network, source, grid=GRIDS[cell.grid], method=cell.method, bias_correction=cell.bias_correction,
                     on_step=on_step,
@@ -162,7 +168,7 @@ class Bench:
             return Table.load(path)
 
     def _evaluated(self, planned: Planned, runner: Runner, on_step: OnStep) -> Found:
-        dataset = self._dataset(planned.cell)
+        dataset = self._dataset(planned)
         reference = self._answers(planned, dataset, on_step)
         evaluator, agreement = Evaluator(dataset.name), Agreement()
         for index, item in enumerate(dataset):
@@ -198,16 +204,16 @@ class Bench:
             data["mpjpe"] = {row: asdict(figure) for row, figure in found.items()}
         return data, {name: line.astype(np.float32) for name, line in samples.items()}
 
-    def _dataset(self, cell: Cell) -> Dataset:
-        key = cell.data, cell.images
+    def _dataset(self, planned: Planned) -> Dataset:
+        data, images = key = planned.inputs.data, planned.cell.images
         if key not in self._datasets:
-            self._datasets[key] = open_dataset(cell.data, cell.images or None)
+            self._datasets[key] = open_dataset(data, images or None)
         return self._datasets[key]
 
     def _answers(self, planned: Planned, dataset: Dataset, on_step: OnStep) -> list[tuple[NDArray[np.float32], ...]]:
         """The PyTorch network's logits for the first images; those of one network are kept."""
         cell, weights = planned.cell, planned.inputs.base_weights
-        key = cell.variant, weights, cell.data, cell.images
+        key = cell.variant, weights, planned.inputs.data, cell.images
         if self._reference[0] != key:
             found = []
             with torch_runner(cell.variant, weights, threads=self.threads) as runner:

@@ -18,7 +18,7 @@ from typing import Any
 from .. import __version__
 from ..errors import BadInputError
 from ..evaluation.datasets import dataset_named
-from ..models.download import sha256_of
+from ..files import sha256_of
 from ..runtime.environment import environment
 from ..runtime.machine import installed
 from .code import PEERS, SCALES, code_sha256, writers
@@ -83,11 +83,6 @@ class Cell:
         return " ".join(word for word in words if word)
 
     @property
-    def held_out(self) -> tuple[str, ...]:
-        """What accuracy is measured on, for `calibration.open_source` to refuse, which knows no 3D sets."""
-        return (self.data,) if self.data.partition(":")[0] in ("synthetic", "coco") else ()
-
-    @property
     def wherever(self) -> Cell:
         """The cell without what accuracy is measured on, which changes nothing of its time and is one for a run."""
         return replace(self, data="", images=0)
@@ -115,7 +110,8 @@ class Inputs:
     """The files that a cell reads, beside what its fields say, and the float cells that it is held to.
 
     `base` is the fp32 cell that accuracy is compared with, `paced_by` the one that speed is; None where there is none.
-    `base_weights` are those of the float network, which training with quantization began with.
+    `base_weights` are those of the float network, which training with quantization began with. `data` and
+    `calibration` are the cell's with the paths that lead to their files from here.
     """
 
     weights: Path
@@ -123,6 +119,13 @@ class Inputs:
     table: Path | None = None
     base: Cell | None = None
     paced_by: Cell | None = None
+    data: str = ""
+    calibration: str = ""
+
+    @property
+    def held_out(self) -> tuple[str, ...]:
+        """What accuracy is measured on, for `calibration.open_source` to refuse, which knows no 3D sets."""
+        return (self.data,) if self.data.partition(":")[0] in ("synthetic", "coco") else ()
 
 
 @dataclass(frozen=True)
@@ -161,7 +164,7 @@ def identified(
         "weights": file_sha256(inputs.weights),
         "grid": cell.grid,
         "method": cell.method,
-        "calibration": [calibration_sha256(cell.calibration), cell.count, cell.bias_correction, cell.calibrator],
+        "calibration": [calibration_sha256(inputs.calibration), cell.count, cell.bias_correction, cell.calibrator],
         "code": _code(cell, SCALES),
         "tools": installed("torch", "numpy"),
     }
@@ -175,7 +178,9 @@ def identified(
     }
     bundle_key = digest(exported)
     runs = {"bundle": bundle_key, "device": cell.device, "runtime": _runtime(cell, board)}
-    accuracy = {**runs, "kind": ACCURACY, "data": _data_of(cell), "images": cell.images}
+    accuracy = {**runs, "kind": ACCURACY, "data": _data_of(inputs.data), "images": cell.images}
+    if inputs.base_weights != inputs.weights:
+        accuracy["compared_with"] = file_sha256(inputs.base_weights)
     pace = [inputs.paced_by.wherever.to_dict(), _runtime(inputs.paced_by, board)] if inputs.paced_by else []
     where = _machine(board or {}) if cell.board else machine()
     speed = {**runs, "kind": SPEED, "threads": cell.threads, "pace": pace, "machine": where}
@@ -191,11 +196,11 @@ def _runtime(cell: Cell, board: Mapping[str, str] | None) -> dict[str, Any]:
     return {"board": cell.board, **{name: (board or {}).get(name) for name in RUNTIMES[cell.target]}}
 
 
-def _data_of(cell: Cell) -> list[str]:
+def _data_of(data: str) -> list[str]:
     """What accuracy is measured on, wherever its files lie: the data set's name without their paths, and their hash."""
-    files = data_sha256(cell.data)
-    kind, *places = cell.data.split(":")
-    return [kind, *places[2:], files] if files else [cell.data]
+    files = data_sha256(data)
+    kind, *places = data.split(":")
+    return [kind, *places[2:], files] if files else [data]
 
 
 def digest(value: object) -> str:

@@ -150,7 +150,7 @@ def _legend(found: Sequence[Point]) -> str:
     lanes = dict.fromkeys(point.lane for point in found)
     left, line = WIDTH - RIGHT - 96, HEIGHT - BOTTOM - 18 * (len(targets) + len(lanes))
     out = []
-    for target in dict.fromkeys(point.target for point in found):
+    for target in targets:
         out.append(
             f'<g class="t-{target}"><path class="shape" d="M-5-5h10v10h-10z" transform="translate({left} {line})"/></g>'
         )

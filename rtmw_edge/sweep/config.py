@@ -13,7 +13,7 @@ precision = "int8"
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,8 @@ class SweepConfig:
         data: what accuracy is measured on, as `rtmw-edge evaluate --data` takes it; `images` of it, 0 for all.
         calibration: sources as `rtmw-edge calibrate` takes them; `counts`, where given, replace N of synthetic:N, and
             say how many people are chosen from another source.
+        folder: what the paths in `data` and `calibration` count from; these stay as the file has them, for they are
+            names of cells, which do not change with the folder that a sweep is started from.
         calibrators: "ours", and tools that quantize by themselves (`targets.peers`), beside it in one table.
         tables: pairs that take part in int8 (or w8a16) beside what calibration gives.
         threads: of the timed runs; 0 for as many as the machine has cores.
@@ -88,6 +90,7 @@ class SweepConfig:
     data: str = DATA
     images: int = 0
     calibration: tuple[str, ...] = (CALIBRATION,)
+    folder: Path = Path()
     methods: tuple[str, ...] = ("percentile",)
     counts: tuple[int, ...] = ()
     bias_correction: tuple[bool, ...] = (False,)
@@ -152,13 +155,12 @@ def read_config(path: Path) -> SweepConfig:
 
 def parse_config(document: Mapping[str, Any], folder: Path) -> SweepConfig:
     """The sweep in a TOML document; relative paths count from `folder`."""
-    keys = {item.name for item in fields(SweepConfig)}
     readers: dict[str, Callable[[str, Any], Any]] = {
         "variants": _texts,
         "targets": _texts,
         "precisions": _texts,
         "grids": _texts,
-        "calibration": lambda key, value: tuple(_source(text, folder) for text in _texts(key, value)),
+        "calibration": _texts,
         "methods": _texts,
         "calibrators": _texts,
         "bias_correction": lambda key, value: _many(key, value, bool),
@@ -166,23 +168,23 @@ def parse_config(document: Mapping[str, Any], folder: Path) -> SweepConfig:
         "boards": _texts,
         "counts": _numbers,
         "threads": _numbers,
-        "data": lambda key, value: _data(_one(key, value, str), folder),
+        "data": lambda key, value: _one(key, value, str),
         "images": lambda key, value: _one(key, value, int),
         "weights": lambda key, value: _weights(value, folder),
         "tables": lambda key, value: _pairs(_entries(key, value), folder),
-        "gate": lambda key, value: _gate(_one(key, value, str), folder),
+        "gate": lambda key, value: None if _one(key, value, str) == DEFAULT else folder / value,
         "include": lambda key, value: tuple(_rule(key, entry) for entry in _entries(key, value)),
         "exclude": lambda key, value: tuple(_rule(key, entry) for entry in _entries(key, value)),
         "search": lambda key, value: parse_search(value, folder),
     }
     values = {}
     for key, value in document.items():
-        if key not in keys:
-            raise unknown("key of a sweep", key, sorted(keys))
+        if key not in readers:
+            raise unknown("key of a sweep", key, sorted(readers))
         values[key] = readers[key](key, value)
     if not values.get("variants"):
         raise BadInputError('The sweep names no variant: write variants = ["rtmw-n-256x192"].')
-    return SweepConfig(**values)
+    return SweepConfig(folder=folder, **values)
 
 
 KINDS = {str: "text in quotes", int: "a whole number", bool: "true or false"}
@@ -216,19 +218,15 @@ def _entries(key: str, value: Any) -> list[dict[str, Any]]:
     return value
 
 
-def _gate(text: str, folder: Path) -> Path | None:
-    return None if text == DEFAULT else folder / text
-
-
-def _source(text: str, folder: Path) -> str:
-    """Folders and files count from the sweep's own folder; "synthetic:N" stays."""
+def source_in(folder: Path, text: str) -> str:
+    """A calibration source whose folders and files count from `folder`; "synthetic:N" stays."""
     kind, separator, _ = text.partition(":")
     if separator and kind in ("synthetic", "coco"):
-        return _data(text, folder)
+        return data_in(folder, text)
     return text if text == "synthetic" else str(folder / text)
 
 
-def _data(text: str, folder: Path) -> str:
+def data_in(folder: Path, text: str) -> str:
     """coco:ANNOTATIONS:IMAGES and h3wb:FILE[:ROOT[:SUBJECTS]] have files; rendered people have none."""
     kind, *places = text.split(":")
     if kind not in ("coco", "h3wb"):
@@ -308,6 +306,6 @@ def _check_target(name: str) -> None:
         raise unknown("target", name, (*TARGETS, TORCH))
 
 
-def matches(rule: Mapping[str, Iterable[str]], values: Mapping[str, object]) -> bool:
+def matches(rule: Mapping[str, tuple[str, ...]], values: Mapping[str, object]) -> bool:
     """Whether every field that the rule names has one of its values."""
-    return all(str(values[name]) in tuple(wanted) for name, wanted in rule.items())
+    return all(str(values[name]) in wanted for name, wanted in rule.items())

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from .bench import Found
 from .boards import ATTEMPTS, QUIET_LEVEL, Facts, announced, no_worker
 from .cells import EXPORT, Planned
 from .remote import Remote
-from .run import Event, OnEvent, done, step
+from .run import Event, OnEvent, conclude, done, step
 from .store import OK, POLL, Job, Record, Store
 
 if TYPE_CHECKING:
@@ -91,8 +91,8 @@ class Fleet:
         board = self.remote.board(job)
         return f"on {board}" if self._workers.get(board) else f"waiting for a worker of {board} to come back"
 
-    def landed(self) -> dict[Future, Callable[[], Mapping[str, Any]]]:
-        """What has come to an end, as soon as anything has or after a moment; a call gives the answer, or raises."""
+    def landed(self) -> list[Future]:
+        """What has come to an end, as soon as anything has or after a moment, or waits for a board that is gone."""
         from distributed import TimeoutError, wait
 
         if not self.flying:
@@ -100,14 +100,23 @@ class Fleet:
         else:
             with contextlib.suppress(TimeoutError):
                 wait(list(self.flying), timeout=POLL, return_when="FIRST_COMPLETED")
-        ended: dict[Future, Callable[[], Mapping[str, Any]]] = {}
-        for future, (job, _) in self.flying.items():
-            if future.done():
-                ended[future] = partial(_answer, future, self.remote.board(job))
-            elif reason := self.missing(job):
-                future.cancel()
-                ended[future] = partial(_refuse, reason)
-        return ended
+        return [future for future, (job, _) in self.flying.items() if future.done() or self.missing(job)]
+
+    def answer(self, future: Future, job: Job) -> Mapping[str, Any]:
+        """What a job came to; RtmwEdgeError where its workers died of it, or none is left."""
+        from distributed import KilledWorker
+
+        if not future.done():
+            future.cancel()
+            raise RtmwEdgeError(self.missing(job))
+        try:
+            answer: Mapping[str, Any] = future.result()
+            return answer
+        except KilledWorker as error:
+            raise RtmwEdgeError(
+                f"{ATTEMPTS} workers of {self.remote.board(job)} died while they did this; what they wrote to their "
+                "own screens says more."
+            ) from error
 
 
 def dispatch(
@@ -115,20 +124,16 @@ def dispatch(
 ) -> None:
     """Get the boards' jobs among `jobs` done and recorded; exports are waited for, which others do."""
 
-    def record(job: Job, found: Record, begun: float) -> None:
-        seconds = time.monotonic() - begun
-        store.finish(
-            Record(job.id, found.status, found.data, found.arrays, run=run, seconds=seconds), retry_until=retry_until
-        )
-        on_event(Event(job.id, str(found.data.get("reason", "")), found.status, seconds))
+    def record(found: Record, begun: float) -> None:
+        conclude(store, replace(found, run=run, seconds=time.monotonic() - begun), on_event, retry_until)
 
     def ask(job: Job, on_step: Callable[[str], None]) -> tuple[dict[str, Any], dict[str, Any]]:
         if reason := fleet.missing(job):
             raise RtmwEdgeError(reason)
         return fleet.remote.request(job, on_step), {}
 
-    def score(job: Job, answer: Callable[[], Mapping[str, Any]], on_step: Callable[[str], None]) -> Found:
-        return fleet.remote.found(job, answer(), on_step)
+    def score(job: Job, future: Future, on_step: Callable[[str], None]) -> Found:
+        return fleet.remote.found(job, fleet.answer(future, job), on_step)
 
     with fleet.client:
         while True:
@@ -144,27 +149,11 @@ def dispatch(
                 if asked.status == OK:
                     fleet.submit(job, asked.data)
                 else:
-                    record(job, asked, begun)
+                    record(asked, begun)
             if not left:
                 return
             for job, _ in fleet.flying.values():
                 on_event(Event(job.id, fleet.where(job)))
-            for future, answer in fleet.landed().items():
+            for future in fleet.landed():
                 job, begun = fleet.flying.pop(future)
-                record(job, done(store, job, partial(score, job, answer, partial(step, on_event, job))), begun)
-
-
-def _answer(future: Future, board: str) -> Mapping[str, Any]:
-    from distributed import KilledWorker
-
-    try:
-        answer: Mapping[str, Any] = future.result()
-        return answer
-    except KilledWorker as error:
-        raise RtmwEdgeError(
-            f"{ATTEMPTS} workers of {board} died while they did this; what they wrote to their own screens says more."
-        ) from error
-
-
-def _refuse(reason: str) -> Mapping[str, Any]:
-    raise RtmwEdgeError(reason)
+                record(done(store, job, partial(score, job, future, partial(step, on_event, job))), begun)

@@ -34,7 +34,6 @@ class Expected:
     """Seconds by job id, and the whole in words."""
 
     seconds: Mapping[str, float]
-    processes: int
 
     def of(self, planned: Planned) -> float:
         """Seconds of both jobs of a cell; shared ones are counted in every cell."""
@@ -50,11 +49,14 @@ class Expected:
         return f"about {words} on this machine, when it is quiet" if total >= 60 else "less than a minute"
 
 
-def estimate(plan: Plan, folder: Path, processes: int, *, retry: bool = False) -> Expected:
-    """Seconds of every job that has no record in the store at `folder` yet; with `retry`, none of a success."""
+def estimate(plan: Plan, folder: Path | None, processes: int, *, retry: bool = False) -> Expected:
+    """Seconds of every job that has no record in the store at `folder` yet; with `retry`, none of a success.
+
+    With no `folder`, of every job.
+    """
     jobs = [job for planned in plan.cells for job in (planned.accuracy_id, planned.speed_id)]
     done: Mapping[str, Record] = {}
-    if (folder / FILE).is_file():
+    if folder is not None and (folder / FILE).is_file():
         with Store.open(folder) as store:
             done = {job: found for job, found in store.records(jobs).items() if found.status == OK or not retry}
     seconds: dict[str, float] = {}
@@ -62,13 +64,13 @@ def estimate(plan: Plan, folder: Path, processes: int, *, retry: bool = False) -
         crop = crop_seconds(planned.cell.variant)
         if planned.accuracy_id not in done:
             parameters = variant_named(planned.cell.variant).parameters / 1e6
-            images = _images(planned.cell.data, planned.cell.images)
+            images = _images(planned.inputs.data, planned.cell.images)
             export = 0.0 if planned.cell.target == "torch" else EXPORT_SECONDS + EXPORT_SECONDS_A_MILLION * parameters
             here = IMAGE_SECONDS if planned.cell.board else crop + IMAGE_SECONDS
             seconds[planned.accuracy_id] = (export + images * here) / processes
         if planned.speed_id not in done and not planned.cell.board:
             seconds[planned.speed_id] = 5.0 + 2 * ROUNDS * max(0.15, 4 * crop)
-    return Expected(seconds, processes)
+    return Expected(seconds)
 
 
 @lru_cache(maxsize=16)

@@ -26,23 +26,15 @@ from ..models.weights import find, shipped_table
 from ..runtime.devices import engine_class
 from ..runtime.machine import REFERENCE, engine_state
 from .cells import Cell, Inputs, Planned, identified
-from .config import TORCH, SweepConfig, TablePair, matches
-
-
-@dataclass(frozen=True)
-class NotPossible:
-    """A part of the product that cannot be, in this toolkit or on this machine."""
-
-    what: str
-    reason: str
+from .config import TORCH, SweepConfig, TablePair, data_in, matches, source_in
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The cells in their order, and what of the product cannot be."""
+    """The cells in their order; by what of the product cannot be, in this toolkit or on this machine, its reason."""
 
     cells: tuple[Planned, ...]
-    not_possible: tuple[NotPossible, ...]
+    not_possible: Mapping[str, str]
 
 
 def plan(config: SweepConfig, boards: Mapping[str, Mapping[str, str]] | None = None) -> Plan:
@@ -74,14 +66,14 @@ def plan(config: SweepConfig, boards: Mapping[str, Mapping[str, str]] | None = N
             raise BadInputError(
                 f"The sweep has no fp32 to compare {cell.variant} {cell.label} with; leave it in, or exclude both."
             )
-    _check_files(config, cells)
+    found = [(cell, _located(inputs, cell, cells, config.folder)) for cell, inputs in found]
+    _check_files(config, found)
     planned = []
     for cell, inputs in found:
         needed = () if cell.target == TORCH else (*NEEDED, *target_named(cell.target).requirements())
         needed += PEERS[cell.calibrator].requirements if cell.calibrator else ()
-        inputs = replace(inputs, base=base_of(cell, cells), paced_by=pace_of(cell, cells))
         planned.append(identified(cell, inputs, needed, (boards or {}).get(cell.board)))
-    return Plan(tuple(planned), tuple(NotPossible(what, reason) for what, reason in refused.items()))
+    return Plan(tuple(planned), refused)
 
 
 def _idle(config: SweepConfig, cells: list[Cell]) -> dict[str, str]:
@@ -110,14 +102,27 @@ def _idle(config: SweepConfig, cells: list[Cell]) -> dict[str, str]:
     return told
 
 
-def _check_files(config: SweepConfig, cells: list[Cell]) -> None:
+def _located(inputs: Inputs, cell: Cell, cells: list[Cell], folder: Path) -> Inputs:
+    """The inputs with the float cells among `cells`, and the files that lie at the cell's paths from `folder`."""
+    calibration = source_in(folder, cell.calibration) if cell.calibration else ""
+    return replace(
+        inputs,
+        base=base_of(cell, cells),
+        paced_by=pace_of(cell, cells),
+        data=data_in(folder, cell.data),
+        calibration=calibration,
+    )
+
+
+def _check_files(config: SweepConfig, found: list[tuple[Cell, Inputs]]) -> None:
     """Refuse now what every cell would be refused for after its export."""
-    open_dataset(config.data, config.images or None)
-    calibrated = [cell for cell in cells if cell.calibration]
-    for source, count, held_out in dict.fromkeys((cell.calibration, cell.count, cell.held_out) for cell in calibrated):
-        open_source(source, count=count or None, evaluation=held_out)
+    open_dataset(data_in(config.folder, config.data), config.images or None)
+    calibrated = dict.fromkeys((inputs.calibration, cell.count, inputs.held_out) for cell, inputs in found)
+    for source, count, held_out in calibrated:
+        if source:
+            open_source(source, count=count or None, evaluation=held_out)
     gate = read_gate(config.gate or DEFAULT)
-    for cell in cells:
+    for cell, _ in found:
         gate.judge({}, in_3d=variant_named(cell.variant).z_range is not None)
 
 
@@ -153,7 +158,6 @@ def pace_of(cell: Cell, cells: list[Cell]) -> Cell | None:
 def _product(config: SweepConfig, refused: dict[str, str]) -> Iterator[tuple[Cell, Inputs]]:
     at_hand = trained(config, refused)
     for name in config.variants:
-        variant_named(name)
         named = f'weights."{name}" ='
         given: Mapping[str, Path | None] = config.weights.get(name) or {"": None}
         files = {key: find(name, path, named) for key, path in given.items()}

@@ -102,11 +102,11 @@ class Remote(Bench):
 
     def _crop_parcels(self, planned: Planned, path: Path, on_step: OnStep) -> list[str]:
         """The crops of the cell's people, the same for all cells of one input size."""
-        cell, model = planned.cell, _model(path)
-        key = cell.data, cell.images, model.input_size
+        model = _model(path)
+        key = planned.inputs.data, planned.cell.images, model.input_size
         if key not in self._packed:
             on_step("cutting people")
-            dataset = self._dataset(cell)
+            dataset = self._dataset(planned)
             self._packed[key] = [pack_crops(crops, self._parcels) for crops in _parcels(_crops(model, dataset))]
         return self._packed[key]
 

@@ -87,9 +87,11 @@ def _section(title: str, content: Iterable[str]) -> str:
 
 
 def _verdicts(rows: Sequence[Row], document: Mapping[str, Any]) -> Iterable[str]:
-    said = about_processor(document["environment"])
-    if said:
-        yield f"<p>{html.escape(said)}</p>"
+    boards: Mapping[str, Mapping[str, str]] = document.get("boards", {})
+    here = {LOCAL: document["environment"]} if any(not row.cell.board for row in rows) else {}
+    for name, facts in {**here, **boards}.items():
+        if said := about_processor(facts):
+            yield f"<p>{html.escape(f'{name}: {said}' if boards else said)}</p>"
     for verdict in verdicts(rows):
         words = html.escape(verdict.sentence()).replace(str(verdict.advice), f"<strong>{verdict.advice}</strong>", 1)
         yield f'<p class="verdict {MARK[verdict.advice]}">{words}</p>'
@@ -141,22 +143,28 @@ def _charts(rows: Sequence[Row]) -> Iterable[str]:
 
 def _table(rows: Sequence[Row]) -> str:
     in_3d = any(row.accuracy.get("mpjpe") for row in rows)
-    several = len({row.cell.variant for row in rows}) > 1
-    heads = ["cell", "gate", *(part.replace("_", " ") for part in PART_ORDER)] + (["MPJPE, mm"] if in_3d else [])
+    heads = ["gate", *PART_ORDER] + (["MPJPE, mm"] if in_3d else [])
     heads += ["ms p50", "p90", "time against float", "MB", "memory, MB", "int8 convolutions", "bundle"]
-    head = "".join(f'<th scope="col">{name}</th>' for name in heads)
     body = []
     for index, row in enumerate(rows):
-        name = f"{row.cell.variant} {row.label}" if several else row.label
-        data = f'id="row-{index}" data-row="{index}" tabindex="-1" {_data(row)}'
-        body.append(f'<tr {data}><th scope="row">{html.escape(name)}</th>{"".join(_figures(row, in_3d))}</tr>')
-    return _scrolled(f"<table><thead><tr>{head}</tr></thead>", body)
+        data = f'id="row-{index}" data-row="{index}" tabindex="-1" '
+        body.append(_line(row, rows, _figures(row, in_3d), data))
+    return _scrolled(f"<table>{_head(heads)}", body)
 
 
-def _data(row: Row) -> str:
+def _head(columns: Sequence[str]) -> str:
+    heads = "".join(f'<th scope="col">{name.replace("_", " ")}</th>' for name in ("cell", *columns))
+    return f"<thead><tr>{heads}</tr></thead>"
+
+
+def _line(row: Row, rows: Sequence[Row], figures: Iterable[str], data: str = "") -> str:
+    """A table's row with the cell's name, and its variant where `rows` has others; report.js finds it by its data."""
     facts = {"target": row.cell.target, "lane": row.cell.lane, "variant": row.cell.variant}
     facts["board"] = row.cell.board or LOCAL
-    return " ".join(f'data-{name}="{html.escape(value)}"' for name, value in facts.items())
+    data += " ".join(f'data-{name}="{html.escape(value)}"' for name, value in facts.items())
+    several = any(other.cell.variant != row.cell.variant for other in rows)
+    name = html.escape(f"{row.cell.variant} {row.label}" if several else row.label)
+    return f'<tr {data}><th scope="row">{name}</th>{"".join(figures)}</tr>'
 
 
 def _figures(row: Row, in_3d: bool) -> Iterable[str]:
@@ -186,8 +194,6 @@ def _heat_map(rows: Sequence[Row]) -> str:
     if not compared:
         return "<p>Nothing to compare.</p>"
     worst = max(5.0, *(found.value for row in compared for found in row.drop.values()))
-    head = "".join(f'<th scope="col">{part.replace("_", " ")}</th>' for part in PART_ORDER)
-    several = len({row.cell.variant for row in rows}) > 1
     body = []
     for row in compared:
         broken = {check.part for check in row.gate if check.measure == "ap_drop" and not check.passed}
@@ -201,9 +207,8 @@ def _heat_map(rows: Sequence[Row]) -> str:
             depth = max(0.0, found.value) / worst
             interval = f"<small>{found.low + 0.0:.1f} to {found.high + 0.0:.1f}</small>"
             cells.append(f'<td{over} style="--d:{depth:.2f}">{found.value + 0.0:.1f} {interval}</td>')
-        name = html.escape(f"{row.cell.variant} {row.label}" if several else row.label)
-        body.append(f'<tr {_data(row)}><th scope="row">{name}</th>{"".join(cells)}</tr>')
-    table = _scrolled(f'<table class="heat"><thead><tr><th>cell</th>{head}</tr></thead>', body)
+        body.append(_line(row, rows, cells))
+    table = _scrolled(f'<table class="heat">{_head(PART_ORDER)}', body)
     return f'{table}\n<p class="weak">Underlined: more than the gate allows.</p>'
 
 
@@ -212,17 +217,14 @@ def _distances(rows: Sequence[Row]) -> str:
     compared = [row for row in rows if row.px("whole") is not None and row.cell.target != TORCH]
     if not compared:
         return "<p>Nothing to compare.</p>"
-    head = "".join(f'<th scope="col">{part.replace("_", " ")}</th>' for part in PART_ORDER)
-    several = len({row.cell.variant for row in rows}) > 1
     body = []
     for row in compared:
         cells = []
         for part in PART_ORDER:
             figures = [row.px(part, percentile) for percentile in ("p50", "p99")]
             cells.append(f"<td>{' / '.join(number(None if px is None else px.value) for px in figures)}</td>")
-        name = html.escape(f"{row.cell.variant} {row.label}" if several else row.label)
-        body.append(f'<tr {_data(row)}><th scope="row">{name}</th>{"".join(cells)}</tr>')
-    table = _scrolled(f"<table><thead><tr><th>cell</th>{head}</tr></thead>", body)
+        body.append(_line(row, rows, cells))
+    table = _scrolled(f"<table>{_head(PART_ORDER)}", body)
     return f'{table}\n<p class="weak">Pixels of the crop, median / 99th percentile, of keypoints it is sure of.</p>'
 
 

@@ -119,7 +119,7 @@ def _pace(row: Row, rows: Mapping[Cell, Row]) -> float | None:
     pace = 1.0
     while row.speed:
         if row.speed["paced_by"] is None:
-            return pace if row.cell.target == "onnx" else None
+            return pace if (row.cell.target, row.cell.precision) == ("onnx", "fp32") else None
         pace *= row.speed["ratio"]
         found = rows.get(Cell(**row.speed["paced_by"]).wherever)
         if found is None:

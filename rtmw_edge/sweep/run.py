@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -23,7 +23,7 @@ from typing import Any
 
 from ..errors import NotAvailableError, RtmwEdgeError
 from ..runtime.environment import environment
-from ..signals import heard_as_ctrl_c
+from ..signals import die_of, heard_as_ctrl_c
 from .cells import ACCURACY, EXPORT, SPEED, Planned
 from .plan import Plan
 from .store import FAILED, NOT_POSSIBLE, OK, POLL, Job, Record, Store
@@ -53,21 +53,15 @@ Loop = Callable[[Store, int, Sequence[Job], Any, OnEvent, int], None]
 """How a process gets its jobs done: store, run, jobs, what was prepared, events, and up to where to retry."""
 
 
-def jobs_of(planned: Sequence[Planned]) -> list[Job]:
-    """What this machine does: exports for boards, all accuracy jobs, then all timed ones; shared ones once."""
+def jobs_of(planned: Sequence[Planned], *, away: bool = False) -> list[Job]:
+    """What this machine does: exports for boards, all accuracy jobs, then all timed ones; shared ones once.
+
+    With `away`, what boards do, after exports: alone on its board is every job, and on this machine none.
+    """
     exports = [Job(cell.export_id, EXPORT) for cell in planned if cell.cell.board]
-    here = [cell for cell in planned if not cell.cell.board]
-    accuracy = [Job(cell.accuracy_id, ACCURACY) for cell in here]
-    speed = [Job(cell.speed_id, SPEED, after=(cell.accuracy_id,), alone=True) for cell in here]
-    return list(dict.fromkeys([*exports, *accuracy, *speed]))
-
-
-def board_jobs_of(planned: Sequence[Planned]) -> list[Job]:
-    """What boards do, after exports. Nothing of it is timed on this machine; alone on its board is every job."""
-    away = [cell for cell in planned if cell.cell.board]
-    exports = [Job(cell.export_id, EXPORT) for cell in away]
-    accuracy = [Job(cell.accuracy_id, ACCURACY, after=(cell.export_id,)) for cell in away]
-    speed = [Job(cell.speed_id, SPEED, after=(cell.accuracy_id,)) for cell in away]
+    theirs = [cell for cell in planned if bool(cell.cell.board) == away]
+    accuracy = [Job(cell.accuracy_id, ACCURACY, after=(cell.export_id,) if away else ()) for cell in theirs]
+    speed = [Job(cell.speed_id, SPEED, after=(cell.accuracy_id,), alone=not away) for cell in theirs]
     return list(dict.fromkeys([*exports, *accuracy, *speed]))
 
 
@@ -84,7 +78,7 @@ def document(plan: Plan, gate: dict[str, Any], boards: Mapping[str, Mapping[str,
     ]
     return {
         "cells": cells,
-        "not_possible": [{"what": item.what, "reason": item.reason} for item in plan.not_possible],
+        "not_possible": [{"what": what, "reason": reason} for what, reason in plan.not_possible.items()],
         "gate": gate,
         "environment": environment(),
         "boards": {name: dict(facts) for name, facts in (boards or {}).items()},
@@ -103,11 +97,13 @@ def work_off(store: Store, run: int, jobs: Sequence[Job], work: Work, on_event: 
         step(on_event, job, "")
         begun = time.monotonic()
         record = done(store, job, partial(work, job, partial(step, on_event, job)))
-        seconds = time.monotonic() - begun
-        store.finish(
-            Record(job.id, record.status, record.data, record.arrays, run=run, seconds=seconds), retry_until=retry_until
-        )
-        on_event(Event(job.id, str(record.data.get("reason", "")), record.status, seconds))
+        conclude(store, replace(record, run=run, seconds=time.monotonic() - begun), on_event, retry_until)
+
+
+def conclude(store: Store, record: Record, on_event: OnEvent, retry_until: int) -> None:
+    """Keep a job's record, and tell of its end."""
+    store.finish(record, retry_until=retry_until)
+    on_event(Event(record.job, str(record.data.get("reason", "")), record.status, record.seconds))
 
 
 def step(on_event: OnEvent, job: Job, text: str) -> None:
@@ -235,7 +231,12 @@ def _worker(folder: Path, run: int, crew: Crew, pipe: Connection, retry_until: i
         signal.signal(signal.SIGINT, _once)
     try:
         with heard_as_ctrl_c(), Store.open(folder) as store:
-            crew.loop(store, run, crew.jobs, crew.prepare(store), tell, retry_until)
+            try:
+                crew.loop(store, run, crew.jobs, crew.prepare(store), tell, retry_until)
+            except KeyboardInterrupt as error:
+                if error.args:  # a signal of its own: the claim stays, for the parent to bury it
+                    die_of(error.args[0])
+                raise
     except KeyboardInterrupt:
         pass  # the parent, which got it too, says so
     except RtmwEdgeError as error:

@@ -35,9 +35,7 @@ def connect(file: Path) -> sqlite3.Connection:
     """Open the file; BadInputError, and nothing is changed, when it is another program's."""
     with told(file):
         if file.exists() and not all(os.access(path, os.W_OK) for path in (file, file.parent)):
-            # Somebody else's, or on a disk that cannot be written: nobody writes while we read.
-            where = f"file:{quote(str(file.absolute()))}?immutable=1"
-            return _ours(sqlite3.connect(where, uri=True, isolation_level=None), file)
+            return _read_only(file)
         connection = _ours(sqlite3.connect(file, timeout=60, isolation_level=None), file)
         for wait in (*[0.1] * 50, None):  # a process that makes the same change at this moment: SQLite does not wait
             try:
@@ -49,6 +47,18 @@ def connect(file: Path) -> sqlite3.Connection:
                 time.sleep(wait)
         connection.execute("PRAGMA synchronous = FULL")
         return connection
+
+
+def _read_only(file: Path) -> sqlite3.Connection:
+    """Somebody else's file, or one on a disk that cannot be written."""
+    where = f"file:{quote(str(file.absolute()))}"
+    try:
+        return _ours(sqlite3.connect(f"{where}?mode=ro", uri=True, isolation_level=None), file)
+    except sqlite3.OperationalError:  # SQLite cannot make its index of the WAL beside it
+        wal = file.with_name(f"{file.name}-wal")
+        if wal.is_file() and wal.stat().st_size:  # what was recorded last, which immutable=1 leaves out
+            raise
+        return _ours(sqlite3.connect(f"{where}?immutable=1", uri=True, isolation_level=None), file)
 
 
 def _ours(connection: sqlite3.Connection, file: Path) -> sqlite3.Connection:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,22 +23,11 @@ from .plan import Plan
 from .plan import plan as plan_of
 from .report import write_report
 from .rows import PENDING, Row, rows_of, run_of
-from .run import Crew, Event, board_jobs_of, document, jobs_of, sweep
+from .run import Crew, Event, document, jobs_of, sweep
 from .store import FAILED, NOT_POSSIBLE, OK, Run, Store
 from .verdicts import fastest, verdicts
 
 REPORT = "report.html"
-
-
-@dataclass(frozen=True)
-class Ready:
-    """What a process of the sweep needs to begin: the cells, and its share of the cores."""
-
-    planned: tuple[Planned, ...]
-    threads: int
-
-    def __call__(self, store: Store) -> Bench:
-        return Bench(store, self.planned, self.threads)
 
 
 @dataclass(frozen=True)
@@ -104,7 +94,7 @@ def carry_out(
     `fleet` gives cells of boards to those; a plan without such cells needs none.
     """
     gate = read_gate(config.gate or DEFAULT)
-    mine, boards = jobs_of(plan.cells), board_jobs_of(plan.cells)
+    mine, boards = jobs_of(plan.cells), jobs_of(plan.cells, away=True)
     with Store.create(options.folder) as store:
         retry_until = options.retry_until(store)
         known = store.records([job.id for job in (*mine, *boards)]).values()
@@ -124,7 +114,7 @@ def carry_out(
             else:  # what changes first: the line may be cut
                 status.update(f"{ended} of {left} done; {event.text or 'beginning'}: {labels[event.job]}")
 
-        ready = Ready(plan.cells, options.threads)
+        ready = partial(Bench, planned=plan.cells, threads=options.threads)
         crew = Crew(tuple(boards), fleet, dispatch) if fleet else None
         sweep(
             options.folder, number, mine, ready, on_event,

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..evaluation.intervals import Estimate
+from .cells import Cell
 from .rows import PART_ORDER, Row
 
 
@@ -59,8 +60,9 @@ def to_csv(rows: Sequence[Row]) -> str:
 
 
 def to_json(rows: Sequence[Row], document: Mapping[str, Any]) -> str:
-    """All rows, what was not possible, the gate and the environment as one document."""
+    """All rows, what was not possible, the gate and the environments as one document."""
     facts = {name: document[name] for name in ("environment", "not_possible", "gate")}
+    facts["boards"] = document.get("boards", {})
     return json.dumps({**facts, "cells": [flat(row) for row in rows]}, indent=1) + "\n"
 
 
@@ -86,14 +88,15 @@ def to_markdown(rows: Sequence[Row], document: Mapping[str, Any]) -> str:
         out += ["| " + " | ".join(_cells(row, in_3d)) + " |" for row in mine]
         out.append("")
         notes = [f"- {row.label}: {row.reason}" for row in mine if row.reason]
-        notes += [f"- {row.label}: times not to be trusted, {flat(row)['noisy']}" for row in mine if _noisy(row)]
+        notes += [f"- {row.label}: times not to be trusted, {noise}" for row in mine if (noise := flat(row)["noisy"])]
         out += [*notes, ""] if notes else []
     if document["not_possible"]:
         out += ["Not possible:", ""]
         out += [f"- {item['what']}: {item['reason']}" for item in document["not_possible"]]
         out.append("")
-    facts = ", ".join(f"{name} {value}" for name, value in document["environment"].items())
-    out += [f"Made with {facts}.", ""]
+    out += [f"Made with {_facts(document['environment'])}.", ""]
+    for board, facts in document.get("boards", {}).items():
+        out += [f"On {board}: {_facts(facts)}.", ""]
     return "\n".join(out)
 
 
@@ -129,15 +132,13 @@ def lost(drop: float) -> str:
     return f"{round(drop, 1) + 0.0:.1f}"
 
 
-def _noisy(row: Row) -> bool:
-    return bool(row.speed.get("noisy"))
-
-
 def _paced_by(row: Row) -> str | None:
-    from .cells import Cell
-
     found = row.speed.get("paced_by")
     return None if found is None else Cell(**found).label
+
+
+def _facts(environment: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in environment.items())
 
 
 def _words(part: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..data.instances import InstanceSet, Joined
 from ..errors import BadInputError
-from ..models.download import sha256_of
+from ..files import sha256_of
 from ..models.variants import variant_named
 from .checkpoint import Given
 from .recipe import Recipe

@@ -16,7 +16,8 @@ import tiny_models
 
 from rtmw_edge import bundle
 from rtmw_edge.errors import BadInputError
-from rtmw_edge.fleet.parcels import chunk_of, fetch, pack_bundle, pack_crops, sha256_of
+from rtmw_edge.files import sha256_of
+from rtmw_edge.fleet.parcels import chunk_of, fetch, pack_bundle, pack_crops
 from rtmw_edge.fleet.peaks import logits_of, peaks_of
 from rtmw_edge.fleet.work import do
 from rtmw_edge.runtime import timing

@@ -11,8 +11,8 @@ from rtmw_edge.quantization.fake import check_table  # noqa: E402
 from rtmw_edge.targets.export import load_deployable  # noqa: E402
 
 from rtmw_edge import bundle  # noqa: E402
+from rtmw_edge.files import sha256_of  # noqa: E402
 from rtmw_edge.models import VARIANTS, score_calibration  # noqa: E402
-from rtmw_edge.models.download import sha256_of  # noqa: E402
 from rtmw_edge.models.weights import FOLDER, embedded, shipped_table  # noqa: E402
 from rtmw_edge.runtime.loading import builtin_path  # noqa: E402
 

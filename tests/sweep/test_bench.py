@@ -43,7 +43,8 @@ def bundle(folder: Path, precision: str = "fp32", **options: Any) -> Path:
 
 def planned(cell: Cell, base: Cell | None = None) -> Planned:
     here = Path(__file__)
-    return Planned(cell, Inputs(here, here, None, base, base), cell.label, "t", f"a {cell.label}", f"s {cell.label}")
+    inputs = Inputs(here, here, None, base, base, cell.data)
+    return Planned(cell, inputs, cell.label, "t", f"a {cell.label}", f"s {cell.label}")
 
 
 @pytest.fixture
@@ -104,6 +105,19 @@ def test_speed_is_against_the_float_cell_and_memory_is_a_process_s_own(bench: Be
     assert found["paced_by"] is None and found["ratio"] == pytest.approx(1, abs=0.5)
 
 
+def test_int8_is_not_timed_without_its_float_cell(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = Bench.bundle
+
+    def broken(self: Bench, planned: Planned, on_step: Any) -> Path:
+        if planned.cell.precision == "fp32":
+            raise RtmwEdgeError("The converter broke.")
+        return there(self, planned, on_step)
+
+    monkeypatch.setattr(Bench, "bundle", broken)
+    with pytest.raises(RtmwEdgeError, match=r"The converter broke\."):
+        bench(Job("s onnx int8 QAT common t", "speed"), quiet)
+
+
 def test_what_cannot_be_opened_alone_is_told(tmp_path: Path) -> None:
     with pytest.raises(RtmwEdgeError, match="A process of its own could not run the bundle"):
         peak_memory_mb(tmp_path / "nothing", "cpu", 1)
@@ -137,7 +151,7 @@ class Deep:
 def test_mpjpe_comes_with_its_resamples(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = open_dataset("synthetic:val:5")
     runner: Any = Deep(dataset)
-    monkeypatch.setattr(Bench, "_dataset", lambda self, cell: dataset)
+    monkeypatch.setattr(Bench, "_dataset", lambda self, planned: dataset)
     monkeypatch.setattr(Bench, "_answers", lambda self, planned, dataset, on_step: [])
     found, samples = bench._evaluated(bench._jobs["a onnx fp32"], runner, quiet)
     plain = evaluate(runner, dataset).mpjpe

@@ -36,7 +36,7 @@ from rtmw_edge.sweep.boards import Boards, announced, unlike
 from rtmw_edge.sweep.cells import Cell, Inputs, Planned
 from rtmw_edge.sweep.dispatch import Dispatcher, dispatch
 from rtmw_edge.sweep.remote import Remote
-from rtmw_edge.sweep.run import Event, board_jobs_of, jobs_of, work_off
+from rtmw_edge.sweep.run import Event, jobs_of, work_off
 from rtmw_edge.sweep.store import FAILED, OK, Job, Store
 
 IMAGES = 4
@@ -48,7 +48,9 @@ def cells_of(board: str, data: str) -> list[Planned]:
     single = Cell("tiny", "", "onnx", "fp32", data=data, board=board)
     integer = replace(single, precision="int8", grid="common", table="t")
     return [
-        Planned(cell, Inputs(here, here, None, base, base), cell.precision, "t", f"a {cell.label}", f"s {cell.label}")
+        Planned(
+            cell, Inputs(here, here, None, base, base, data), cell.precision, "t", f"a {cell.label}", f"s {cell.label}"
+        )
         for cell, base in ((single, None), (integer, single))
     ]
 
@@ -89,7 +91,7 @@ def run_all(store: Store, planned: list[Planned], boards: Boards, facts: Any, wa
     events: list[Event] = []
     work_off(store, 0, jobs_of(planned), Bench(store, planned, 1), events.append)
     begun = Dispatcher(tuple(planned), 1, boards.client_link, facts, wait)
-    dispatch(store, 0, board_jobs_of(planned), begun(store), events.append)
+    dispatch(store, 0, jobs_of(planned, away=True), begun(store), events.append)
     return events
 
 
@@ -127,7 +129,7 @@ def test_boards_give_the_figures_of_this_machine_and_a_killed_one_gives_its_cell
         assert list(settings.values()) == [None, None]  # Dask would have another malloc than people have
 
     with Store.open(tmp_path / "store") as store:
-        found = store.records([job.id for job in board_jobs_of(planned)])
+        found = store.records([job.id for job in jobs_of(planned, away=True)])
         assert {record.status for record in found.values()} == {OK}, events
         local = cells_of("", data)
         alone = Bench(store, local, cores())
@@ -226,7 +228,7 @@ def test_a_board_that_nobody_announces_is_waited_for_and_recorded(boards: Boards
     planned = cells_of("pi5", data)
     with Store.create(tmp_path / "store") as store:
         run_all(store, planned, boards, {}, wait=7.0)
-        for job in board_jobs_of(planned):
+        for job in jobs_of(planned, away=True):
             record = store.records([job.id])[job.id]
             assert job.kind == "export" or record.data["reason"] in (
                 "No worker announced pi5 for 7 s; start rtmw-edge worker ADDRESS --board pi5 there, and run the sweep "

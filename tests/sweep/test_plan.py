@@ -22,7 +22,7 @@ from rtmw_edge.runtime.machine import EngineState
 from rtmw_edge.sweep import cells as cells_module
 from rtmw_edge.sweep import plan as plan_module
 from rtmw_edge.sweep.cells import Cell, Inputs, identified
-from rtmw_edge.sweep.config import SweepConfig, TablePair, parse_config, read_config
+from rtmw_edge.sweep.config import SweepConfig, TablePair, data_in, parse_config, read_config
 from rtmw_edge.sweep.estimate import IMAGE_SECONDS, estimate
 from rtmw_edge.sweep.plan import Plan, plan
 from rtmw_edge.sweep.run import jobs_of
@@ -63,12 +63,12 @@ def test_what_a_target_cannot_do_is_told_with_its_reason(monkeypatch: pytest.Mon
     monkeypatch.setattr(type(target), "grids", ("common",))
     found = planned(targets=["ncnn"], precisions=["fp32", "w8a16", "int8", "int8-mixed"], grids=["common", "full"])
     assert labels(found) == ["ncnn fp32", "ncnn int8 PTQ common percentile synthetic:200"]
-    reasons = {item.what: item.reason for item in found.not_possible}
+    reasons = found.not_possible
     assert reasons["ncnn w8a16"] == "ncnn has fp32, fp16, int8, int8-mixed"
     assert reasons["ncnn int8 full"].startswith("ncnn cannot honour the grid full in int8: it has common")
     assert reasons["ncnn int8-mixed"] == "it takes the convolutions to leave in float from [[tables]]"
     found = planned(targets=["tflite"], precisions=["fp32"], devices=["cpu", "cuda"])
-    assert labels(found) == ["tflite fp32"] and found.not_possible[0].what == "tflite on cuda"
+    assert labels(found) == ["tflite fp32"] and list(found.not_possible) == ["tflite on cuda"]
     state = EngineState("OpenVINO", "openvino", "2026.1", "", ("cpu", "gpu.0"), {"npu": "its driver is too old"})
     monkeypatch.setattr(plan_module, "engine_state", lambda runs: state)
     plan_module._not_opened.cache_clear()
@@ -77,11 +77,11 @@ def test_what_a_target_cannot_do_is_told_with_its_reason(monkeypatch: pytest.Mon
         "openvino fp32",
         "openvino fp32 gpu",
     ]
-    assert [(item.what, item.reason) for item in found.not_possible] == [("openvino on npu", "its driver is too old")]
+    assert list(found.not_possible.items()) == [("openvino on npu", "its driver is too old")]
     monkeypatch.setattr(plan_module, "engine_state", lambda runs: replace(state, devices=("cpu",), failed={}))
     plan_module._not_opened.cache_clear()
     found = planned(targets=["openvino"], precisions=["fp32"], devices=["cpu", "gpu"])
-    assert found.not_possible[0].reason == "OpenVINO has no gpu here, as rtmw-edge doctor shows"
+    assert found.not_possible["openvino on gpu"] == "OpenVINO has no gpu here, as rtmw-edge doctor shows"
     plan_module._not_opened.cache_clear()
 
     def missing(self: object) -> list[str]:
@@ -89,7 +89,7 @@ def test_what_a_target_cannot_do_is_told_with_its_reason(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(type(target), "requirements", missing)
     found = planned(targets=["ncnn", "onnx"], precisions=["fp32"])
-    assert labels(found) == ["onnx fp32"] and "needs a-converter-that-nobody-has" in found.not_possible[0].reason
+    assert labels(found) == ["onnx fp32"] and "needs a-converter-that-nobody-has" in found.not_possible["ncnn"]
 
 
 def test_rules_thin_the_product_out() -> None:
@@ -162,10 +162,8 @@ def test_people_of_a_folder_are_counted(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     cv2.imwrite(str(tmp_path / "photos" / "a.png"), np.zeros((8, 8, 3), np.uint8))
     found = plan(parse_config({**axes, "calibration": "photos", "counts": [50, 100]}, tmp_path))
-    assert [(item.cell.calibration, item.cell.count) for item in found.cells[1:]] == [
-        (str(tmp_path / "photos"), 50),
-        (str(tmp_path / "photos"), 100),
-    ]
+    assert [(item.cell.calibration, item.cell.count) for item in found.cells[1:]] == [("photos", 50), ("photos", 100)]
+    assert {item.inputs.calibration for item in found.cells[1:]} == {str(tmp_path / "photos")}
 
 
 @pytest.mark.parametrize("calibrators", [["ours"], ["ort"]])
@@ -180,13 +178,44 @@ def test_images_that_accuracy_is_measured_on_are_refused(tmp_path: Path, calibra
 
 def test_paths_count_from_the_file_s_folder() -> None:
     def data(text: str) -> str:
-        return parse_config({"variants": VARIANT, "data": text}, Path("/sweeps")).data
+        return data_in(Path("/sweeps"), text)
 
     assert data("coco:a.json:images") == "coco:/sweeps/a.json:/sweeps/images"
     assert data("h3wb:a.npz") == "h3wb:/sweeps/a.npz"
     assert data("h3wb:a.npz:../h36m:S7,S9") == "h3wb:/sweeps/a.npz:/sweeps/../h36m:S7,S9"
     assert data("h3wb:/a.npz::S9") == "h3wb:/a.npz::S9"
     assert data("synthetic:val:9") == "synthetic:val:9"
+
+
+def test_cells_are_named_alike_wherever_the_sweep_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "val").mkdir()
+    for number, folder in enumerate(("photos", "val")):
+        cv2.imwrite(str(tmp_path / folder / "a.png"), np.full((8, 8, 3), number, np.uint8))
+    (tmp_path / "val.json").write_text('{"images": [{"id": 1, "file_name": "a.png"}], "annotations": []}')
+    (tmp_path / "sweep.toml").write_text(
+        f"""
+        variants = "{VARIANT}"
+        targets = "onnx"
+        grids = "common"
+        data = "coco:val.json:val"
+        calibration = ["photos", "synthetic:8"]
+        [[exclude]]
+        calibration = "synthetic:8"
+        """
+    )
+    found = []
+    for start, path in ((tmp_path, "sweep.toml"), (tmp_path / "photos", "../sweep.toml")):
+        monkeypatch.chdir(start)
+        found.append(plan(read_config(Path(path))))
+    here, there = ([(item.cell, item.accuracy_id, item.speed_id) for item in one.cells] for one in found)
+    assert here == there and [cell.calibration for cell, *_ in here] == ["", "photos"]
+    (tmp_path / "sweep.toml").write_text(
+        f'variants = "{VARIANT}"\ntargets = "onnx"\ncalibration = ["photos", "synthetic:8"]\n'
+        '[[exclude]]\ncalibration = "photos"\n'
+    )
+    thinned = plan(read_config(Path("../sweep.toml")))
+    assert "photos" not in {item.cell.calibration for item in thinned.cells} and not thinned.not_possible
 
 
 def test_a_table_of_another_variant_or_that_is_none_is_refused(tmp_path: Path, table: Path) -> None:
@@ -207,9 +236,7 @@ def test_tables_that_ship_are_one_for_each_grid(table: Path, monkeypatch: pytest
     monkeypatch.setattr(plan_module, "shipped_table", lambda variant, grid: None)
     found = planned(**axes, tables=tables)
     assert labels(found) == ["onnx fp32"]
-    assert [(item.what, item.reason) for item in found.not_possible] == [
-        (f"{VARIANT} qat", "no quantization table ships with it")
-    ]
+    assert list(found.not_possible.items()) == [(f"{VARIANT} qat", "no quantization table ships with it")]
 
 
 def test_float_cells_are_the_yardsticks() -> None:
@@ -227,7 +254,7 @@ def test_the_id_is_of_all_that_goes_in(tmp_path: Path, table: Path, monkeypatch:
     weights = tmp_path / "w.pth"
     weights.write_bytes(b"weights")
     cell = Cell(VARIANT, "", "onnx", "int8", "common", table="qat", data="synthetic:val:9")
-    inputs = Inputs(weights, weights, table)
+    inputs = Inputs(weights, weights, table, data=cell.data)
 
     def ids(cell: Cell = cell, inputs: Inputs = inputs) -> tuple[str, str, str]:
         cells_module.file_sha256.cache_clear()
@@ -242,6 +269,10 @@ def test_the_id_is_of_all_that_goes_in(tmp_path: Path, table: Path, monkeypatch:
     assert bundle == first[0] and accuracy != first[1] and speed == first[2]
     for changed in (replace(cell, target="ncnn"), replace(cell, grid="affine"), replace(cell, precision="int8-mixed")):
         assert not set(ids(changed)) & set(first)
+    other = tmp_path / "float.pth"
+    other.write_bytes(b"before the training")
+    bundle, accuracy, speed = ids(inputs=replace(inputs, base_weights=other))
+    assert (bundle, speed) == first[::2] and accuracy != first[1], "its keypoints are compared with those of others"
     Table(VARIANT, {"stem:weight": Entry(np.ones(3) * 2, axis=0)}).save(table)
     assert not set(ids()) & set(first)
     second = ids()
@@ -270,7 +301,7 @@ def test_files_that_change_while_the_sweep_runs_are_told(tmp_path: Path, table: 
     weights.write_bytes(b"weights")
     found = identified(
         Cell(VARIANT, "", "onnx", "int8", "common", table="qat", data="synthetic:val"),
-        Inputs(weights, weights, table),
+        Inputs(weights, weights, table, data="synthetic:val"),
         (),
     )
     found.check_files()
@@ -291,10 +322,11 @@ def test_photographs_are_known_by_their_sizes(tmp_path: Path) -> None:
     ids = []
     for folder in (tmp_path, tmp_path / ".." / tmp_path.name):  # the same files, by another working folder
         weights = Path(__file__)
-        cell = Cell(VARIANT, "", "onnx", "fp32", data=f"coco:{folder}/a.json:{folder}/one")
-        ids.append(identified(cell, Inputs(weights, weights), ("onnx",)).accuracy_id)
-        other = replace(cell, data=f"coco:{folder}/a.json:{folder}/two")
-        assert identified(other, Inputs(weights, weights), ("onnx",)).accuracy_id != ids[0]
+        cell = Cell(VARIANT, "", "onnx", "fp32", data="coco:a.json:one")
+        inputs = Inputs(weights, weights, data=f"coco:{folder}/a.json:{folder}/one")
+        ids.append(identified(cell, inputs, ("onnx",)).accuracy_id)
+        other = replace(inputs, data=f"coco:{folder}/a.json:{folder}/two")
+        assert identified(cell, other, ("onnx",)).accuracy_id != ids[0]
     assert ids[0] == ids[1]
     (tmp_path / "two" / found["images"][-1]["file_name"]).unlink()
     sweep = {"data": f"coco:{tmp_path}/a.json:{tmp_path}/two", "images": 2, "targets": ["onnx"], "precisions": ["fp32"]}
@@ -389,7 +421,7 @@ def test_what_no_cell_has_is_told(tmp_path: Path, table: Path) -> None:
         targets=["onnx"], precisions=["fp32", "int8"], grids=["affine"], tables=tables,
         weights={"rtmw-t-256x192": "nowhere.pth"}, exclude=[{"target": "ncnn"}, {"precision": ["w8", "fp16"]}],
     )  # fmt: skip
-    assert [(item.what, item.reason) for item in found.not_possible] == [
+    assert list(found.not_possible.items()) == [
         ("weights of rtmw-t-256x192", "it is none of the sweep's variants"),
         (f"{VARIANT} qat", "no cell has the variant, precision and grid of its quantization table"),
         ("rtmw-t-256x192 t", "no quantization table ships with it"),
@@ -408,7 +440,7 @@ def test_weights_of_qat_without_their_table_are_told(tmp_path: Path, table: Path
     axes: dict[str, object] = {
         "targets": ["onnx"], "precisions": ["fp32", "int8"], "weights": {VARIANT: {"mine": str(trained)}}
     }  # fmt: skip
-    assert [(item.what, item.reason) for item in planned(**axes).not_possible] == [(
+    assert list(planned(**axes).not_possible.items()) == [(
         f"int8 QAT of {VARIANT} mine",
         "its weights were trained with a quantization table; name both in [[tables]] to measure that",
     )]  # fmt: skip
@@ -434,11 +466,18 @@ def test_the_plan_is_printed_with_an_estimate_and_nothing_is_made(tmp_path: Path
     assert not (tmp_path / "store").exists()
 
 
+def test_the_plan_of_a_fleet_says_what_it_cannot_know(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.toml"
+    path.write_text(f'variants = "{VARIANT}"\ntargets = "onnx"\nprecisions = "fp32"\nboards = ["local", "pi5"]\n')
+    done = CliRunner().invoke(app, ["sweep", str(path), "--out", str(tmp_path / "store"), "--plan"])
+    assert done.exit_code == 0 and "; less where pi5 did theirs before, which is known when they join" in done.output
+
+
 def test_the_estimate_counts_the_images_of_the_data(tmp_path: Path) -> None:
     def seconds(**options: object) -> float:
         config = {"variants": VARIANT, "targets": "onnx", "precisions": "fp32", **options}
         (found,) = plan(parse_config(config, tmp_path)).cells
-        return estimate(Plan((found,), ()), tmp_path, 1).seconds[found.accuracy_id]
+        return estimate(Plan((found,), {}), tmp_path, 1).seconds[found.accuracy_id]
 
     few, many = seconds(data="synthetic:val:10"), seconds(data="synthetic:val:2000")
     assert seconds(data="synthetic:val:2000", images=10) == few

@@ -150,6 +150,7 @@ def test_boards_have_verdicts_environments_and_boxes_of_their_own(tmp_path: Path
     assert f"{VARIANT} on onnx: <strong>quantize</strong>" in page
     assert f"{VARIANT} on onnx on pi5: <strong>do not quantize on this board</strong>" in page
     assert "Environment of pi5" in page and "Made Pi" in page
+    assert "local: This processor has no VNNI" in page and "pi5: This processor has no dot product" in page
     press = "<script>document.querySelector('input[name=board][value=pi5]').click()</script>"
     (tmp_path / "tested.html").write_text(page.replace("</html>", press + "</html>"))
     dom, complaints = browse(tmp_path / "tested.html", "--dump-dom")

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_sweep import ENVIRONMENT, SWEEP, Made, cell, int8, samples, store_of
+from made_sweep import BOARD, ENVIRONMENT, SWEEP, Made, cell, int8, samples, store_of
 from typer.testing import CliRunner
 
 from rtmw_edge.bundle import GateCheck
 from rtmw_edge.cli import app
 from rtmw_edge.errors import BadInputError, VerificationError
 from rtmw_edge.sweep.compare import compare
-from rtmw_edge.sweep.rows import Row, rows_of, run_of
+from rtmw_edge.sweep.rows import Row, _pace, rows_of, run_of
 from rtmw_edge.sweep.store import Store
 from rtmw_edge.sweep.verdicts import Advice, about_processor, fastest, verdicts
 
@@ -45,6 +45,12 @@ def test_drops_are_paired_and_judged(tmp_path: Path) -> None:
 def test_pace_is_the_chain_of_ratios_down_to_onnx_in_float(tmp_path: Path) -> None:
     found = rows(store_of(tmp_path / "store"))
     assert [row.pace for row in found] == [1.0, 0.5, 0.6, 1.1, 0.8, pytest.approx(0.8 * 1.01), None]
+
+
+def test_pace_counts_from_onnx_in_float_alone(tmp_path: Path) -> None:
+    found = rows(store_of(tmp_path / "store", SWEEP[:2]))
+    alone = {**found[1].speed, "paced_by": None}
+    assert _pace(replace(found[1], speed=alone), {}) is None and _pace(found[0], {}) == 1.0
 
 
 def test_a_time_that_was_measured_in_a_run_on_other_data_counts(tmp_path: Path) -> None:
@@ -211,6 +217,14 @@ def test_tables_hold_every_figure(tmp_path: Path) -> None:
     assert json.loads(printed("list", str(folder), "--json"))[0]["cells"] == 7
     page = tmp_path / "page.md"
     assert printed("export", str(folder), "--out", str(page)).strip() == str(page) and page.read_text() == text
+
+
+def test_a_fleet_s_tables_have_the_boards_environments(tmp_path: Path) -> None:
+    folder = store_of(tmp_path / "store", tuple(Made(replace(made.cell, board="pi5")) for made in SWEEP[:2]))
+    text = CliRunner().invoke(app, ["results", "export", str(folder), "--markdown"]).output
+    assert "On pi5: board Made Pi, int8 instructions neon." in text
+    document = json.loads(CliRunner().invoke(app, ["results", "export", str(folder), "--json"]).output)
+    assert document["boards"] == {"pi5": BOARD}
 
 
 def test_3d_variants_have_their_mpjpe_judged(tmp_path: Path) -> None:

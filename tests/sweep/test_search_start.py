@@ -154,7 +154,7 @@ def test_tables_are_those_of_calibrate_and_one_pass_serves_all(
     observe = tables_module.observe
     monkeypatch.setattr(tables_module, "observe", lambda *given: (passes.append(given[2].name), observe(*given))[1])
     problem = problem_of(config_of(folder))
-    tables = Tables.of(problem, tmp_path)
+    tables = Tables(problem, tmp_path)
     for grid, method in (("common", "minmax"), ("affine", "percentile")):
         chosen = {"scales": "calibrated", "grid": grid, "method": method}
         made = Table.load(tables.made(problem.space.settings(chosen)))
@@ -170,11 +170,19 @@ def test_tables_are_those_of_calibrate_and_one_pass_serves_all(
     assert len(list(tmp_path.iterdir())) == 4
 
 
+def test_a_plan_reads_no_store(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "results.sqlite").write_bytes(b"another program's")
+    monkeypatch.chdir(tmp_path)
+    out = io.StringIO()
+    start_module.describe(config_of(folder), Console(file=out))
+    assert "min on this machine" in out.getvalue()
+
+
 def test_people_that_accuracy_is_measured_on_are_refused(folder: Path, tmp_path: Path) -> None:
     config = config_of(folder)
     problem = problem_of(parse_config({**_document(config), "calibration": "val"}, folder))
     with pytest.raises(RtmwEdgeError, match=r"accuracy is measured|evaluat"):
-        Tables.of(problem, tmp_path).made(problem.space.settings({}))
+        Tables(problem, tmp_path).made(problem.space.settings({}))
 
 
 def _document(config: SweepConfig) -> dict[str, Any]:

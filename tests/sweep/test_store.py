@@ -116,6 +116,16 @@ def test_a_store_that_cannot_be_written_is_read(tmp_path: Path, monkeypatch: pyt
             store.begin({})
 
 
+def test_what_was_recorded_last_is_read_where_nothing_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Store.create(tmp_path) as store:  # which has all of it in its WAL as yet
+        store.finish(Record("a", OK, {}, run=store.begin({})))
+        monkeypatch.setattr(store_module.os, "access", lambda path, mode: False)
+        with Store.open(tmp_path) as read:
+            assert read.records(["a"])["a"].status == OK and len(read.runs()) == 1
+
+
 def test_a_store_that_another_program_holds_or_that_is_damaged_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,12 +244,14 @@ def test_whatever_becomes_of_a_job_the_rest_goes_on(tmp_path: Path) -> None:
     with Store.create(folder) as store:
         run = store.begin({})
     bad = {"accuracy 0": "killed", "accuracy 1": "refused", "accuracy 2": "broken", "accuracy 3": "missing"}
+    bad["accuracy 5"] = "ended"
     heard: list[Event] = []
     sweep(folder, run, JOBS, Logged(log, 0.01, bad), heard.append)
     with Store.open(folder) as store:
         found = store.records(IDS)
     assert found["accuracy 0"].status == FAILED
     assert "died with signal SIGKILL; with SIGKILL, memory may have run out" in found["accuracy 0"].data["reason"]
+    assert found["accuracy 5"].status == FAILED and "died with signal SIGTERM" in found["accuracy 5"].data["reason"]
     assert found["accuracy 1"].data == {"reason": "It does not like this."}
     assert found["accuracy 2"].data == {"reason": "ZeroDivisionError: by zero"}
     assert (found["accuracy 3"].status, found["accuracy 4"].status) == (NOT_POSSIBLE, OK)

@@ -17,7 +17,7 @@ from ...errors import BadInputError
 from ...models.weights import embedded, find
 from ..cells import Cell, Inputs, Planned, digest, file_sha256, identified
 from ..code import code_sha256, writers
-from ..config import SHIPPED, TORCH, SweepConfig, TablePair
+from ..config import SHIPPED, TORCH, SweepConfig, TablePair, source_in
 from ..plan import plan, trained
 from ..sensitivity.partial_run import blocks_of
 from .config import BUDGET, SearchConfig
@@ -39,7 +39,7 @@ class Given:
 class Problem:
     """What is searched, as it follows from the sweep's file: the float cell, the space, tables that are there."""
 
-    config: SweepConfig
+    folder: Path
     search: SearchConfig
     float_cell: Planned
     requirements: tuple[str, ...]
@@ -62,6 +62,10 @@ class Problem:
         given = self.given.get(settings.scales)
         return given.weights if given else self.float_cell.inputs.weights
 
+    def source_of(self, settings: Settings) -> str:
+        """The people that the scales of `settings` are calibrated on; "" for a table that is there."""
+        return source_in(self.folder, settings.calibration) if settings.calibration else ""
+
     def planned(self, number: int, settings: Settings, table: Path) -> Planned:
         """The cell of a trial, whose table is in the file `table`."""
         floats = bool(Table.load(table).floats)
@@ -77,8 +81,9 @@ class Problem:
             bias_correction=settings.bias_correction,
             table=", ".join(word for word in words if word),
         )
-        base = self.float_cell.cell
-        inputs = Inputs(self.weights_of(settings), self.float_cell.inputs.weights, table, base, base)
+        base, given = self.float_cell.cell, self.float_cell.inputs
+        source = self.source_of(settings)
+        inputs = Inputs(self.weights_of(settings), given.weights, table, base, base, given.data, source)
         return identified(cell, inputs, self.requirements)
 
 
@@ -123,7 +128,7 @@ def problem_of(config: SweepConfig) -> Problem:
         ranking,
     )
     needed = (*NEEDED, *target.requirements())
-    return Problem(config, search, float_cell, needed, given, space, network)
+    return Problem(config.folder, search, float_cell, needed, given, space, network)
 
 
 def _grid(target: str, name: str | None) -> Grid:

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from ...errors import BadInputError, RtmwEdgeError, VerificationError, importing
 from ...files import reported_disk_errors
+from ..bench import Bench
 from ..cells import Planned
 from ..config import SweepConfig
 from ..estimate import estimate
@@ -19,7 +20,7 @@ from ..plan import Plan
 from ..report import write_report
 from ..rows import Row, rows_of, run_of
 from ..run import Event, document, jobs_of, sweep
-from ..start import REPORT, Options, Ready
+from ..start import REPORT, Options
 from ..store import OK, Store
 from ..verdicts import verdicts
 from .front import export_line, front_table, nearest, sentence
@@ -77,8 +78,8 @@ def describe(config: SweepConfig, console: Console) -> None:
             console.print(f"  {name}: {words}")
     if space.groups:
         console.print(f"  in float or not: {', '.join(space.groups)}")
-    plan = Plan((problem.float_cell,), ())
-    expected = estimate(plan, Path(), 1).of(problem.float_cell)
+    plan = Plan((problem.float_cell,), {})
+    expected = estimate(plan, None, 1).of(problem.float_cell)
     minutes = expected * (problem.search.trials + 1) / 60
     console.print(f"about {expected:.0f} s each, {minutes:.0f} min on this machine, when it is quiet")
 
@@ -128,7 +129,7 @@ class Trials:
     def __init__(self, problem: Problem, options: Options, console: Console, retry_until: int = 0) -> None:
         self._problem, self._options, self._console = problem, options, console
         self._folder, self._retry_until = options.folder, retry_until
-        self._tables = Tables.of(problem, self._folder / "tables")
+        self._tables = Tables(problem, self._folder / "tables")
         self._limits = problem.search.limits().limits
         self._planned: dict[int, Planned] = {}
         self.rows: dict[int, Row] = {}
@@ -187,10 +188,10 @@ class Trials:
         gate = {"name": f"budget {self._problem.search.budget}", "limits": limits}
         cells = (self._problem.float_cell, *(self._planned[number] for number in sorted(self._planned)))
         with Store.open(self._folder) as store:
-            number = store.begin(document(Plan(cells, ()), gate))
+            number = store.begin(document(Plan(cells, {}), gate))
         if these:
             labels = {job: each.cell.label for each in these for job in (each.accuracy_id, each.speed_id)}
-            ready = Ready((self._problem.float_cell, *these), self._options.threads)
+            ready = partial(Bench, planned=(self._problem.float_cell, *these), threads=self._options.threads)
             sweep(
                 self._folder, number, jobs_of(these), ready, partial(_show, on_step, labels),
                 processes=self._options.processes, retry_until=self._retry_until,

@@ -9,7 +9,7 @@ is shared out again and more units are chosen. In the end every unit that turns 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ...errors import BadInputError, VerificationError, unknown
 from ...evaluation.whole_body_ap import EVALUATED_PARTS
@@ -67,30 +67,21 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class Round:
-    """One step of the choice: the units added, or the one given back, and the losses measured after it."""
-
-    units: tuple[str, ...]
-    losses: dict[str, float]
-
-
-@dataclass(frozen=True)
 class Choice:
-    """The convolutions to leave in float, how the choice came about, and what it costs in the costs' unit."""
+    """The convolutions to leave in float, and what that costs in the costs' unit."""
 
     budget: str
     units: tuple[str, ...]
     convolutions: tuple[str, ...]
     losses: dict[str, float]
     cost: float
-    rounds: tuple[Round, ...] = field(default=())
 
 
 def choose(study: Study, units: Units, costs: LayerCosts, budget: Budget, on_line: OnLine = lambda _: None) -> Choice:
     """Choose among `units`, which the study has run alone, so that the mixed network keeps `budget` on its crops.
 
     `on_line` hears what is done and why. Raises BadInputError when the data cannot judge a part of the budget, and
-    VerificationError when the budget holds only with every unit in float.
+    VerificationError when the budget holds only with every unit in float, or not even then.
     """
     single = study.baseline(Way.FLOAT)
     for part in budget.limits:
@@ -99,27 +90,29 @@ def choose(study: Study, units: Units, costs: LayerCosts, budget: Budget, on_lin
     search = _Search(study, units, costs, budget, single)
     losses = search.losses(study.baseline(Way.INT8))
     on_line(f"everything in int8 loses {_points(losses, budget)}")
-    rounds = []
-    while budget.overrun(losses):
+    while budget.overrun(losses) and search.left:
         added = search.add(losses)
         losses = search.measured()
-        rounds.append(Round(added, losses))
         for unit in added:
             on_line(f"left in float: {unit} ({search.why(unit)})")
         on_line(f"measured: loses {_points(losses, budget)}")
+    if budget.overrun(losses):
+        raise VerificationError(
+            f"Cannot keep {budget.text} on {study.crops.dataset}: it is broken with every unit in float too "
+            f"({_points(losses, budget)}); allow more, or fine-tune with rtmw-edge qat first."
+        )
     for unit in sorted(search.chosen, key=search.cost, reverse=True) if len(search.chosen) > 1 else ():
         without = search.measured(but=unit)
         if not budget.overrun(without):
             search.give_back(unit)
             losses = without
-            rounds.append(Round((unit,), losses))
             on_line(f"back to int8: {unit}, without which the budget is kept ({_points(losses, budget)})")
     if not search.left:
         raise VerificationError(
             f"Cannot keep {budget.text} on {study.crops.dataset}: it holds only with everything in float; allow more, "
             "or fine-tune with rtmw-edge qat first."
         )
-    return search.choice(losses, tuple(rounds))
+    return search.choice(losses)
 
 
 class _Search:
@@ -175,11 +168,11 @@ class _Search:
         told = ", ".join(f"{part} {share:.4f}" for part, share in shares.items())
         return f"OKS loss alone {told}; {self._extra[unit]:.3g} {self._costs.unit}"
 
-    def choice(self, losses: dict[str, float], rounds: tuple[Round, ...]) -> Choice:
+    def choice(self, losses: dict[str, float]) -> Choice:
         """What was chosen, in the network's order."""
         units = tuple(unit for unit in self._units if unit in self.chosen)
         names = tuple(name for unit in units for name in self._units[unit])
-        return Choice(self._budget.text, units, names, losses, sum(self._extra[unit] for unit in units), rounds)
+        return Choice(self._budget.text, units, names, losses, sum(self._extra[unit] for unit in units))
 
     def _shares(self, unit: str) -> dict[str, float]:
         alone = self._study.finding(Way.ALONE, unit)

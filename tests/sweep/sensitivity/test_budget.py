@@ -142,6 +142,12 @@ def test_a_budget_that_needs_everything_in_float_is_refused() -> None:
         pick(study, EVEN, "whole<=0")
 
 
+def test_a_budget_that_float_units_do_not_keep_is_refused() -> None:
+    study = KnownStudy({"a": points(0, 1.0), "b": points(0, 1.0)}, surprise=("no unit", 2.0))
+    with pytest.raises(VerificationError, match=r"every unit in float too \(whole 2\.00 of 1\); allow"):
+        pick(study, EVEN, "whole<=1")
+
+
 def test_a_part_that_the_data_cannot_judge_is_refused() -> None:
     with pytest.raises(BadInputError, match="Nobody in known has a label on face: leave it out of the budget"):
         pick(KnownStudy({"a": points(0, 1.0)}), EVEN, "face<=1")
