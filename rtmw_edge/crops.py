@@ -88,6 +88,7 @@ def check_image(image: NDArray) -> UInt8:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         taken = image.dtype in (np.uint8, np.uint16) and (image.ndim == 2 or image.shape[2:] in ((1,), (3,), (4,)))
         what = "convert it with rtmw_edge.crops.to_bgr8" if taken else "scale it to 0..255, and put the colours last"
+        what = what if image.ndim in (2, 3) else "pass one image at a time"
         raise BadInputError(
             f"The image is {image.dtype} of shape {image.shape}, not uint8 BGR (height, width, 3): {what}."
         )

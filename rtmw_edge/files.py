@@ -31,6 +31,9 @@ BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeE
 CHUNK_BYTES = 1 << 20
 """What is read of a file at once."""
 
+LONGEST_NAME = 32
+"""Characters of a name that are in its temporary one, which must be a name too; 255 bytes are the most."""
+
 SWAPS = 20
 """How often another process may come between, before it counts as an error."""
 
@@ -64,7 +67,7 @@ def reported_disk_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in FULL:
             raise BadInputError(
-                f"The disk is full while writing {path}; nothing was kept. Free some space or choose another place."
+                f"The disk is full while writing {path}, which was not kept; free some space or choose another place."
             ) from error
         # The folder could not be made: /proc has no room for others. A file that is missing is another's trouble.
         no_folder = error.errno == errno.ENOENT and error.filename and _is_place(Path(error.filename), Path(path))
@@ -73,10 +76,17 @@ def reported_disk_errors(path: Path) -> Iterator[None]:
         raise
 
 
+def temporary_prefix(path: Path) -> str:
+    """How the name begins under which something is written beside `path`, until it is whole."""
+    return f".{path.name[:LONGEST_NAME]}."
+
+
 def _is_place(missing: Path, path: Path) -> bool:
     """Whether `missing` is a folder of `path`, or the temporary name beside it that could not be made."""
     missing, path = missing.absolute(), path.absolute()
-    return missing in path.parents or (missing.parent == path.parent and missing.name.startswith(f".{path.name}."))
+    return missing in path.parents or (
+        missing.parent == path.parent and missing.name.startswith(temporary_prefix(path))
+    )
 
 
 @contextmanager
@@ -88,7 +98,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
     path = Path(path)
     with reported_disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+        suffix = path.suffix if len(path.suffix) <= LONGEST_NAME else ""
+        handle, name = tempfile.mkstemp(prefix=temporary_prefix(path), suffix=suffix, dir=path.parent)
         os.close(handle)
         temporary = Path(name)
         try:
@@ -139,7 +150,7 @@ def staged_directory(out: Path, marker: str = MARKER) -> Iterator[Path]:
     check_replaceable(out, marker)
     with reported_disk_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-        stage = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+        stage = Path(tempfile.mkdtemp(prefix=temporary_prefix(out), dir=out.parent))
         try:
             yield stage
             os.chmod(stage, 0o755)
@@ -150,7 +161,7 @@ def staged_directory(out: Path, marker: str = MARKER) -> Iterator[Path]:
 
 def _swap(stage: Path, out: Path, marker: str) -> None:
     """Give `stage` the name `out`, whatever another process of ours puts there meanwhile: the last one stays."""
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.old.", dir=out.parent) as folder:
+    with tempfile.TemporaryDirectory(prefix=f"{temporary_prefix(out)}old.", dir=out.parent) as folder:
         for attempt in range(SWAPS):
             old = Path(folder) / str(attempt)
             try:

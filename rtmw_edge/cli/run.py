@@ -175,7 +175,7 @@ def run(
             _refuse({"--view3d": view3d}, undrawn)
         paint = Painter(drawn_from, boxes=draw_boxes, ids=draw_ids, view3d=view3d or "rotate")
         job = RunJob(runner, opened, process, paint, err=json_file == "-")
-        job.run(save or [], json_file, show, address, boxes)
+        job.run(save or [], json_file, show, address, box_file)
 
 
 def _refuse(options: Mapping[str, object], why: str) -> None:

@@ -11,6 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from ..runtime import Runner
+    from ..runtime.boxes import BoxFile
     from ..runtime.frame_runner import FrameRunner
     from ..runtime.frames import Failure, Result, Sink, Source
     from ..runtime.painting import Painter
@@ -37,7 +38,7 @@ class RunJob:
         json_file: str | None,
         show: bool,
         address: tuple[str, int] | None,
-        boxes: Path | None,
+        boxes: BoxFile | None,
     ) -> None:
         """Run all sources to their end, or until somebody stops it; whatever happens, what was done is kept."""
         from ..runtime.pipeline import give_way
@@ -52,10 +53,14 @@ class RunJob:
                 give_way()
                 for result in self._pipeline:
                     self._deliver(result, sinks, boxes)
+                ended = not self._pipeline.stopped
         finally:
             told, problem = _close(sinks)
         if problem is not None:
             raise problem
+        if boxes is not None and ended and (unmet := boxes.frames_not_asked_for()):
+            more = f" and {len(unmet) - 1} more" if len(unmet) > 1 else ""
+            self._say(f"{boxes.path} has boxes for {unmet[0]}{more}, which did not come")
         self._conclude(told, kept=bool(keepers or show or address))
         if signals.asked and not any(source.origin.live for source in self._sources):
             self._say("stopped before the end" + ("; what was done is saved" if keepers else ""))
@@ -91,8 +96,11 @@ class RunJob:
             self._say(f"watch: {server.url}{open_to_all}")
         return sinks
 
-    def _deliver(self, result: Result | Failure, sinks: list[Sink], boxes: Path | None) -> None:
-        """Say what came, and hand it to the sinks; one that fails is dropped, and its error raised."""
+    def _deliver(self, result: Result | Failure, sinks: list[Sink], boxes: BoxFile | None) -> None:
+        """Say what came, and hand it to the sinks; one that fails is dropped, and its error raised.
+
+        Where nobody reads standard output any more (`| head`), the other sinks go on.
+        """
         import time
 
         from ..runtime.frames import Annotated as Drawn
@@ -110,21 +118,23 @@ class RunJob:
                     sink.fail(result)
                 elif drawn:
                     sink.write(drawn)
-            except BaseException:
+            except BaseException as error:
                 sinks.remove(sink)
                 sink.discard()
-                raise
+                if not (isinstance(error, BrokenPipeError) and sinks):
+                    raise
+                _give_up_stdout()
         if drawn:
             self._meter.add(drawn.result, output=1000 * (time.perf_counter() - start))
             self._tell(drawn.result, boxes)
 
-    def _tell(self, result: Result, boxes: Path | None) -> None:
+    def _tell(self, result: Result, boxes: BoxFile | None) -> None:
         """A line for each image; for moving sources one that changes, where somebody looks at it."""
         import time
 
         people = "1 person" if len(result.poses) == 1 else f"{len(result.poses)} people"
         if not result.frame.origin.moving:
-            note = "" if result.boxed else f"  (not in {boxes})"
+            note = "" if result.boxed or boxes is None else f"  (not in {boxes.path})"
             self._say(f"{result.frame.name}  {people}  {_spent(result):.1f} ms{note}")
         elif sys.stderr.isatty() and time.monotonic() - self._told_s > 0.5:
             self._told_s = time.monotonic()
@@ -181,6 +191,15 @@ def _close(sinks: list[Sink]) -> tuple[list[str], Exception | None]:
             sink.discard()
             problem = problem or error
     return told, problem
+
+
+def _give_up_stdout() -> None:
+    """Let what is still to be written to standard output go nowhere: what is buffered would break the exit."""
+    import os
+
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _spent(result: Result) -> float:

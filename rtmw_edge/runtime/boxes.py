@@ -50,12 +50,15 @@ class BoxFile:
                 f'The boxes in {path} cannot be read ({reason}): write {{"photo.jpg": [[x1, y1, x2, y2], ...]}}.'
             ) from error
         self._rows = {_place(name): boxes for name, boxes in rows.items()}
+        self._asked: set[str] = set()
 
     def of(self, image: str) -> PersonBoxes | None:
         """The boxes of an image, by its path or address; None where the file does not speak of it."""
-        rows = self._rows.get(_place(image), self._rows.get(Path(image).name))
-        if rows is None:
+        name = next((name for name in (_place(image), Path(image).name) if name in self._rows), None)
+        if name is None:
             return None
+        self._asked.add(name)
+        rows = self._rows[name]
         return PersonBoxes(tuple(row[:4] for row in rows), tuple(row[4] for row in rows))
 
     def check_matches(self, images: Sequence[str]) -> None:
@@ -68,6 +71,10 @@ class BoxFile:
                 f"{self.path} has no boxes for any of the images: it speaks of {example}, not of "
                 f"'{Path(images[0]).name}'."
             )
+
+    def frames_not_asked_for(self) -> list[str]:
+        """The frames, as "clip.mp4#999", that the file speaks of and nobody has asked for."""
+        return [name for name in self._rows if "#" in name and name not in self._asked]
 
 
 def _place(name: str) -> str:

@@ -14,7 +14,7 @@ from .detection import Detections, Look, looking_with, whole_image
 from .frames import Failure, Frame, Result
 from .runner import Runner
 from .smoothing import OneEuroOptions, PoseSmoother
-from .tracking import Tracker, TrackingOptions
+from .tracking import Tracker, TrackingOptions, distinct
 
 NOBODY = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
 
@@ -33,8 +33,9 @@ class View:
 class FrameRunner:
     """Runs a runner on frames, one source after another.
 
-    `look` finds the people; without it the whole picture is one. In moving sources they are followed (`tracking`) and
-    their keypoints smoothed (`smoothing`; None: not at all); single images are taken each by itself.
+    `look` finds the people, as `looking_with(detector)` does; without it the whole picture is one. In moving sources
+    they are followed (`tracking`) and their keypoints smoothed (`smoothing`; None: not at all); single images are taken
+    each by itself. Poses of the same person are one in both (`tracking.same_oks`; with 1 every box has its own).
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class FrameRunner:
         self._view = view or View()
         self._smoothing = smoothing
         options = tracking or TrackingOptions()
+        self._same_oks = options.same_oks
         # A look that sees the whole picture is of no use once it is known where in it the person is.
         self._tracker = Tracker(options if look is not None else replace(options, detect_every=0))
         self._smoother: PoseSmoother | None = None
@@ -73,6 +75,8 @@ class FrameRunner:
         looked = time.perf_counter()
         people = found or NOBODY
         poses = self.runner(frame.image, people.boxes, people.scores)
+        rows, _ = distinct(poses, self.runner.confidence(poses), self._same_oks)
+        poses = poses[rows]
         result = Result(frame, poses, self.runner.confidence(poses), boxed=found is not None)
         return self._finished(result, start, looked)
 

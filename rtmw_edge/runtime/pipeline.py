@@ -185,8 +185,12 @@ class Pipeline:
         except Exception as error:
             log.info("A thread of the run failed.", exc_info=True)
             reason = " ".join(str(error).split())[:300]
-            text = f"The run broke off ({type(error).__name__}: {reason}); rtmw-edge --verbose run ... shows where."
-            self._fail(RtmwEdgeError(text))
+            broke = RtmwEdgeError(
+                f"The run broke off ({type(error).__name__}: {reason}); its cause, or rtmw-edge --verbose run, "
+                "shows where."
+            )
+            broke.__cause__ = error
+            self._fail(broke)
         except BaseException as error:
             self._fail(error)
         finally:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -34,7 +38,9 @@ class Cut:
 
 
 class Runner:
-    """Whole-body poses from images, by one engine. Not for several threads at once: open one runner for each.
+    """Whole-body poses from images, by one engine. Threads that share it wait for each other: open one for each.
+
+    Not for a process that was forked from the one that opened it, whose threads it has not.
 
     `subbin` refines coordinates between the half-pixel bins; off is the official decode.
 
@@ -50,6 +56,8 @@ class Runner:
         self.bundle = bundle
         self.subbin = subbin
         self._closed = False
+        self._lock = threading.RLock()
+        self._process = os.getpid()
         self._buffer = np.empty((0, *engine.model.input_size[::-1], 3), np.uint8)
 
     @property
@@ -70,8 +78,10 @@ class Runner:
         `boxes` (N,4) xyxy in pixels, one a person; [] gives no poses, None takes the whole image as one person.
         `box_scores` (N,) in 0..1, 1 when not given. Raises BadInputError for an image or box that cannot be used.
         """
-        cut = self.cut(image, boxes, box_scores)
-        return self.poses(self._open_engine().infer(cut.crops), cut)
+        with self._turn() as engine:
+            cut = self.cut(image, boxes, box_scores)
+            logits = engine.infer(cut.crops)
+        return self.poses(logits, cut)
 
     def cut(self, image: NDArray[np.uint8], boxes: ArrayLike | None = None, box_scores: ArrayLike | None = None) -> Cut:
         """The first step of a call: every person by one warp straight to the network's size.
@@ -105,7 +115,8 @@ class Runner:
 
     def logits(self, crops: NDArray[np.uint8]) -> Logits:
         """The network's answers (N,133,bins) float32 per axis x, y[, z] for `crops` (N,H,W,3) uint8 BGR."""
-        return self._open_engine().infer(np.asarray(crops))
+        with self._turn() as engine:
+            return engine.infer(np.asarray(crops))
 
     def confidence(self, poses: Poses) -> NDArray[np.float32]:
         """Scores (N,133) in 0..1: the calibrated score of this variant, an estimate of the chance of being right.
@@ -119,12 +130,15 @@ class Runner:
 
     def describe(self) -> Description:
         """Which runtime, device and kernels really run, and how many convolutions in int8."""
-        return self._open_engine().describe()
+        with self._turn() as engine:
+            return engine.describe()
 
     def close(self) -> None:
         """Free the runtime and the bundle's unpacked files; what is asked of the runner afterwards is BadInputError."""
         self._closed = True
-        self.engine.close()
+        if os.getpid() == self._process:
+            with self._lock:
+                self.engine.close()
         if self.bundle is not None:
             self.bundle.close()
 
@@ -136,10 +150,22 @@ class Runner:
     ) -> None:
         self.close()
 
-    def _open_engine(self) -> Engine:
+    @contextmanager
+    def _turn(self) -> Iterator[Engine]:
+        """The engine, for this thread alone."""
+        self._check_usable()
+        with self._lock:
+            self._check_usable()  # it may have been closed meanwhile
+            yield self.engine
+
+    def _check_usable(self) -> None:
         if self._closed:
             raise BadInputError("This runner is closed: open another with rtmw_edge.load().")
-        return self.engine
+        if os.getpid() != self._process:
+            raise BadInputError(
+                "This runner was opened before the process forked, and its threads stayed behind: open one here with "
+                "rtmw_edge.load(), or start processes with multiprocessing's 'spawn'."
+            )
 
     def _decode(self, logits: Logits) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         if self.model.z_range is None:

@@ -214,7 +214,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not self._host_is_ours():
             self._refuse(HTTPStatus.FORBIDDEN, "This address is not served under that name.")
             return
-        name = self.PATHS.get(self.path)
+        name = self.PATHS.get(self.path.partition("?")[0])  # pages add "?t=123" to get around a cache
         if name is None:
             self._refuse(HTTPStatus.NOT_FOUND, f"There is nothing here; there are {', '.join(self.PATHS)}.")
         else:

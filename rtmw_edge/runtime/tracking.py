@@ -25,6 +25,10 @@ SURE_KEYPOINT = 0.3
 """Keypoints of at least this confidence make the box of the next frame; without this many of them it stays."""
 FEWEST_KEYPOINTS = 8
 
+SHRINKS = 0.03
+"""By which share of its size a box shrinks from one frame to the next at most. What is unsure for a moment, as legs in
+a fast step, would else be cut off, could not be sure again, and the box would shrink further."""
+
 COLLAPSED = 0.2
 """A pose of less than this share of its box is a network that gave up, not a person who shrank."""
 
@@ -126,7 +130,8 @@ class Tracker:
             for row, person in enumerate(self._people):
                 person.missed += 1
                 if row in pairs:
-                    person.missed, person.box = 0, found.boxes[pairs[row]]
+                    box = found.boxes[pairs[row]]
+                    person.missed, person.box = 0, _held(box, person.box) if person.sure else box
                     person.score = float(found.scores[pairs[row]])
             self._lose([person for person in self._people if person.missed > self.options.misses])
             rest = sorted(set(range(len(found.boxes))) - set(pairs.values()))
@@ -141,19 +146,11 @@ class Tracker:
 
         Rows that turn out to be the same person are merged: the older id stays, with the surer pose.
         """
-        strength = np.median(confidence[:, BODY], axis=1) if len(poses) else np.zeros(0)
-        same = oks(poses, confidence)
-        followed = self._people
-        kept: list[int] = []
-        merged: list[list[_Person]] = []
-        for row in range(len(poses)):
-            twin = next((k for k, other in enumerate(kept) if same[row, other] > self.options.same_oks), None)
-            if twin is None:
-                kept.append(row)
-                merged.append(followed[row : row + 1])
-            else:
-                merged[twin] += followed[row : row + 1]
-                kept[twin] = max(kept[twin], row, key=lambda one: strength[one])
+        strength = strengths(confidence)
+        kept, twins = distinct(poses, confidence, self.options.same_oks)
+        merged: list[list[_Person]] = [[] for _ in kept]
+        for row, person in enumerate(self._people):
+            merged[twins[row]].append(person)
         new = [row for row, persons in zip(kept, merged, strict=True) if not persons]
         arrived = iter(self._arrive(poses[new], confidence[new], image_shape))
         people = [min(persons, key=lambda one: one.id) if persons else next(arrived) for persons in merged]
@@ -208,9 +205,19 @@ def _next_box(keypoints: Float, confidence: Float, box: Float, image_shape: tupl
     if extent < COLLAPSED * float((box[2:] - box[:2]).max()):
         return box
     margin = BOX_MARGIN * extent
+    around = _held(np.concatenate([low - margin, high + margin]), box)
     limits = np.array(image_shape[1::-1])
-    low, high = np.clip(low - margin, 0, limits - 1), np.clip(high + margin, 1, limits)
+    low, high = np.clip(around[:2], 0, limits - 1), np.clip(around[2:], 1, limits)
     return np.concatenate([low, high]).astype(np.float32) if (high - low >= 1).all() else box
+
+
+def _held(new: Float, box: Float) -> Float:
+    """The box `new` (4,), with so much of the `box` before it, where it lies nearest, that it shrinks no faster than it
+    may."""
+    low, high = new[:2], new[2:]
+    lacks = np.maximum((1 - SHRINKS) * (box[2:] - box[:2]) - (high - low), 0)
+    below = np.clip(low - box[:2], 0, lacks)
+    return np.concatenate([low - below, high + lacks - below]).astype(np.float32)
 
 
 def iou(first: Float, second: Float) -> Float:
@@ -241,6 +248,29 @@ def oks(poses: Poses, confidence: Float) -> Float:
                 squares = ((pair[0] - pair[1]) ** 2).sum(axis=1)
                 similar[first, second] = similar[second, first] = np.exp(-squares / (2 * area * variance[both])).mean()
     return similar
+
+
+def strengths(confidence: Float) -> Float:
+    """How sure the bodies of people are (N,): the median of `confidence` (N,133) over the 17 keypoints."""
+    return np.median(confidence[:, BODY], axis=1) if len(confidence) else np.zeros(0, np.float32)
+
+
+def distinct(poses: Poses, confidence: Float, same_oks: float) -> tuple[list[int], list[int]]:
+    """The rows to keep, one a person and the surest of each, and which of them every row is.
+
+    Two poses with more than `same_oks` are one person.
+    """
+    strength, same = strengths(confidence), oks(poses, confidence)
+    kept: list[int] = []
+    twins: list[int] = []
+    for row in range(len(poses)):
+        twin = next((k for k, other in enumerate(kept) if same[row, other] > same_oks), len(kept))
+        if twin == len(kept):
+            kept.append(row)
+        else:
+            kept[twin] = max(kept[twin], row, key=lambda one: strength[one])
+        twins.append(twin)
+    return kept, twins
 
 
 def greedy_pairs(similarity: Float, least: float) -> dict[int, int]:

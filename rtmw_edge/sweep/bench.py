@@ -27,6 +27,7 @@ from ..evaluation.evaluate import Evaluator, boxes_to_run
 from ..evaluation.intervals import Estimate, estimate, resamples, weighted_means
 from ..evaluation.mpjpe import COLUMNS, ROWS
 from ..evaluation.whole_body_ap import EVALUATED_PARTS
+from ..files import temporary_prefix
 from ..poses import Poses
 from ..runtime import Runner, load, torch_runner, verification
 from ..runtime.machine import cores
@@ -78,7 +79,7 @@ class Bench:
         with self.store.lock(f"bundle {planned.bundle_key}"):
             if _readable(path):
                 return path
-            for leftover in path.parent.glob(f".{path.name}.*"):  # of an export that was killed
+            for leftover in path.parent.glob(f"{temporary_prefix(path)}*"):  # of an export that was killed
                 shutil.rmtree(leftover, ignore_errors=True)
             scales: dict[str, Any] = {"grid": cell.grid or None}
             if cell.calibrator:

@@ -18,6 +18,13 @@ def test_a_new_file_may_be_written_also_in_folders_to_come(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_name_may_be_as_long_as_names_are(tmp_path: Path) -> None:
+    for path in (tmp_path / ("n" * 251 + ".jpg"), tmp_path / ("ü" * 125 + ".mp4"), tmp_path / ("a." + "x" * 253)):
+        with atomic_write(path) as temporary:
+            temporary.write_bytes(b"whole")
+        assert path.read_bytes() == b"whole"
+
+
 def test_only_what_begins_as_ours_is_written_over(tmp_path: Path) -> None:
     (tmp_path / "ours").write_bytes(b"{ours}")
     check_writable(tmp_path / "ours", b"{ours")

@@ -158,7 +158,7 @@ def test_full_disk(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         return real(path, mode, *rest, **named)
 
     monkeypatch.setattr(Path, "open", opened)
-    with pytest.raises(BadInputError, match=r"The disk is full while writing .*x\.pth\.part; nothing was kept"):
+    with pytest.raises(BadInputError, match=r"The disk is full while writing .*x\.pth\.part, which was not kept"):
         download.fetch(variant(), url=server.url, cache=tmp_path)
     assert names(tmp_path) == []
 

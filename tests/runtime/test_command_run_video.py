@@ -70,6 +70,9 @@ def test_boxes_of_frames(cli: Callable[..., Any], tiny_bundle: Path, clip: Path,
     boxes.write_text(json.dumps({"clip.mp4#0": [[60, 80, 180, 280]], "clip.mp4#1": [], "clip.mp4#2": []}))
     assert cli("run", tiny_bundle, clip, "--boxes", boxes, "--json", out).code == 0
     assert [len(frame["people"]) for frame in lines(out)][:3] == [1, 0, 0], "who is not listed is not there"
+    boxes.write_text(json.dumps({"clip.mp4": [], "clip.mp4#99": [[60, 80, 180, 280]], "clip.mp4#x": []}))
+    done = cli("run", tiny_bundle, clip, "--boxes", boxes)
+    assert done.code == 0 and f"{boxes} has boxes for clip.mp4#99 and 1 more, which did not come\n" in done.out
     other = tmp_path / "other.json"
     other.write_text('{"film.mp4#0": []}')
     done = cli("run", tiny_bundle, clip, "--boxes", other)
@@ -96,6 +99,18 @@ def test_json_lines_on_stdout_are_nothing_else(cli: Callable[..., Any], tiny_bun
     done = cli("run", tiny_bundle, *WHOLE, clip, "--json", "-")
     assert done.code == 0 and len([json.loads(line) for line in done.out.splitlines()]) == 13
     assert done.err.startswith("12 frames, ")
+
+
+def test_files_go_on_where_nobody_reads_standard_output_any_more(tiny_bundle: Path, clip: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a.jsonl"
+    words = ["run", str(tiny_bundle), *WHOLE, str(clip), "--json", "-", "--save", str(out)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rtmw_edge", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    errors = process.stderr.read().decode()
+    assert process.wait(60) == 0 and errors.startswith("12 frames, ") and len(lines(out)) == 12
 
 
 def test_a_broken_tail_ends_with_what_was_done(cli: Callable[..., Any], tiny_bundle: Path, tmp_path: Path) -> None:

@@ -37,6 +37,16 @@ def test_a_single_image_is_one_person_without_a_number() -> None:
     assert result.confidence.shape == (1, 133) and result.confidence[0, 0] == pytest.approx(0.8)
 
 
+def test_two_boxes_of_one_person_in_an_image_are_one_unless_nobody_is_another() -> None:
+    boxes = Detections(np.array([[0, 0, 40, 50], [1, 1, 41, 51]], np.float32), np.ones(2, np.float32))
+
+    def people(**tracking: float) -> int:
+        process = FrameRunner(Runner(FixedEngine()), lambda _: boxes, tracking=TrackingOptions(**tracking))  # type: ignore[arg-type]
+        return len(process(still()).poses)  # type: ignore[union-attr]
+
+    assert people() == 1 and people(same_oks=1) == 2
+
+
 def test_single_images_are_not_smoothed_and_videos_are() -> None:
     boxes = [[0, 0, 40, 50], [20, 0, 60, 50]]
     engine = Runner(FixedEngine())

@@ -206,9 +206,10 @@ def test_a_runtime_that_breaks_is_one_sentence() -> None:
     def process(frame: Frame) -> Result:
         raise RuntimeError("out of memory\nat node 17")
 
-    text = r"The run broke off \(RuntimeError: out of memory at node 17\); rtmw-edge --verbose run ... shows where\."
-    with pytest.raises(RtmwEdgeError, match=text), Pipeline([Film(9)], process) as pipeline:
+    text = r"The run broke off \(RuntimeError: out of memory at node 17\); its cause, or rtmw-edge --verbose run, shows"
+    with pytest.raises(RtmwEdgeError, match=text) as caught, Pipeline([Film(9)], process) as pipeline:
         list(pipeline)
+    assert isinstance(caught.value.__cause__, RuntimeError)
 
 
 def test_leaving_early_ends_the_threads() -> None:

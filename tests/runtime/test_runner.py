@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +75,25 @@ def test_a_call_is_its_three_steps_and_cuts_into_one_buffer(runner: Runner) -> N
     for field in ("keypoints", "scores", "boxes", "box_scores"):
         assert np.array_equal(getattr(stepwise, field), getattr(whole, field))
     assert np.shares_memory(cut.crops, runner.cut(image, boxes[:1]).crops)
+
+
+def test_threads_may_share_a_runner(tiny_bundle: Path) -> None:
+    crosses = [(60 + 9 * k, 80 + 12 * k) for k in range(20)]
+    boxes = [[0, 0, 300, 400], [20, 30, 280, 390]]
+    with load(tiny_bundle) as runner, ThreadPoolExecutor(4) as pool:
+        alone = [runner(picture(*cross), boxes).keypoints for cross in crosses]
+        for found, right in zip(pool.map(lambda at: runner(picture(*at), boxes), 5 * crosses), 5 * alone, strict=True):
+            assert np.array_equal(found.keypoints, right)
+
+
+def test_a_forked_process_is_told_to_open_its_own(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with load(tiny_bundle) as runner:
+        monkeypatch.setattr(os, "getpid", lambda: -1)
+        with pytest.raises(
+            BadInputError, match=r"opened before the process forked.*open one here with rtmw_edge\.load"
+        ):
+            runner(picture(60, 80))
+        monkeypatch.undo()
 
 
 def test_people_do_not_touch_each_other(runner: Runner) -> None:

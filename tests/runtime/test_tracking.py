@@ -194,6 +194,31 @@ def test_a_pose_that_collapses_keeps_its_box() -> None:
     assert tracker.begin(None).boxes.tolist() == first.boxes.tolist()
 
 
+def test_legs_that_are_unsure_for_a_moment_are_not_cut_off() -> None:
+    """A box around the sure half alone would leave the legs out for good, until the next look."""
+    tracker = Tracker(TrackingOptions(detect_every=0))
+    wanted = tracker.begin(detections((50, 20)))
+    legs = FIGURE[:, 1] > 100
+    for _ in range(5):
+        keypoints, confidence = FIGURE[None] + (50, 20), np.where(legs, 0.1, 0.9)[None].astype(np.float32)
+        tracker.finish(Poses(keypoints, confidence, wanted.boxes, wanted.scores), confidence, SHAPE)
+        wanted = tracker.begin(None)
+    x1, y1, x2, y2 = wanted.boxes[0]
+    assert y1 == pytest.approx(17, abs=2) and y2 - y1 == pytest.approx(0.97**5 * 206, rel=0.001) and x2 - x1 > 60
+
+
+def test_a_box_that_shrinks_slowly_follows_who_walks() -> None:
+    tracker = Tracker(TrackingOptions(detect_every=0))
+    wanted = tracker.begin(Detections(np.array([[0, 0, 300, 300]], np.float32), np.ones(1, np.float32)))
+    for step in range(12):
+        keypoints, confidence = FIGURE[None] + (100 + 15 * step, 20), np.full((1, 133), 0.9, np.float32)
+        tracker.finish(Poses(keypoints, confidence, wanted.boxes, wanted.scores), confidence, SHAPE)
+        wanted = tracker.begin(None)
+        x1, y1, x2, y2 = wanted.boxes[0]
+        assert x1 <= keypoints[0, :, 0].min() and keypoints[0, :, 0].max() <= x2 and y1 <= 20 and y2 >= 219
+        assert x2 - x1 == pytest.approx(300 * 0.97 ** (step + 1), rel=0.01)
+
+
 def test_reset_begins_at_one() -> None:
     scene = Scene()
     scene.step((50, 20))

@@ -502,7 +502,7 @@ def test_a_full_disk_is_one_sentence_and_keeps_the_checkpoint(tmp_path, monkeypa
         return opened(Path("/dev/full") if mode == "wb" else self, mode, *arguments, **options)
 
     monkeypatch.setattr(Path, "open", full)
-    with pytest.raises(BadInputError, match=r"The disk is full while writing .*last\.pt; nothing was kept"):
+    with pytest.raises(BadInputError, match=r"The disk is full while writing .*last\.pt, which was not kept"):
         checkpoint.write(tmp_path, {"step": 2, "weights": torch.zeros(100_000)})
     assert (tmp_path / "last.pt").read_bytes() == before and os.listdir(tmp_path) == ["last.pt"]
 

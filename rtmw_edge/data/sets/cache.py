@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...files import reported_disk_errors
+from ...files import reported_disk_errors, temporary_prefix
 from .mapping import mapping_of
 from .table import AnnotatedSet
 
@@ -63,7 +63,7 @@ def _write(table: AnnotatedSet, place: Path) -> None:
     """Written beside and renamed, so that ranks that do the same at the same time find a complete folder or none."""
     with reported_disk_errors(place):
         place.parent.mkdir(parents=True, exist_ok=True)
-        stage = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
+        stage = Path(tempfile.mkdtemp(prefix=temporary_prefix(place), dir=place.parent))
         try:
             arrays = {name: array for name in ARRAYS if (array := getattr(table, name)) is not None}
             for name, array in arrays.items():

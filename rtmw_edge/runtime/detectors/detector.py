@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,6 +50,7 @@ class OnnxDetector:
         name = self.metadata.get(NAME_KEY, f"{head.family.name} ({head.form})")
         self.about = f"{name}, {size[0]}x{size[1]}, ONNX Runtime, {device}"
         self._session, self._head, self._score = session, head, score
+        self._lock = threading.Lock()
         self._canvas = np.empty((size[1], size[0], 3), np.uint8)
         self._input = np.empty((1, 3, size[1], size[0]), np.float32)
         self._mean = np.array(head.family.mean, np.float32)[:, None, None]
@@ -60,13 +62,16 @@ class OnnxDetector:
         Raises BadInputError for what is no picture, VerificationError when the network answers in another form than
         when it was opened.
         """
-        factors = letterbox(check_image(image), self._canvas)
-        self._input[0] = self._canvas.transpose(2, 0, 1)
-        if self._mean.any():
-            self._input -= self._mean
-            self._input *= self._scale
+        image = check_image(image)
+        with self._lock:  # threads share the buffers
+            factors = letterbox(image, self._canvas)
+            self._input[0] = self._canvas.transpose(2, 0, 1)
+            if self._mean.any():
+                self._input -= self._mean
+                self._input *= self._scale
+            outputs = _run(self._session, self._input)
         try:
-            boxes, scores = self._head.read(_run(self._session, self._input))
+            boxes, scores = self._head.read(outputs)
         except (ValueError, IndexError, KeyError) as error:
             raise VerificationError(
                 f"The detector's answer has changed its form ({error}); use another file."

@@ -22,6 +22,8 @@ __all__ = ["Document", "JsonLines", "PictureFolder", "Window", "is_drawn", "open
 COCO_ENDING = ".coco.json"
 ENDINGS = (COCO_ENDING, ".json", ".jsonl", ".csv", ".npz", *CODECS)
 """Names with one of these are files; every other is a folder of pictures."""
+OTHER_FILES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".txt", ".xml", ".html", ".zip")
+"""What nobody means as the name of a folder."""
 
 
 def is_drawn(target: Path) -> bool:
@@ -38,6 +40,11 @@ def open_sink(target: Path, runner: Runner, sources: Sequence[Source]) -> Sink:
     """
     name = target.name.lower()
     model, runtime = runner.model, runner.engine.runtime
+    if not target.is_dir() and (name == "-" or name.endswith(OTHER_FILES)):
+        raise BadInputError(
+            f"--save {target} is no output that there is: name a folder for pictures, as out/, or a file that ends in "
+            f"{', '.join(ENDINGS)}; --json - writes to standard output."
+        )
     if target.is_dir() or not name.endswith(ENDINGS):
         return PictureFolder(target, sources)
     if name.endswith(COCO_ENDING):

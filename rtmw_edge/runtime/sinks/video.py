@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +20,8 @@ FASTEST_FPS = 60.0
 LONGEST_FILL_S, LONGEST_HOLD_S = 2.0, 60.0
 """A longer gap in time, as of a camera that was lost, is not filled with repeated pictures; the second is of files,
 where a picture may be shown for long."""
+LITTLE_ROOM = 1 << 20
+"""Bytes that are free after a video was written on a disk that may have been full before."""
 MUCH_FASTER = 1.5
 """A file whose first frame is this much shorter than its mean has a variable rate, and the mean would lose frames."""
 
@@ -133,13 +138,24 @@ class AnnotatedVideo:
         if self._writer is None:
             return []
         self._writer.release()
-        with reported_disk_errors(self.path), self._temporary.open("ab") as file:
-            file.write(SKIPPED[self.path.suffix.lower()] + MARK)
+        with reported_disk_errors(self.path):
+            self._check_whole()
+            with self._temporary.open("ab") as file:
+                file.write(SKIPPED[self.path.suffix.lower()] + MARK)
         self._writer, self._last = None, None
         self._stack.close()
         width, height = self._size
         hint = "" if self._codec.plays else ", which browsers do not play; a name in .webm gets a video that they do"
         return [f"video: {self.path} ({self._codec.name}, {width}x{height}, {self._fps:g} fps{hint})"]
+
+    def _check_whole(self) -> None:
+        """Raise OSError for a full disk, of which OpenCV says nothing: with little room left, frames are counted."""
+        if shutil.disk_usage(self._temporary.parent).free > LITTLE_ROOM:
+            return
+        with quiet_stderr():
+            there = cv2.VideoCapture(str(self._temporary)).get(cv2.CAP_PROP_FRAME_COUNT)
+        if there < self._written:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def discard(self) -> None:
         self._first = None
