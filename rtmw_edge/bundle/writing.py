@@ -23,7 +23,7 @@ from . import archive, golden
 from .errors import BundleError
 from .gate_report import GateReport
 from .manifest import FORMAT, GOLDEN_ROLE, MANIFEST_NAME, VERSION, FileEntry, Manifest, Tolerance
-from .reading import CHUNK_BYTES, listed, read, read_manifest
+from .reading import CHUNK_BYTES, archived_manifest, listed, read, read_manifest
 
 GOLDEN_NAME = "golden.npz"
 
@@ -98,9 +98,9 @@ def check_replaceable(out: Path) -> None:
     elif out.is_file() and out.suffix == ".zip":
         try:
             with archive.opened(out) as stored:
-                Manifest.from_json(stored.read(MANIFEST_NAME), str(out))
+                Manifest.from_json(archived_manifest(stored, out), str(out))
             ours = True
-        except (BundleError, KeyError):
+        except BundleError:
             ours = False
     else:
         ours = not out.is_file()
