@@ -189,6 +189,7 @@ def test_the_rule_of_a_limit() -> None:
     assert judged("foot", "ap_drop", 1.0, (1.0, 0.2, 1.7), strict=False).within_noise
     assert not judged("foot", "ap_drop", 1.0, (1.0, 0.2, 1.7), strict=True).passed
     assert judged("foot", "ap_drop", 1.0, (0.3, 0.2, 1.0), strict=True).passed
+    assert not judged("foot", "ap_drop", 0.5, (99.0, 0.0, 0.0), strict=True).passed, "a figure outside its interval"
     assert not judged("foot", "ap_drop", 1.0, (1.01, 0.2, 1.7), strict=False).passed
     assert not judged("foot", "ap_drop", 0.0, None, strict=False).passed
     assert judged("foot", "ap_drop", 0.0, (-0.4, -1.0, 0.1), strict=False).passed
