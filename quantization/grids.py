@@ -110,8 +110,9 @@ def integer_bias(name: str, bias: np.ndarray, steps: np.ndarray) -> np.ndarray:
 
     Raises BadInputError where one does not fit into int32.
     """
-    rounded = np.rint(bias.astype(np.float64) / steps.astype(np.float64))
-    if np.abs(rounded).max(initial=0) >= 2**31:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rounded = np.rint(bias.astype(np.float64) / steps.astype(np.float64))
+    if not np.abs(rounded).max(initial=0) < 2**31:  # NaN, of a step of zero, fits no more
         raise BadInputError(f"The bias of '{name}' does not fit into 32 bits at the table's scales; calibrate again.")
     return np.asarray(rounded)
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from fractions import Fraction
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rtmw_edge.quantization import AFFINE, COMMON, GRIDS, W8, W8A16
-from rtmw_edge.quantization.grids import BIAS_LIMIT, SMALLEST_SCALE, ZERO_SCALE
+from rtmw_edge.quantization.grids import BIAS_LIMIT, SMALLEST_SCALE, ZERO_SCALE, integer_bias
+
+from rtmw_edge.errors import BadInputError
 
 
 def test_scale_is_absmax_over_127_in_float32() -> None:
@@ -53,6 +56,13 @@ def test_a_dead_channel_with_a_bias_keeps_its_bias_in_int32() -> None:
     scale = COMMON.weight_scale(weight, bias, 0.05)
     assert abs(bias[0] / (np.float64(0.05) * scale[0])) <= BIAS_LIMIT * (1 + 1e-6)
     assert scale[1] == SMALLEST_SCALE
+
+
+def test_a_bias_without_a_step_or_beyond_int32_is_refused() -> None:
+    for bias, step in ((0.0, 0.0), (1.0, 0.0), (3.0, 1e-9)):
+        with pytest.raises(BadInputError, match="The bias of 'stem' does not fit into 32 bits at the table's scales"):
+            integer_bias("stem", np.float32([0.1, bias]), np.float32([0.1, step]))
+    assert integer_bias("stem", np.float32([0.5, -1.0]), np.float32([0.5, 2.0**-30])).tolist() == [1.0, -(2.0**30)]
 
 
 def test_integer_ranges_of_the_grids() -> None:
