@@ -22,6 +22,7 @@ from .base import MAX_BATCH, Converted, OnStep, Precision, Stored, installed
 from .half_precision import to_half
 from .onnx import converted, counted, float_model
 from .onnx_between import with_quantizers
+from .weight_matching import check_distinct
 
 if TYPE_CHECKING:
     import openvino
@@ -69,6 +70,7 @@ class OpenVINO:
 
         tools = installed(self.requirements())
         if table is not None:
+            check_distinct(deployable, table)
             table = table.carrying(self.carried(table.grid))
             if GRIDS[table.grid].between:
                 deployable = with_quantizers(deployable, table)
