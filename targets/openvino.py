@@ -108,7 +108,7 @@ class OpenVINO:
                 stored[point] = _stored_bounds(node, point)
         for name, convolution in convolutions(model):
             read = _transposed(convolution.input_value(0).get_node())
-            quantizers = {"input": read, "output": _consumer(_consumer(convolution))}
+            quantizers = {"input": read, "output": _output_quantizer(convolution)}
             for kind, node in quantizers.items():
                 if node is not None and role_of(_point(node)) == kind:
                     stored[f"{name}:{kind}"] = _stored_bounds(node, f"{name}:{kind}")
@@ -197,6 +197,12 @@ def _consumer(node: openvino.Node | None) -> openvino.Node | None:
     """The only node that reads `node`; None when there is not exactly one."""
     readers = [] if node is None else list(node.output(0).get_target_inputs())
     return readers[0].get_node() if len(readers) == 1 else None
+
+
+def _output_quantizer(convolution: openvino.Node) -> openvino.Node | None:
+    """What stands behind a convolution and its biases; where all of these are zero OpenVINO drops their sum."""
+    follower = _consumer(convolution)
+    return follower if follower is not None and _point(follower) else _consumer(follower)
 
 
 def _stored_bounds(quantizer: openvino.Node, point: str) -> Stored:
