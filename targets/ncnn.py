@@ -20,8 +20,7 @@ from rtmw_edge.models.variants import MEAN_RGB, STD_RGB
 
 from .base import Converted, OnStep, Precision, Stored, installed, output_names
 from .half_precision import to_half
-from .ncnn_int8 import convolutions, is_int8, multipliers_of, quantized
-from .ncnn_integer import multiplier
+from .ncnn_int8 import convolutions, is_int8, multiplier, multipliers_of, quantized
 from .ncnn_model import Layer, NcnnModel, Tensor
 from .weight_matching import check_distinct, match_convolutions
 
