@@ -23,9 +23,6 @@ from rtmw_edge.errors import BadInputError, NotAvailableError, VerificationError
 if TYPE_CHECKING:
     from .rewrites import Deployable
 
-MAX_BATCH = 64
-"""Crops that a graph may take at once where its runtime takes several; what a bundle's manifest may say."""
-
 OnStep = Callable[[str], None]
 """Called with one short line ("tracing", "writing model.onnx") before each step of a long job."""
 

@@ -20,9 +20,10 @@ import numpy as np
 from rtmw_edge.quantization import GRIDS, Entry, Table
 from rtmw_edge.quantization.table import KINDS
 
+from rtmw_edge.bundle.limits import MAX_BATCH
 from rtmw_edge.errors import VerificationError
 
-from .base import MAX_BATCH, Converted, OnStep, Precision, Stored, installed, output_names
+from .base import Converted, OnStep, Precision, Stored, installed, output_names
 from .half_precision import to_half
 from .weight_matching import check_distinct, match_convolutions
 

@@ -16,9 +16,10 @@ import numpy as np
 from rtmw_edge.quantization import GRIDS, Entry, Table
 from rtmw_edge.quantization.table import BETWEEN, KINDS, role_of
 
+from rtmw_edge.bundle.limits import MAX_BATCH
 from rtmw_edge.errors import VerificationError
 
-from .base import MAX_BATCH, Converted, OnStep, Precision, Stored, installed
+from .base import Converted, OnStep, Precision, Stored, installed
 from .half_precision import to_half
 from .onnx import converted, counted, float_model
 from .onnx_between import with_quantizers

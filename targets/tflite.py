@@ -16,7 +16,9 @@ import numpy as np
 from rtmw_edge.quantization import GRIDS, Entry, Table
 from rtmw_edge.quantization.table import BETWEEN, KINDS
 
-from .base import MAX_BATCH, Converted, OnStep, Precision, Stored, installed, output_names
+from rtmw_edge.bundle.limits import MAX_BATCH
+
+from .base import Converted, OnStep, Precision, Stored, installed, output_names
 from .converter_process import run_converter
 from .weight_matching import check_distinct, match_convolutions
 
