@@ -25,8 +25,8 @@ from rtmw_edge.models.download import sha256_of
 from rtmw_edge.models.variants import Variant, variant_named
 from rtmw_edge.models.weights import embedded, find, score_calibration, shipped_table, shipped_tables
 
-from . import TARGETS, target_named
-from .base import Converted, OnStep, Precision, Stored, Target, check_scales, grid_of, installed, precisions
+from . import target_named
+from .base import Converted, OnStep, Precision, Stored, Target, check_scales, grid_of, installed
 from .golden import golden_vectors, tolerance
 from .half_precision import check_fits
 from .peers import OURS, TOLERANCE, peer_named
@@ -113,7 +113,7 @@ def export(
     scales = None
     if arithmetic is not None and peer is None:
         if table is None:  # what cannot be left in float is told before the images are looked at
-            plain = weights_table(network, network.variant.name, arithmetic)
+            plain = weights_table(network, arithmetic)
             _check_mixed(plain.leaving_in_float(floats), kind)
         scales = _table(network, arithmetic, calibration, boxes, method, table, on_step).leaving_in_float(floats)
         _check_mixed(scales, kind)
@@ -265,9 +265,6 @@ def _crops(network: Deployable, source: Source, on_step: OnStep) -> Iterator[np.
 
 def _checked(variant: str, target: str, precision: str, batch: int) -> tuple[Variant, Target, Precision]:
     model, writer, kind = variant_named(variant), target_named(target), Precision.named(precision)
-    if kind not in precisions(writer):
-        pairs = "; ".join(f"{name}: {', '.join(precisions(target_named(name)))}" for name in TARGETS)
-        raise BadInputError(f"{target} has no {kind}. The pairs that exist are {pairs}.")
     if batch > writer.max_batch == 1:
         raise BadInputError(f"{target} runs one crop at a time, so a batch of {batch} cannot be exported; use batch 1.")
     if not 1 <= batch <= writer.max_batch:
@@ -322,20 +319,17 @@ def _table(
     table: Path | Table | None,
     on_step: OnStep,
 ) -> Table:
-    from rtmw_edge.quantization.fake import weights_table
+    from rtmw_edge.quantization.fake import check_table, weights_table
 
     if table is None and not grid.calibrated:
-        return weights_table(network, network.variant.name, grid)
+        return weights_table(network, grid)
     if table is None:
         images = calibration or CALIBRATION
         if calibration is None and boxes is None and method is None:
             on_step(f"nothing to calibrate on was given: taking {images}, rendered people")
         return calibrate(network, images, grid=grid, boxes=boxes, method=method or METHOD, on_step=on_step)
     loaded = table if isinstance(table, Table) else Table.load(table)
-    if loaded.variant != network.variant.name:
-        raise BadInputError(
-            f"The quantization table is for {loaded.variant}, not for {network.variant.name}; calibrate again."
-        )
+    check_table(network, loaded)
     return loaded
 
 
