@@ -215,7 +215,11 @@ def _stored_bounds(quantizer: openvino.Node, point: str) -> Stored:
         lowest = low * (LEVELS - 1) / (high - low)
         if quantizer.get_attributes()["levels"] == LEVELS and abs(lowest - round(lowest)) < OFF_GRID:
             return Stored(numbers, LOWEST - round(lowest))
-    raise VerificationError(f"The written openvino file quantizes '{point}' with bounds that are not int8 steps.")
+    equal = ", as where a convolution's biases are all equal and OpenVINO moves them into the bounds; take another grid"
+    raise VerificationError(
+        f"The written openvino file quantizes '{point}' with bounds that are not int8 steps"
+        f"{equal if role_of(point) == 'output' else ''}."
+    )
 
 
 def _scale_of_weight(node: openvino.Node) -> np.ndarray | None:

@@ -109,6 +109,16 @@ def test_a_convolution_whose_biases_are_all_zero_keeps_its_output(tmp_path: Path
     check_scales(table, TARGET.read_scales(converted.files, unbiased), TARGET)
 
 
+def test_a_convolution_whose_biases_are_all_equal_is_named_with_the_reason(tmp_path: Path) -> None:
+    equal = small_deployable()
+    torch.nn.init.constant_(equal.middle.conv.bias, 0.3)
+    converted = TARGET.convert(equal, absmax_table(equal, CROPS, FULL), Precision.INT8, tmp_path, 1, lambda step: None)
+    with pytest.raises(
+        VerificationError, match=r"'middle:output' .* steps, as where a convolution's biases are all equal"
+    ):
+        TARGET.read_scales(converted.files, equal)
+
+
 def test_every_convolution_runs_in_int8(int8: Converted) -> None:
     kinds = kernels(int8)
     assert set(kinds) <= {"i8", "u8"} and kinds.total() == 8
