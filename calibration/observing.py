@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rtmw_edge.quantization import Grid
-from rtmw_edge.quantization.fake import Convolution, Place
+from rtmw_edge.quantization.fake import Quantizable, Runnable
 from torch import Tensor, nn
 
 from rtmw_edge.errors import BadInputError
@@ -27,16 +27,8 @@ SILU_FLOOR = -6.0
 nearer to zero, an error below half a step of any range that reaches 6, so that no range need go further down."""
 
 
-class Deployable(Protocol):
+class Deployable(Quantizable, Runnable, Protocol):
     """A network that takes normalized BGR crops (N,3,H,W), and gives its convolutions and the places between them."""
-
-    variant: Variant
-
-    def convolutions(self) -> Mapping[str, Convolution]: ...
-
-    def between(self) -> Mapping[str, Place]: ...
-
-    def __call__(self, normalized: Tensor) -> tuple[Tensor, ...]: ...
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from rtmw_edge.errors import BadInputError
+from rtmw_edge.models.variants import Variant
 
 from .grids import GRIDS, WEIGHT_HIGH, Grid
 from .table import BETWEEN, KINDS, Entry, Table, role_of
@@ -30,7 +31,9 @@ class Convolution(Protocol):
 
 
 class Convolutional(Protocol):
-    """A network that gives its convolutions by name."""
+    """A network of a variant that gives its convolutions by name."""
+
+    variant: Variant
 
     def convolutions(self) -> Mapping[str, Convolution]: ...
 
@@ -45,6 +48,12 @@ class Quantizable(Convolutional, Protocol):
     """A network that also gives its places between convolutions, by point: what the grid `full` needs."""
 
     def between(self) -> Mapping[str, Place]: ...
+
+
+class Runnable(Convolutional, Protocol):
+    """A network that can be run on normalized BGR crops (N,3,H,W); it gives logits (N,133,bins) per axis."""
+
+    def __call__(self, normalized: Tensor) -> tuple[Tensor, ...]: ...
 
 
 Network = TypeVar("Network", bound=Convolutional)
@@ -132,13 +141,13 @@ def weights_sha256(network: Convolutional) -> str:
     return digest.hexdigest()
 
 
-def weights_table(network: Convolutional, variant: str, grid: Grid) -> Table:
+def weights_table(network: Convolutional, grid: Grid) -> Table:
     """The table of a grid on which weights alone are quantized, which needs no images."""
     entries = {
         f"{name}:weight": Entry(grid.weight_scale(*weight_arrays(convolution), None), axis=0, source="weights")
         for name, convolution in network.convolutions().items()
     }
-    return Table(variant, entries, grid.name, {"method": "weights"}, weights_sha256(network))
+    return Table(network.variant.name, entries, grid.name, {"method": "weights"}, weights_sha256(network))
 
 
 def points_of(network: Convolutional, grid: Grid, floats: Collection[str] = ()) -> set[str]:
@@ -154,19 +163,21 @@ def points_of(network: Convolutional, grid: Grid, floats: Collection[str] = ()) 
 
 
 def check_table(network: Convolutional, table: Table) -> None:
-    """Raise BadInputError unless `table` was made for exactly the network's weights and has exactly its points.
+    """Raise BadInputError unless `table` was made for the network's variant and weights and has exactly its points.
 
     What it has of each must be of its grid, and of as many channels as the convolution.
     """
+    if table.variant != network.variant.name:
+        raise BadInputError(
+            f"The quantization table is for {table.variant}, not for {network.variant.name}; calibrate again."
+        )
     expected = points_of(network, GRIDS[table.grid], table.floats)
     kinds = {role_of(point) for point in expected}
     present = {point for point in table.entries if role_of(point) in kinds}
     missing, extra = sorted(expected - present), sorted(present - expected)
     if missing or extra:
         point, what = (missing[0], "lacks") if missing else (extra[0], "has, and the network has not,")
-        raise BadInputError(
-            f"The quantization table is for another network ({table.variant}): it {what} '{point}'; calibrate again."
-        )
+        raise BadInputError(f"The quantization table is for another network: it {what} '{point}'; calibrate again.")
     mine = weights_sha256(network)
     if table.weights_sha256 != mine:
         raise BadInputError(

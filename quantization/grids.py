@@ -14,7 +14,11 @@ import numpy as np
 from rtmw_edge.errors import BadInputError
 
 SMALLEST_SCALE = np.float32(2.0**-40)
-"""Scale of a tensor that is zero on all images; any positive number represents zero exactly."""
+"""The least scale that there is; that of a channel of weights that are all zero, which any number represents."""
+
+ZERO_SCALE = np.float32(1.0)
+"""Scale of an activation that is zero on all images. With one near zero the factor from a convolution's sums to its
+output would be larger than LiteRT can hold, and biases in steps of it larger than 32 bits."""
 
 BIAS_LIMIT = 2.0**30
 """An int32 bias is bias / (input scale * weight scale); weight scales are raised until it stays below this."""
@@ -59,8 +63,11 @@ class Grid:
         return self.points != ("weight",)
 
     def scale_of_range(self, absmax: np.ndarray | float) -> np.ndarray:
-        """Scale (float32, shape of `absmax`, at least one axis) of a symmetric activation: float32(absmax) / high."""
-        return _scale(absmax, self.high)
+        """Scale (float32, shape of `absmax`, at least one axis) of a symmetric activation: float32(absmax) / high.
+
+        `ZERO_SCALE` where the range is zero.
+        """
+        return _activation_scale(absmax, self.high)
 
     def activation(self, minimum: float, maximum: float) -> tuple[np.ndarray, int]:
         """Scale (1,) float32 and zero point of an activation that lies in [minimum, maximum].
@@ -71,9 +78,9 @@ class Grid:
         if self.symmetric:
             return self.scale_of_range(max(abs(minimum), abs(maximum))), 0
         lowest, highest = np.float32(min(minimum, 0.0)), np.float32(max(maximum, 0.0))
-        scale = np.maximum((highest - lowest) / np.float32(2**self.bits - 1), SMALLEST_SCALE)
-        zero_point = int(np.clip(np.rint(self.low - np.float64(lowest) / np.float64(scale)), self.low, self.high))
-        return np.array([scale], np.float32), zero_point
+        scale = _activation_scale(highest - lowest, 2**self.bits - 1)
+        zero_point = int(np.clip(np.rint(self.low - np.float64(lowest) / np.float64(scale[0])), self.low, self.high))
+        return scale, zero_point
 
     def weight_scale(self, weight: np.ndarray, bias: np.ndarray, input_scale: float | None) -> np.ndarray:
         """Scales (C,) of a weight (C, ...): absmax/127 per output channel.
@@ -103,10 +110,15 @@ def integer_bias(name: str, bias: np.ndarray, steps: np.ndarray) -> np.ndarray:
 
     Raises BadInputError where one does not fit into int32.
     """
-    rounded = np.rint(bias.astype(np.float64) / steps.astype(np.float64))
-    if np.abs(rounded).max(initial=0) >= 2**31:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rounded = np.rint(bias.astype(np.float64) / steps.astype(np.float64))
+    if not np.abs(rounded).max(initial=0) < 2**31:  # NaN, of a step of zero, fits no more
         raise BadInputError(f"The bias of '{name}' does not fit into 32 bits at the table's scales; calibrate again.")
     return np.asarray(rounded)
+
+
+def _activation_scale(extent: np.ndarray | float, steps: int) -> np.ndarray:
+    return np.where(np.asarray(extent) == 0, ZERO_SCALE, _scale(extent, steps))
 
 
 def _scale(absmax: np.ndarray | float, high: int) -> np.ndarray:

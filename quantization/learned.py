@@ -8,25 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .fake import Convolution, Convolutional, FakeQuantizeTensor, weight_arrays, weights_sha256
+from .fake import Convolutional, FakeQuantizeTensor, Runnable, weight_arrays, weights_sha256
 from .grids import GRIDS, SMALLEST_SCALE, WEIGHT_HIGH
 from .table import Entry, Table
 
 PLACES = {"input": "quant_in", "output": "quant_out"}
-
-
-class Quantizable(Protocol):
-    """A network that gives its convolutions by name and can be run on normalized crops (N, 3, H, W)."""
-
-    def convolutions(self) -> Mapping[str, Convolution]: ...
-
-    def __call__(self, images: Tensor) -> tuple[Tensor, ...]: ...
 
 
 class _Round(torch.autograd.Function):
@@ -159,7 +151,7 @@ class AbsmaxChannels(nn.Module):
         return weight + change
 
 
-def learnable(network: Quantizable, start: Table, size: tuple[int, int]) -> None:
+def learnable(network: Runnable, start: Table, size: tuple[int, int]) -> None:
     """Put quantizers that train into a network's convolutions, in place, beginning with the scales of `start`.
 
     Convolutions that read one tensor and start with one scale keep one scale. `size` is the crop's (width, height).
@@ -186,7 +178,7 @@ def learnable(network: Quantizable, start: Table, size: tuple[int, int]) -> None
             setattr(convolution, place, quantizer)
 
 
-def _inputs(network: Quantizable, size: tuple[int, int]) -> dict[str, int]:
+def _inputs(network: Runnable, size: tuple[int, int]) -> dict[str, int]:
     """Which tensor each convolution reads: equal numbers for the same tensor, by running the network once."""
     seen: dict[str, Tensor] = {}
     handles = [
@@ -227,7 +219,7 @@ def round_biases(network: Convolutional, table: Table) -> None:
 
 
 def learned_table(
-    network: Quantizable, quantized: Quantizable, start: Table, source: str, provenance: Mapping[str, Any]
+    network: Runnable, quantized: Runnable, start: Table, source: str, provenance: Mapping[str, Any]
 ) -> Table:
     """The table for `network`, which has the final weights, with the activation scales that `quantized` has learned.
 

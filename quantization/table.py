@@ -19,7 +19,7 @@ import numpy as np
 from rtmw_edge.errors import BadInputError, unknown
 from rtmw_edge.files import atomic_write
 
-from .grids import GRIDS
+from .grids import GRIDS, SMALLEST_SCALE
 
 FORMAT = "rtmw-edge quantization table"
 VERSION = 2
@@ -68,8 +68,8 @@ class Entry:
         scale = np.ascontiguousarray(self.scale, np.float32)
         if scale.ndim != 1 or not scale.size or (self.axis is None and scale.size != 1):
             raise BadInputError(f"A scale has shape {scale.shape} for axis {self.axis}; it must be (1,) or (C,).")
-        if not (np.isfinite(scale).all() and (scale > 0).all()):
-            raise BadInputError("A scale is not a positive finite number; calibrate again.")
+        if not (np.isfinite(scale).all() and (scale >= SMALLEST_SCALE).all()):
+            raise BadInputError("A scale is not a finite number of at least 2^-40; calibrate again.")
         if self.bits not in (8, 16) or self.axis not in (None, 0):
             raise BadInputError(f"It has {self.bits} bits and axis {self.axis}; there are 8 and 16 bits, None and 0.")
         most = 2 ** (self.bits - 1)

@@ -23,9 +23,6 @@ from rtmw_edge.errors import BadInputError, NotAvailableError, VerificationError
 if TYPE_CHECKING:
     from .rewrites import Deployable
 
-MAX_BATCH = 64
-"""Crops that a graph may take at once where its runtime takes several; what a bundle's manifest may say."""
-
 OnStep = Callable[[str], None]
 """Called with one short line ("tracing", "writing model.onnx") before each step of a long job."""
 
@@ -147,9 +144,10 @@ def grid_of(target: Target, precision: Precision, name: str | None) -> Grid | No
     Raises BadInputError when the target has no such precision, or cannot honour that grid in it.
     """
     if precision not in precisions(target):
-        raise BadInputError(
-            f"{target.name} has no {precision}. It has {', '.join(precisions(target))}; see rtmw-edge export --help."
-        )
+        from . import TARGETS, target_named
+
+        pairs = "; ".join(f"{each}: {', '.join(precisions(target_named(each)))}" for each in TARGETS)
+        raise BadInputError(f"{target.name} has no {precision}. The pairs that exist are {pairs}.")
     asked = Precision.INT8 if precision is Precision.INT8_MIXED else precision
     there = [grid for grid in target.grids if GRIDS[grid].precision == asked]
     if name is None:

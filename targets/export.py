@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,11 +21,12 @@ from rtmw_edge.quantization.table import WRITTEN_BY_QAT, printable
 
 from rtmw_edge import bundle
 from rtmw_edge.errors import BadInputError, RtmwEdgeError
+from rtmw_edge.files import sha256_of
 from rtmw_edge.models.variants import SPLIT, Variant, variant_named
 from rtmw_edge.models.weights import embedded, find, score_calibration, shipped_table, shipped_tables
 
-from . import TARGETS, target_named
-from .base import Converted, OnStep, Precision, Stored, Target, check_scales, grid_of, installed, precisions
+from . import target_named
+from .base import Converted, OnStep, Precision, Stored, Target, check_scales, grid_of, installed
 from .golden import golden_vectors, tolerance
 from .half_precision import check_fits
 from .peers import OURS, TOLERANCE, peer_named
@@ -84,7 +84,7 @@ def export(
     peer = None if calibrator == OURS else peer_named(calibrator, target, kind)
     tools = installed([*NEEDED, *writer.requirements()])
     bundle.check_replaceable(Path(out))
-    if save_table is not None and Path(out).absolute() in save_table.absolute().parents:
+    if save_table is not None and Path(out).resolve() in (save_table.resolve(), *save_table.resolve().parents):
         raise BadInputError(f"A bundle holds nothing else: keep the table '{save_table}' out of '{out}'.")
     calibrated = calibration is not None or boxes is not None or method is not None
     if arithmetic is None and (calibrated or table or save_table or floats):
@@ -94,15 +94,27 @@ def export(
             f"{peer.name} has its own grid and method and makes no table; leave out --grid, --method, --keep-float and "
             "tables."
         )
+    if table is not None and calibrated:
+        raise BadInputError("Scales come from a table or from calibration, not from both; leave out one of them.")
+    if arithmetic is not None and not arithmetic.calibrated and calibrated:
+        raise BadInputError(
+            f"{kind} quantizes weights alone, which needs no images; leave out --calibration, --boxes and --method."
+        )
     path = find(model, weights)
     on_step(f"loading {path.name}")
-    network = load_deployable(model, path)
+    from rtmw_edge.quantization.fake import corrected, weights_table
+
+    with _unchanged(path) as weights_sha256:
+        network = load_deployable(model, path)
+        if arithmetic is not None and peer is None and arithmetic.calibrated and table is None and not calibrated:
+            table = fitting_table(network, path, arithmetic, writer if grid is None else None, on_step)
     if kind is Precision.FP16:
         check_fits(network)
     scales = None
     if arithmetic is not None and peer is None:
-        if table is None and not calibrated and arithmetic.calibrated:
-            table = fitting_table(network, path, arithmetic, writer if grid is None else None, on_step)
+        if table is None:  # what cannot be left in float is told before the images are looked at
+            plain = weights_table(network, arithmetic)
+            _check_mixed(plain.leaving_in_float(floats), kind)
         scales = _table(network, arithmetic, calibration, boxes, method, table, on_step).leaving_in_float(floats)
         _check_mixed(scales, kind)
         if grid is not None and scales.grid != grid:
@@ -113,8 +125,6 @@ def export(
         if save_table is not None:
             scales.save(save_table)
     on_step("computing golden outputs")
-    from rtmw_edge.quantization.fake import corrected
-
     crops, logits, movement = golden_vectors(network, scales, () if scales is None else writer.carried(scales.grid))
     with tempfile.TemporaryDirectory(prefix="rtmw-edge-") as folder:
         stored: Mapping[str, Stored] = {}
@@ -146,7 +156,7 @@ def export(
             "grid": scales.grid if scales is not None else peer and peer.name,
             "score": _score(model, path),
             "tools": {**tools, **converted.tools},
-            "weights_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "weights_sha256": weights_sha256,
             "table_sha256": scales.sha256 if scales is not None else None,
             "scales": origin,
             "tolerance": asdict(tolerance(bundle.TOLERANCES[kind], movement) if peer is None else TOLERANCE),
@@ -255,9 +265,6 @@ def _crops(network: Deployable, source: Source, on_step: OnStep) -> Iterator[np.
 
 def _checked(variant: str, target: str, precision: str, batch: int) -> tuple[Variant, Target, Precision]:
     model, writer, kind = variant_named(variant), target_named(target), Precision.named(precision)
-    if kind not in precisions(writer):
-        pairs = "; ".join(f"{name}: {', '.join(precisions(target_named(name)))}" for name in TARGETS)
-        raise BadInputError(f"{target} has no {kind}. The pairs that exist are {pairs}.")
     if batch > writer.max_batch == 1:
         raise BadInputError(f"{target} runs one crop at a time, so a batch of {batch} cannot be exported; use batch 1.")
     if not 1 <= batch <= writer.max_batch:
@@ -265,6 +272,15 @@ def _checked(variant: str, target: str, precision: str, batch: int) -> tuple[Var
             f"Batch {batch} is not between 1 and {writer.max_batch}; choose how many crops the graph takes."
         )
     return model, writer, kind
+
+
+@contextmanager
+def _unchanged(weights: Path) -> Iterator[str]:
+    """The sha256 of a file that is read meanwhile; BadInputError where it is another one afterwards."""
+    digest = sha256_of(weights)
+    yield digest
+    if sha256_of(weights) != digest:
+        raise BadInputError(f"'{weights}' changed while it was read, as by a training that still runs; export again.")
 
 
 @contextmanager
@@ -287,8 +303,8 @@ def _check_mixed(table: Table, kind: Precision) -> None:
     """Refuse to call a bundle anything but mixed whose table leaves convolutions in float, and the other way round."""
     if table.floats and kind is not Precision.INT8_MIXED:
         raise BadInputError(
-            f"The quantization table leaves {len(table.floats)} convolution(s) in float, the first "
-            f"'{table.floats[0]}', which only int8-mixed may have; export that."
+            f"{len(table.floats)} convolution(s) stay in float, the first '{table.floats[0]}', which only int8-mixed "
+            "may have; export that."
         )
     if kind is Precision.INT8_MIXED and not table.floats:
         raise BadInputError("int8-mixed needs convolutions to leave in float; name them, or export int8.")
@@ -303,28 +319,17 @@ def _table(
     table: Path | Table | None,
     on_step: OnStep,
 ) -> Table:
-    calibrated = calibration is not None or boxes is not None or method is not None
-    if table is None and not grid.calibrated:
-        from rtmw_edge.quantization.fake import weights_table
+    from rtmw_edge.quantization.fake import check_table, weights_table
 
-        if calibrated:
-            raise BadInputError(
-                f"{grid.precision} quantizes weights alone, which needs no images; leave out --calibration, --boxes "
-                "and --method."
-            )
-        return weights_table(network, network.variant.name, grid)
+    if table is None and not grid.calibrated:
+        return weights_table(network, grid)
     if table is None:
         images = calibration or CALIBRATION
-        if not calibrated:
+        if calibration is None and boxes is None and method is None:
             on_step(f"nothing to calibrate on was given: taking {images}, rendered people")
         return calibrate(network, images, grid=grid, boxes=boxes, method=method or METHOD, on_step=on_step)
-    if calibrated:
-        raise BadInputError("Scales come from a table or from calibration, not from both; leave out one of them.")
     loaded = table if isinstance(table, Table) else Table.load(table)
-    if loaded.variant != network.variant.name:
-        raise BadInputError(
-            f"The quantization table is for {loaded.variant}, not for {network.variant.name}; calibrate again."
-        )
+    check_table(network, loaded)
     return loaded
 
 

@@ -20,10 +20,9 @@ from rtmw_edge.models.variants import MEAN_RGB, STD_RGB
 
 from .base import Converted, OnStep, Precision, Stored, installed, output_names
 from .half_precision import to_half
-from .ncnn_int8 import convolutions, is_int8, multipliers_of, quantized
-from .ncnn_integer import multiplier
+from .ncnn_int8 import convolutions, is_int8, multiplier, multipliers_of, quantized
 from .ncnn_model import Layer, NcnnModel, Tensor
-from .weight_matching import match_convolutions
+from .weight_matching import check_distinct, match_convolutions
 
 if TYPE_CHECKING:
     from .rewrites import Deployable
@@ -63,6 +62,7 @@ class Ncnn:
         model = with_convolution_names(converted(deployable, deployable.variant.input_size, on_step), deployable)
         model = with_blob_names(normalizing(model), {f"out{i}": name for i, name in enumerate(outputs.values())})
         if table is not None:
+            check_distinct(deployable, table)
             on_step("writing int8 convolutions")
             model = quantized(model, {point: entry.scale for point, entry in table.entries.items()})
         elif precision is Precision.FP16:

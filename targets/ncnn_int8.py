@@ -16,13 +16,18 @@ from rtmw_edge.quantization import COMMON
 
 from rtmw_edge.errors import BadInputError
 
-from .ncnn_integer import multiplier
 from .ncnn_model import Layer, NcnnModel, Tensor
 
 CONVOLUTIONS = {"Convolution": "2", "ConvolutionDepthWise": "1"}
 """Layer types that are quantized, with the int8 term that says: scales per output channel, none at the top."""
 
 Scales = Mapping[str, NDArray[np.float32]]
+
+
+def multiplier(scale: NDArray[np.float32] | np.float32) -> NDArray[np.float32]:
+    """ncnn's multiplier of a scale: 1/scale, rounded once, to float32; infinite for a scale of zero."""
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.float32(1) / np.asarray(scale, np.float32))
 
 
 def convolutions(model: NcnnModel) -> list[Layer]:

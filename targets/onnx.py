@@ -20,11 +20,12 @@ import numpy as np
 from rtmw_edge.quantization import GRIDS, Entry, Table
 from rtmw_edge.quantization.table import KINDS
 
+from rtmw_edge.bundle.limits import MAX_BATCH
 from rtmw_edge.errors import VerificationError
 
-from .base import MAX_BATCH, Converted, OnStep, Precision, Stored, installed, output_names
+from .base import Converted, OnStep, Precision, Stored, installed, output_names
 from .half_precision import to_half
-from .weight_matching import match_convolutions
+from .weight_matching import check_distinct, match_convolutions
 
 if TYPE_CHECKING:
     import onnx
@@ -71,6 +72,8 @@ class Onnx:
         from . import onnx_qdq
 
         tools = installed(self.requirements())
+        if table is not None:
+            check_distinct(deployable, table)
         model = float_model(deployable, batch, on_step, OPSET_16_BITS if precision is Precision.W8A16 else OPSET)
         if table is not None:
             on_step("inserting the scales")

@@ -16,12 +16,14 @@ import numpy as np
 from rtmw_edge.quantization import GRIDS, Entry, Table
 from rtmw_edge.quantization.table import BETWEEN, KINDS, role_of
 
+from rtmw_edge.bundle.limits import MAX_BATCH
 from rtmw_edge.errors import VerificationError
 
-from .base import MAX_BATCH, Converted, OnStep, Precision, Stored, installed
+from .base import Converted, OnStep, Precision, Stored, installed
 from .half_precision import to_half
 from .onnx import converted, counted, float_model
 from .onnx_between import with_quantizers
+from .weight_matching import check_distinct
 
 if TYPE_CHECKING:
     import openvino
@@ -69,6 +71,7 @@ class OpenVINO:
 
         tools = installed(self.requirements())
         if table is not None:
+            check_distinct(deployable, table)
             table = table.carrying(self.carried(table.grid))
             if GRIDS[table.grid].between:
                 deployable = with_quantizers(deployable, table)
@@ -106,7 +109,7 @@ class OpenVINO:
                 stored[point] = _stored_bounds(node, point)
         for name, convolution in convolutions(model):
             read = _transposed(convolution.input_value(0).get_node())
-            quantizers = {"input": read, "output": _consumer(_consumer(convolution))}
+            quantizers = {"input": read, "output": _output_quantizer(convolution)}
             for kind, node in quantizers.items():
                 if node is not None and role_of(_point(node)) == kind:
                     stored[f"{name}:{kind}"] = _stored_bounds(node, f"{name}:{kind}")
@@ -197,6 +200,12 @@ def _consumer(node: openvino.Node | None) -> openvino.Node | None:
     return readers[0].get_node() if len(readers) == 1 else None
 
 
+def _output_quantizer(convolution: openvino.Node) -> openvino.Node | None:
+    """What stands behind a convolution and its biases; where all of these are zero OpenVINO drops their sum."""
+    follower = _consumer(convolution)
+    return follower if follower is not None and _point(follower) else _consumer(follower)
+
+
 def _stored_bounds(quantizer: openvino.Node, point: str) -> Stored:
     """The two bounds of a FakeQuantize and the zero point that they mean; VerificationError when it is not int8."""
     bounds = [np.asarray(quantizer.input_value(port).get_node().data, np.float32).ravel() for port in (1, 2, 3, 4)]
@@ -206,7 +215,11 @@ def _stored_bounds(quantizer: openvino.Node, point: str) -> Stored:
         lowest = low * (LEVELS - 1) / (high - low)
         if quantizer.get_attributes()["levels"] == LEVELS and abs(lowest - round(lowest)) < OFF_GRID:
             return Stored(numbers, LOWEST - round(lowest))
-    raise VerificationError(f"The written openvino file quantizes '{point}' with bounds that are not int8 steps.")
+    equal = ", as where a convolution's biases are all equal and OpenVINO moves them into the bounds; take another grid"
+    raise VerificationError(
+        f"The written openvino file quantizes '{point}' with bounds that are not int8 steps"
+        f"{equal if role_of(point) == 'output' else ''}."
+    )
 
 
 def _scale_of_weight(node: openvino.Node) -> np.ndarray | None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .base import MAX_BATCH, Precision
+from .base import Precision
 from .onnx import Onnx
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ class TensorRt(Onnx):
 
     name = "tensorrt"
     grids = ("common",)
-    max_batch = MAX_BATCH
 
     def carried(self, grid: str) -> tuple[str, ...]:
         """Not what convolutions put out: NVIDIA's guide to Q/DQ leaves that in float, before a SiLU above all."""

@@ -16,9 +16,11 @@ import numpy as np
 from rtmw_edge.quantization import GRIDS, Entry, Table
 from rtmw_edge.quantization.table import BETWEEN, KINDS
 
-from .base import MAX_BATCH, Converted, OnStep, Precision, Stored, installed, output_names
+from rtmw_edge.bundle.limits import MAX_BATCH
+
+from .base import Converted, OnStep, Precision, Stored, installed, output_names
 from .converter_process import run_converter
-from .weight_matching import match_convolutions
+from .weight_matching import check_distinct, match_convolutions
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -88,6 +90,7 @@ def quantize(graph: GraphEditor, names: Mapping[int, str], table: Table, deploya
     from .tflite_integers import IntegerWriter
     from .tflite_weights import shrink_weights
 
+    check_distinct(deployable, table)
     grid = GRIDS[table.grid]
     if not grid.calibrated:
         shrink_weights(graph, names, table)
@@ -143,9 +146,13 @@ def converted_graph(network: nn.Module, example: Tensor, outputs: Iterable[str],
 
 
 def convolution_names(graph: GraphEditor, deployable: Deployable) -> dict[int, str]:
-    """Convolution names by the index of the weight tensor."""
+    """Convolution names by the index of the weight tensor.
+
+    litert-torch keeps equal weights in one tensor; here each convolution is given its own.
+    """
     from .tflite_integers import weight_axis
     from .tflite_model import CONVOLUTIONS
+    from .tflite_weights import set_weight
 
     found: dict[int, tuple[Any, Any]] = {}
     for operator in graph.operators(*CONVOLUTIONS):
@@ -154,7 +161,11 @@ def convolution_names(graph: GraphEditor, deployable: Deployable) -> dict[int, s
         channels_first = (
             weight.transpose(0, 3, 1, 2) if weight_axis(graph, operator) == 0 else weight.transpose(3, 0, 1, 2)
         )
-        found[int(operator.inputs[1])] = (channels_first, bias)
+        index = int(operator.inputs[1])
+        if index in found:
+            index = graph.add_constant(f"{graph.name(index)}:{len(found)}", weight)
+            set_weight(operator, index)
+        found[index] = (channels_first, bias)
     return match_convolutions(found, deployable)
 
 

@@ -47,14 +47,13 @@ class FullWriter(IntegerWriter):
         self._above: dict[int, Sources] = {}
         """The nearest points above a float tensor."""
 
-    def write(self) -> int:
-        count = super().write()
+    def write(self) -> None:
+        super().write()
         if self._left:
             raise RtmwEdgeError(
                 f"The converted graph has no operator for {len(self._left)} point(s) of the grid full, the first "
                 f"'{min(self._left)}'; use the converter's version that this tool was tested with."
             )
-        return count
 
     def input(self, source: int, name: str) -> int:
         producer = self.graph.producer(source)

@@ -84,15 +84,14 @@ class IntegerWriter:
         self._rounded: dict[tuple[int, bytes, int], int] = {}
         self._widened: set[int] = set()
 
-    def write(self) -> int:
-        """Rewrite the graph; returns how many convolutions multiply integers."""
+    def write(self) -> None:
+        """Rewrite the graph."""
         for operator in list(self.graph.graph.operators):
             if id(operator) in self.named:
                 self.convolution(operator, self.named[id(operator)])
             elif not self.waits(operator) and not self.rewritten(operator):
                 self.floats(operator)
         self.graph.graph.operators = self.operators
-        return len(self.named)
 
     def rewritten(self, operator: Any) -> bool:
         """Put another operator than a convolution on integers; False when it stays in float."""

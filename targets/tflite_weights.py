@@ -35,7 +35,7 @@ def halve_weights(graph: GraphEditor) -> None:
         if weight not in widened:
             half = graph.add_constant(f"{graph.name(weight)}:half", to_half(values, graph.name(weight)))
             widened[weight] = _widen(graph, first, half, _DEQUANTIZE_FLOAT16, graph.name(weight))
-        _set_weight(operator, widened[weight])
+        set_weight(operator, widened[weight])
     graph.graph.operators = first + graph.graph.operators
 
 
@@ -49,7 +49,7 @@ def shrink_weights(graph: GraphEditor, names: Mapping[int, str], table: Table) -
         name = names[int(operator.inputs[1])]
         if f"{name}:weight" in table.entries:
             stored = integer_weight(graph, operator, name, table)
-            _set_weight(operator, _widen(graph, first, stored, _DEQUANTIZE_CHANNELS, name))
+            set_weight(operator, _widen(graph, first, stored, _DEQUANTIZE_CHANNELS, name))
     graph.graph.operators = first + graph.graph.operators
 
 
@@ -59,5 +59,6 @@ def _widen(graph: GraphEditor, first: list[Any], stored: int, version: int, name
     return wide
 
 
-def _set_weight(operator: Any, weight: int) -> None:
+def set_weight(operator: Any, weight: int) -> None:
+    """Let a convolution or matrix product read the tensor `weight`."""
     operator.inputs = np.array([operator.inputs[0], weight, *operator.inputs[2:]], np.int32)

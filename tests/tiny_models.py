@@ -59,7 +59,7 @@ def fields(target: str = "onnx", precision: str = "fp32", batch: int = 1, **chan
         "variant": "tiny",
         "target": target,
         "precision": precision,
-        "grid": None,
+        "grid": None if precision in ("fp32", "fp16") else "common",
         "input": {
             "width": WIDTH,
             "height": HEIGHT,
@@ -76,7 +76,7 @@ def fields(target: str = "onnx", precision: str = "fp32", batch: int = 1, **chan
         "split": 2.0,
         "z_range": None,
         "score": {"a": 2.0, "b": -1.0},
-        "convolutions": {"total": 1, "int8": 0},
+        "convolutions": {"total": 1, "int8": int(precision.startswith("int8"))},
         "tools": {"hand": "1"},
         "weights_sha256": "0" * 64,
         "table_sha256": None,

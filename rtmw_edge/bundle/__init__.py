@@ -11,13 +11,12 @@ from __future__ import annotations
 from .errors import BundleError, Reason
 from .gate_report import GateCheck, GateReport
 from .golden import Agreement, Golden, agreement
-from .manifest import MANIFEST_NAME, PRECISIONS, ROLES, Manifest, Tolerance
+from .manifest import MANIFEST_NAME, ROLES, Manifest, Tolerance
 from .reading import Bundle, read
 from .writing import TOLERANCES, check_replaceable, record_gates, write
 
 __all__ = [
     "MANIFEST_NAME",
-    "PRECISIONS",
     "ROLES",
     "TOLERANCES",
     "Agreement",

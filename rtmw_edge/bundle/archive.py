@@ -47,6 +47,12 @@ def opened(path: Path) -> Iterator[zipfile.ZipFile]:
         ) from error
 
 
+def content(stored: zipfile.ZipFile, name: str) -> bytes:
+    """The bytes of the member `name`: no more than the index says, for ZipFile.read unpacks first and cuts then."""
+    with stored.open(name) as member:
+        return member.read(stored.getinfo(name).file_size)
+
+
 def _check_index_size(file: BinaryIO, path: Path) -> None:
     """Bound the central directory, which zipfile reads whole, by looking at the fixed-size record at the end."""
     size = file.seek(0, 2)

@@ -1,9 +1,9 @@
 """What a gate said of a bundle: every limit and what was measured against it, as `manifest.json` keeps it.
 
 The rule: a limit is kept when the measured figure is at most the limit. The 95 % interval of the figure stands beside
-it, and says whether another draw of images could have decided otherwise. A strict gate asks that the whole interval
-keep the limit. What could not be measured keeps no limit, and to a strict gate that is also what fewer than
-FEWEST_IMAGES images show: drawn again, so few give an interval that is too narrow, and one image gives none at all.
+it, and says whether another draw of images could have decided otherwise. A strict gate asks that the figure and its
+whole interval keep the limit. What could not be measured keeps no limit, and to a strict gate that is also what fewer
+than FEWEST_IMAGES images show: drawn again, so few give an interval that is too narrow, and one image gives none.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def judged(
     if measured is None:
         return GateCheck(part, measure, limit, None, None, None, passed=False)
     value, low, high = measured
-    return GateCheck(part, measure, limit, value, low, high, passed=(high if strict else value) <= limit)
+    return GateCheck(part, measure, limit, value, low, high, passed=(max(value, high) if strict else value) <= limit)
 
 
 def read_gate_report(fields: Fields, where: str) -> GateReport:

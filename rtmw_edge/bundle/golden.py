@@ -163,7 +163,7 @@ def _array(
     stored: zipfile.ZipFile, name: str, dtype: np.dtype, shape: tuple[int, ...], source: str, count: int | None = None
 ) -> NDArray:
     """One array (count, *shape) of `dtype`; of any count when it is None."""
-    data = io.BytesIO(stored.read(f"{name}.npy"))
+    data = io.BytesIO(archive.content(stored, f"{name}.npy"))
     try:
         version = np.lib.format.read_magic(data)
         found_shape, fortran, found_dtype = np.lib.format.read_array_header_1_0(data)

@@ -30,7 +30,9 @@ ROLES: dict[str, tuple[str, ...]] = {
 }
 """The model files of each target, by the part that they play."""
 
-PRECISIONS = ("fp32", "fp16", "w8", "w8a16", "int8", "int8-mixed")
+FLOAT = ("fp32", "fp16")
+INT8 = ("int8", "int8-mixed")
+PRECISIONS = (*FLOAT, "w8", "w8a16", *INT8)
 AXES = ("x", "y", "z")
 
 
@@ -203,19 +205,13 @@ def _from_fields(fields: Fields, where: str) -> Manifest:
         weights_sha256=fields.sha256("weights_sha256"),
         table_sha256=None if fields.is_null("table_sha256") else fields.sha256("table_sha256"),
         created_by=fields.text("created_by"),
-        scales=fields.text("scales") if fields.has("scales") and not fields.is_null("scales") else None,
-        gates=_gates(fields, where),
+        scales=None if fields.absent("scales") else fields.text("scales"),
+        gates=None if fields.absent("gates") else read_gate_report(fields.fields("gates"), where),
     )
     size.finish()
     fields.finish()
     _check_consistent(manifest, where)
     return manifest
-
-
-def _gates(fields: Fields, where: str) -> GateReport | None:
-    if not fields.has("gates") or fields.is_null("gates"):
-        return None
-    return read_gate_report(fields.fields("gates"), where)
 
 
 def _outputs(fields: Fields, where: str) -> dict[str, Output]:
@@ -246,15 +242,14 @@ def _tolerance(fields: Fields) -> Tolerance:
 
 def _convolutions(fields: Fields, where: str) -> Convolutions:
     most = limits.MAX_CONVOLUTIONS
-    unknown = "int8_macs" not in fields.names() or fields.is_null("int8_macs")
     counts = Convolutions(
         total=fields.integer("total", 0, most),
         int8=fields.integer("int8", 0, most),
-        int8_macs=None if unknown else fields.number("int8_macs", 0.0, 1.0),
+        int8_macs=None if fields.absent("int8_macs") else fields.number("int8_macs", 0.0, 1.0),
     )
     if counts.int8 > counts.total:
         refuse(f"{where} claims {counts.int8} int8 convolutions of {counts.total}; export the bundle again.")
-    if not unknown and (counts.int8_macs == 0.0) != (counts.int8 == 0):
+    if counts.int8_macs is not None and (counts.int8_macs == 0.0) != (counts.int8 == 0):
         refuse(f"{where} claims int8 arithmetic for {counts.int8} convolutions; export the bundle again.")
     fields.finish()
     return counts
@@ -302,3 +297,10 @@ def _check_consistent(manifest: Manifest, where: str) -> None:
             refuse(f"{where} has {bins} {axis} bins for {side} pixels at split {manifest.split:g}; export it again.")
     if ("z" in manifest.outputs) != (manifest.z_range is not None):
         refuse(f"{where} must have z_range exactly when it has a z output; export the bundle again.")
+    precision, count = manifest.precision, manifest.convolutions.int8
+    if (manifest.grid is None) != (precision in FLOAT):
+        refuse(f"{where} has the grid {manifest.grid} in {precision}: integers alone have one; export it again.")
+    if precision in FLOAT and (manifest.table_sha256 or manifest.scales):
+        refuse(f"{where} claims scales of integers in {precision}, which has none; export the bundle again.")
+    if (count and precision not in INT8) or (not count and precision == "int8"):
+        refuse(f"{where} claims {count} int8 convolutions in {precision}; export the bundle again.")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import stat
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,6 +94,14 @@ def read_manifest(root: Path) -> Manifest:
     return Manifest.from_json(path.read_bytes(), str(root))
 
 
+def archived_manifest(stored: zipfile.ZipFile, path: Path) -> bytes:
+    """The manifest's text in the archive at `path`, which `archive.opened` gave; no larger than a manifest may be."""
+    if MANIFEST_NAME not in stored.namelist():
+        raise _no_manifest(path)
+    _check_manifest_size(stored.getinfo(MANIFEST_NAME).file_size, path)
+    return archive.content(stored, MANIFEST_NAME)
+
+
 def listed(root: Path) -> dict[str, int]:
     """Name and size of every file in the directory `root`, the manifest left out; only plain files may lie there."""
     sizes = {}
@@ -119,12 +128,9 @@ def _read_directory(root: Path) -> Bundle:
 
 def _read_archive(path: Path) -> Bundle:
     with archive.opened(path) as stored, reported_disk_errors(Path(tempfile.gettempdir())):
-        sizes = {member.filename: member.file_size for member in stored.infolist()}
-        if MANIFEST_NAME not in sizes:
-            raise _no_manifest(path)
-        _check_manifest_size(sizes.pop(MANIFEST_NAME), path)
-        text = stored.read(MANIFEST_NAME)
+        text = archived_manifest(stored, path)
         manifest = Manifest.from_json(text, str(path))
+        sizes = {member.filename: member.file_size for member in stored.infolist() if member.filename != MANIFEST_NAME}
         _check_names(manifest.files, sizes, path)
         temporary = tempfile.TemporaryDirectory(prefix="rtmw-edge-")
         try:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import rtmw_edge
-from rtmw_edge.errors import BadInputError
+from rtmw_edge.errors import BadInputError, VerificationError
 from rtmw_edge.files import (
     CHUNK_BYTES,
     atomic_write,
@@ -29,7 +29,7 @@ from . import archive, golden
 from .errors import BundleError
 from .gate_report import GateReport
 from .manifest import FORMAT, GOLDEN_ROLE, MANIFEST_NAME, VERSION, FileEntry, Manifest, Tolerance
-from .reading import listed, read, read_manifest
+from .reading import archived_manifest, listed, read, read_manifest
 
 GOLDEN_NAME = "golden.npz"
 
@@ -74,13 +74,19 @@ def write(
     return out
 
 
-def record_gates(path: Path, gates: GateReport) -> None:
+def record_gates(path: Path, gates: GateReport, measured: Manifest) -> None:
     """Write what a gate said of the bundle at `path` (a directory or a .zip) into its manifest; nothing else changes.
 
-    Raises BundleError for what is no good bundle, BadInputError when the disk is full.
+    `measured` is the manifest of the bundle that the gate was applied to. Raises VerificationError when another one
+    lies there now, BundleError for what is no good bundle, BadInputError when the disk is full.
     """
     path = Path(path)
     with read(path) as opened:
+        if replace(opened.manifest, gates=None) != replace(measured, gates=None):
+            raise VerificationError(
+                f"The verdict of the gate '{gates.gate}' was not written into '{path}': another export replaced the "
+                "bundle while the gate ran; run rtmw-edge validate on what lies there now."
+            )
         text = replace(opened.manifest, gates=gates).to_json()
         Manifest.from_json(text, str(path))
         if path.is_dir():
@@ -94,6 +100,10 @@ def record_gates(path: Path, gates: GateReport) -> None:
 
 def check_replaceable(out: Path) -> None:
     """Raise BadInputError where `write` can make no bundle, or would replace anything but one of ours."""
+    if out.is_symlink():
+        raise BadInputError(f"Refusing to overwrite '{out}': it is a link; name what it points to, or another --out.")
+    if out.suffix == ".zip" and out.is_dir():
+        raise BadInputError(f"Cannot write the archive '{out}': it is a folder. Choose another --out.")
     check_renamable(out)
     if out.is_dir() and any(out.iterdir()):
         try:
@@ -104,12 +114,12 @@ def check_replaceable(out: Path) -> None:
     elif out.is_file() and out.suffix == ".zip":
         try:
             with archive.opened(out) as stored:
-                Manifest.from_json(stored.read(MANIFEST_NAME), str(out))
-            ours = True
-        except (BundleError, KeyError):
+                manifest = Manifest.from_json(archived_manifest(stored, out), str(out))
+                ours = {*stored.namelist()} <= {MANIFEST_NAME, *(entry.path for entry in manifest.files)}
+        except BundleError:
             ours = False
     else:
-        ours = not out.is_file()
+        ours = out.is_dir() or not out.exists()
     if not ours:
         raise BadInputError(
             f"Refusing to overwrite '{out}': it is not empty and holds more than a bundle. Choose another --out."

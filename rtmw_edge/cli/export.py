@@ -137,7 +137,7 @@ def _apply_gate(out: Path, gate: Gate, dataset: Dataset, weights: Path | None, o
                 gate,
                 on_progress=lambda done, total: on_step(f"gate, {done} of {total} images"),
             )
-    record_gates(out, found.gate)
+    record_gates(out, found.gate, manifest)
     if not found.gate.passed:
         raise VerificationError(f"{found.gate.sentence()} The bundle is kept at {out}, and its manifest says so.")
     print(found.gate.sentence())

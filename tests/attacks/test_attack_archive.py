@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from lying_zip import BOMB_BYTES, claim, little_memory
 
-from rtmw_edge.bundle import BundleError, Reason, limits, read
+from rtmw_edge.bundle import BundleError, Reason, check_replaceable, limits, read
 from rtmw_edge.errors import BadInputError
 
 
@@ -89,6 +90,18 @@ def test_a_member_that_unpacks_to_more_than_it_says(good: Path) -> None:
     with pytest.raises(BundleError) as caught:
         read(path)
     assert caught.value.reason in (Reason.WRONG_HASH, Reason.BAD_ARCHIVE)
+
+
+def test_a_manifest_that_unpacks_to_more_than_it_says(good: Path) -> None:
+    size = (good / "manifest.json").stat().st_size
+    with (good / "manifest.json").open("ab") as manifest:
+        manifest.write(b" " * BOMB_BYTES)
+    path = packed(good)
+    claim(path, "manifest.json", size)
+    with little_memory():
+        refused(path, Reason.BAD_ARCHIVE, "is a damaged .zip")
+    with little_memory(), pytest.raises(BadInputError, match="Refusing to overwrite"):
+        check_replaceable(path)
 
 
 def test_very_many_members(good: Path) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import struct
 import zipfile
 from pathlib import Path
 
 import pytest
+from lying_zip import BOMB_BYTES, claim, little_memory
 
 from rtmw_edge.bundle import BundleError, Reason, limits, read
 
@@ -19,15 +19,19 @@ def golden_with(good: Path, name: str, content: bytes) -> Path:
     with zipfile.ZipFile(good / "golden.npz") as archive:
         arrays = {member: archive.read(member) for member in archive.namelist()}
     arrays[name] = content
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(good / "golden.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         for member, array in arrays.items():
             archive.writestr(member, array)
-    (good / "golden.npz").write_bytes(buffer.getvalue())
-    manifest = json.loads((good / "manifest.json").read_text())
-    manifest["files"][1] |= {"size": len(buffer.getvalue()), "sha256": hashlib.sha256(buffer.getvalue()).hexdigest()}
-    (good / "manifest.json").write_text(json.dumps(manifest))
+    hash_again(good)
     return good
+
+
+def hash_again(good: Path) -> None:
+    """Make what the manifest says of the golden file right again."""
+    content = (good / "golden.npz").read_bytes()
+    manifest = json.loads((good / "manifest.json").read_text())
+    manifest["files"][1] |= {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    (good / "manifest.json").write_text(json.dumps(manifest))
 
 
 def refused(path: Path, reason: Reason, text: str) -> None:
@@ -65,6 +69,14 @@ def test_golden_arrays_that_are_not_what_they_should_be(good: Path, name: str, c
 
 def test_a_golden_bomb(good: Path) -> None:
     refused(golden_with(good, "crops.npy", bytes(limits.MAX_GOLDEN_BYTES + 1)), Reason.TOO_LARGE, "which would unpack")
+
+
+def test_a_golden_array_that_unpacks_to_more_than_it_says(good: Path) -> None:
+    golden_with(good, "crops.npy", bytes(BOMB_BYTES))
+    claim(good / "golden.npz", "crops.npy", 1000)
+    hash_again(good)
+    with little_memory():
+        refused(good, Reason.BAD_ARCHIVE, "is a damaged .zip")
 
 
 def test_a_golden_array_too_many(good: Path) -> None:

@@ -32,6 +32,14 @@ def changed(bundle: Path, *path: str, value: Any) -> bytes:
     return json.dumps(data).encode()
 
 
+def manifest(**changes: Any) -> dict[str, Any]:
+    """A whole manifest of the tiny network, which needs no files beside it."""
+    files = [{"role": role, "path": f"{role}.x", "size": 1, "sha256": "0" * 64} for role in ("model", "golden")]
+    tolerance = {"relative_rms": 0.1, "keypoint_px_p99": 1.0}
+    written = {"format": "rtmw-edge bundle", "version": 1, "created_by": "a test"}
+    return {**written, **fields(**changes), "files": files, "tolerance": tolerance}
+
+
 def test_a_newer_format(good: Path) -> None:
     text = json.dumps({"format": "rtmw-edge bundle", "version": 2, "a key of tomorrow": 1}).encode()
     refused(
@@ -137,6 +145,11 @@ def test_a_missing_key(good: Path, key: str) -> None:
         (("convolutions", "int8_macs"), 1.5, "has int8_macs = 1.5, but it must be a number from 0 to 1"),
         (("convolutions", "int8_macs"), True, "has int8_macs = True"),
         (("convolutions", "int8_macs"), 0.5, "claims int8 arithmetic for 0 convolutions"),
+        (("convolutions", "int8"), 1, "claims 1 int8 convolutions in fp32"),
+        (("precision",), "w8", "has the grid None in w8: integers alone have one"),
+        (("grid",), "common", "has the grid common in fp32: integers alone have one"),
+        (("table_sha256",), "0" * 64, "claims scales of integers in fp32, which has none"),
+        (("scales",), "percentile", "claims scales of integers in fp32, which has none"),
         (("tools",), {"../x": "1"}, "must have at most 32 tools with plain names"),
         (("tools",), {f"t{i}": "1" for i in range(33)}, "must have at most 32 tools"),
         (("tools",), {"t": "line\nline"}, "must be printable text"),
@@ -149,6 +162,20 @@ def test_a_missing_key(good: Path, key: str) -> None:
 )
 def test_a_value_of_the_wrong_type_or_range(good: Path, path: tuple[str, ...], value: object, message: str) -> None:
     refused(good, changed(good, *path, value=value), Reason.BAD_MANIFEST, message)
+
+
+@pytest.mark.parametrize(("precision", "int8"), [("int8", 0), ("w8", 1), ("w8a16", 1)])
+def test_int8_convolutions_of_another_precision(precision: str, int8: int) -> None:
+    text = json.dumps(manifest(precision=precision, convolutions={"total": 1, "int8": int8})).encode()
+    with pytest.raises(BundleError, match=f"claims {int8} int8 convolutions in {precision}; export the bundle again"):
+        Manifest.from_json(text, "it")
+    right = manifest(precision=precision, convolutions={"total": 1, "int8": 1 - int8})
+    assert Manifest.from_json(json.dumps(right).encode(), "it").precision == precision
+
+
+def test_a_mixed_bundle_may_leave_all_in_float() -> None:
+    text = json.dumps(manifest(precision="int8-mixed", convolutions={"total": 1, "int8": 0})).encode()
+    assert Manifest.from_json(text, "it").convolutions.int8 == 0
 
 
 def gated() -> dict[str, Any]:

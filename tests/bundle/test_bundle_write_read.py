@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import pickle
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ import pytest
 import tiny_models
 
 from rtmw_edge import bundle
-from rtmw_edge.errors import BadInputError
+from rtmw_edge.errors import BadInputError, VerificationError
 
 
 @pytest.fixture(params=["tiny", "tiny.zip"])
@@ -81,12 +83,32 @@ def test_an_output_folder_that_holds_something_else_is_refused(tmp_path: Path) -
     assert (tmp_path / "thesis" / "chapter1.tex").read_text() == "x"
 
 
-def test_a_bundle_with_a_note_beside_it_is_not_replaced(tmp_path: Path) -> None:
-    out = tiny_models.opaque_bundle(tmp_path / "tiny")
-    (out / "notes.txt").write_text("measured on Tuesday")
+def test_a_bundle_with_a_note_beside_it_is_not_replaced(written: Path) -> None:
+    if written.is_dir():
+        (written / "notes.txt").write_text("measured on Tuesday")
+    else:
+        with zipfile.ZipFile(written, "a") as archive:
+            archive.writestr("notes.txt", "measured on Tuesday")
+    with pytest.raises(BadInputError, match=r"Refusing to overwrite .* holds more than a bundle"):
+        bundle.check_replaceable(written)
+
+
+@pytest.mark.parametrize("target", ["tiny", "tiny.zip", "nowhere"])
+def test_a_link_is_not_replaced(tmp_path: Path, target: str) -> None:
+    tiny_models.opaque_bundle(tmp_path / "tiny")
+    tiny_models.opaque_bundle(tmp_path / "tiny.zip")
+    (tmp_path / "latest").symlink_to(tmp_path / target)
+    with pytest.raises(BadInputError, match=r"Refusing to overwrite '.*latest': it is a link; name what it points to"):
+        bundle.check_replaceable(tmp_path / "latest")
+
+
+def test_an_archive_needs_a_place_that_is_no_folder_and_no_pipe(tmp_path: Path) -> None:
+    (tmp_path / "mine.zip").mkdir()
+    with pytest.raises(BadInputError, match=r"Cannot write the archive '.*mine\.zip': it is a folder\. Choose another"):
+        bundle.check_replaceable(tmp_path / "mine.zip")
+    os.mkfifo(tmp_path / "pipe.zip")
     with pytest.raises(BadInputError, match="Refusing to overwrite"):
-        tiny_models.opaque_bundle(out)
-    assert (out / "notes.txt").exists()
+        bundle.check_replaceable(tmp_path / "pipe.zip")
 
 
 @pytest.mark.parametrize("content", [b"PK\x03\x04 someone else's archive" * 9, b"{}"])
@@ -136,17 +158,29 @@ def test_what_a_gate_said_is_written_into_the_manifest_alone(written: Path) -> N
     check = bundle.gate_report.judged("face", "ap_drop", 0.5, (0.7, 0.4, 1.1), strict=False)
     report = bundle.GateReport("mine", "torch:cpu", "synthetic:val:9", 9, strict=False, passed=False, checks=(check,))
     with bundle.read(written) as before:
-        files = before.manifest.files
-    bundle.record_gates(written, report)
+        measured = before.manifest
+    bundle.record_gates(written, report, measured)
     with bundle.read(written) as after:
-        assert after.manifest.gates == report and after.manifest.files == files
+        assert after.manifest.gates == report and after.manifest.files == measured.files
     assert report.sentence() == (
         "The gate 'mine' failed against torch:cpu on synthetic:val:9, 9 images. "
         "face: 0.70 AP points lost (at most 0.5; 95 % 0.40 to 1.10, within noise)."
     )
-    bundle.record_gates(written, report)
+    bundle.record_gates(written, report, measured)
     assert tiny_models.opaque_bundle(written) == written, "a bundle with a report is still ours to replace"
     assert not [path for path in written.parent.iterdir() if path.name.startswith(f".{written.name}")]
+
+
+def test_a_gate_says_nothing_of_a_bundle_that_it_did_not_measure(written: Path) -> None:
+    check = bundle.gate_report.judged("face", "ap_drop", 0.5, (0.3, 0.1, 0.4), strict=False)
+    report = bundle.GateReport("mine", "torch:cpu", "synthetic:val:9", 9, strict=False, passed=True, checks=(check,))
+    with bundle.read(written) as before:
+        measured = before.manifest
+    tiny_models.opaque_bundle(written, b"what another export wrote meanwhile")
+    with pytest.raises(VerificationError, match=r"'mine' was not written into .*tiny.*: another export replaced the"):
+        bundle.record_gates(written, report, measured)
+    with bundle.read(written) as after:
+        assert after.manifest.gates is None
 
 
 def test_the_rule_of_a_limit() -> None:
@@ -155,6 +189,7 @@ def test_the_rule_of_a_limit() -> None:
     assert judged("foot", "ap_drop", 1.0, (1.0, 0.2, 1.7), strict=False).within_noise
     assert not judged("foot", "ap_drop", 1.0, (1.0, 0.2, 1.7), strict=True).passed
     assert judged("foot", "ap_drop", 1.0, (0.3, 0.2, 1.0), strict=True).passed
+    assert not judged("foot", "ap_drop", 0.5, (99.0, 0.0, 0.0), strict=True).passed, "a figure outside its interval"
     assert not judged("foot", "ap_drop", 1.0, (1.01, 0.2, 1.7), strict=False).passed
     assert not judged("foot", "ap_drop", 0.0, None, strict=False).passed
     assert judged("foot", "ap_drop", 0.0, (-0.4, -1.0, 0.1), strict=False).passed

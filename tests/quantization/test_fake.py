@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rtmw_edge.errors import BadInputError
+from rtmw_edge.models.variants import Variant
 
 
 class Unit(nn.Module):
@@ -41,6 +42,7 @@ class Unit(nn.Module):
 class Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()
+        self.variant = Variant("test", (64, 64), 1.0, 1.0, 0, 0.0, ("x", "y"))
         self.first = Unit(nn.Conv2d(3, 8, 3, stride=2, padding=1), "relu")
         self.second = Unit(nn.Conv2d(8, 8, 5, padding=2, groups=8), "none")
 
@@ -138,13 +140,13 @@ def test_the_float_network_is_left_alone(net: Net) -> None:
 def test_a_table_for_another_network_is_refused(net: Net) -> None:
     table = table_for(net)
     without = {point: entry for point, entry in table.entries.items() if point != "second:input"}
-    with pytest.raises(
-        BadInputError, match=r"is for another network \(test\): it lacks 'second:input'; calibrate again"
-    ):
+    with pytest.raises(BadInputError, match=r"is for another network: it lacks 'second:input'; calibrate again"):
         check_table(net, Table("test", without))
     more = {**table.entries, "third:input": table.entries["first:input"]}
     with pytest.raises(BadInputError, match="it has, and the network has not, 'third:input'"):
         check_table(net, Table("test", more))
+    with pytest.raises(BadInputError, match="is for rtmw-m-256x192, not for test; calibrate again"):
+        check_table(net, replace(table, variant="rtmw-m-256x192"))
 
 
 @pytest.mark.parametrize(
@@ -229,7 +231,7 @@ def test_bias_corrections_are_added_once_where_the_table_is_used(net: Net) -> No
 
 
 def test_weights_alone_need_no_images(net: Net) -> None:
-    table = weights_table(net, "test", W8)
+    table = weights_table(net, W8)
     quantized = fake_quantize(net, table)
     weight = net.first.conv.weight.detach()
     found = quantized.first.quant_w(weight)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from fractions import Fraction
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rtmw_edge.quantization import AFFINE, COMMON, GRIDS, W8, W8A16
-from rtmw_edge.quantization.grids import BIAS_LIMIT, SMALLEST_SCALE
+from rtmw_edge.quantization.grids import BIAS_LIMIT, SMALLEST_SCALE, ZERO_SCALE, integer_bias
+
+from rtmw_edge.errors import BadInputError
 
 
 def test_scale_is_absmax_over_127_in_float32() -> None:
@@ -23,8 +26,11 @@ def test_scale_is_absmax_over_127_in_float32() -> None:
 
 def test_zero_range_gives_a_scale_that_still_represents_zero() -> None:
     scale = COMMON.scale_of_range(0.0)
-    assert scale.dtype == np.float32 and scale.tolist() == [SMALLEST_SCALE]
-    assert COMMON.quantize_weight(np.zeros((1, 3), np.float32), scale).tolist() == [[0, 0, 0]]
+    assert scale.dtype == np.float32 and scale.tolist() == [ZERO_SCALE]
+    assert COMMON.scale_of_range(np.float32([0.0, 1e-30, 127.0])).tolist() == [ZERO_SCALE, SMALLEST_SCALE, 1.0]
+    weight = np.zeros((1, 3), np.float32)
+    scale = COMMON.weight_scale(weight, np.zeros(1, np.float32), 0.1)
+    assert scale.tolist() == [SMALLEST_SCALE] and COMMON.quantize_weight(weight, scale).tolist() == [[0, 0, 0]]
 
 
 def test_quantize_rounds_half_to_even_and_clips_to_127() -> None:
@@ -52,6 +58,13 @@ def test_a_dead_channel_with_a_bias_keeps_its_bias_in_int32() -> None:
     assert scale[1] == SMALLEST_SCALE
 
 
+def test_a_bias_without_a_step_or_beyond_int32_is_refused() -> None:
+    for bias, step in ((0.0, 0.0), (1.0, 0.0), (3.0, 1e-9)):
+        with pytest.raises(BadInputError, match="The bias of 'stem' does not fit into 32 bits at the table's scales"):
+            integer_bias("stem", np.float32([0.1, bias]), np.float32([0.1, step]))
+    assert integer_bias("stem", np.float32([0.5, -1.0]), np.float32([0.5, 2.0**-30])).tolist() == [1.0, -(2.0**30)]
+
+
 def test_integer_ranges_of_the_grids() -> None:
     assert {name: (grid.low, grid.high) for name, grid in GRIDS.items()} == {
         "common": (-127, 127),
@@ -68,7 +81,7 @@ def test_affine_spends_no_steps_beyond_silus_least_value() -> None:
     assert scale.dtype == np.float32 and scale[0] == np.float32(np.float32(6.0) - np.float32(-0.278)) / np.float32(255)
     assert zero_point == -117  # round(-128 + 0.278 / 0.02462) = round(-116.71)
     assert AFFINE.activation(-4.0, -1.0)[1] == 127  # widened to hold zero
-    assert AFFINE.activation(0.0, 0.0)[0][0] == SMALLEST_SCALE
+    assert AFFINE.activation(0.0, 0.0) == (ZERO_SCALE, -128)
 
 
 @given(st.floats(-1e4, 1e4, width=32), st.floats(-1e4, 1e4, width=32))

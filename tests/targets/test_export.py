@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_models
 import torch
 from calm_network import calm_network
 from rtmw_edge.quantization import AFFINE, COMMON, GRIDS, Table
@@ -221,6 +222,41 @@ def test_a_table_is_not_saved_into_the_bundle(weights: Path, tmp_path: Path) -> 
     with pytest.raises(BadInputError, match=r"A bundle holds nothing else: keep the table '.*t\.json' out of '.*out'"):
         export(NAME, "onnx", "int8", out, weights=weights, save_table=out / "t.json")
     assert not out.exists()
+    tiny_models.opaque_bundle(tmp_path / "good")
+    (tmp_path / "link").symlink_to(tmp_path)
+    for name in ("good/../good/t.json", "link/good/t.json", "good"):
+        with pytest.raises(BadInputError, match="A bundle holds nothing else: keep the table"):
+            export(NAME, "onnx", "int8", tmp_path / "good", weights=weights, save_table=tmp_path / name)
+
+
+def test_weights_that_change_are_refused(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = Path(shutil.copy(weights, tmp_path / "mine.safetensors"))
+
+    def training_goes_on(*arguments: object) -> None:
+        save_safetensors(calm_network(NAME, seed=1), mine, torch.float32)
+
+    monkeypatch.setattr("rtmw_edge.targets.export.load_deployable", training_goes_on)
+    with pytest.raises(BadInputError, match=r"'.*mine\.safetensors' changed while it was read, as by a training that"):
+        export(NAME, "onnx", "fp32", tmp_path / "out", weights=mine)
+
+
+@pytest.mark.parametrize(
+    ("precision", "grid", "floats", "text"),
+    [
+        ("int8-mixed", None, [], "int8-mixed needs convolutions to leave in float; name them, or export int8."),
+        ("int8-mixed", None, ["backbone.stem.0.con"], "Unknown quantized convolution 'backbone.stem.0.con'; did you"),
+        ("int8-mixed", "full", ["backbone.stem.0.conv"], "On the grid full integers pass from one convolution to the"),
+        ("int8", None, ["backbone.stem.0.conv"], "1 convolution(s) stay in float, the first 'backbone.stem.0.conv'"),
+    ],
+)
+def test_what_cannot_be_left_in_float_is_told_before_calibrating(
+    precision: str, grid: str | None, floats: list[str], text: str, weights: Path, tmp_path: Path
+) -> None:
+    steps: list[str] = []
+    options = {"grid": grid, "floats": floats, "calibration": "synthetic:4", "on_step": steps.append}
+    with pytest.raises(BadInputError) as caught:
+        export(NAME, "openvino", precision, tmp_path / "out", weights=weights, **options)  # type: ignore[arg-type]
+    assert str(caught.value).startswith(text) and steps == ["loading calm.safetensors"]
 
 
 def test_a_folder_of_something_else_is_left_alone(weights: Path, tmp_path: Path) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import ncnn_arithmetic
 import numpy as np
 import pytest
-from rtmw_edge.targets import ncnn_int8, ncnn_integer
+from rtmw_edge.targets import ncnn_int8
 from rtmw_edge.targets.ncnn_model import TAG_INT8, Layer, NcnnModel, Tensor
 
 from rtmw_edge.errors import BadInputError
@@ -86,7 +87,7 @@ def test_ncnn_computes_the_integer_reference(
     model = one_convolution(weight, bias, stride, padding, groups)
     model = ncnn_int8.quantized(model, {"c:input": np.array([scale_in]), "c:weight": scale_weight})
 
-    expected = ncnn_integer.convolution(
+    expected = ncnn_arithmetic.convolution(
         x, weight, bias, scale_in, scale_weight, stride=stride, padding=padding, groups=groups
     )
     for threads in (1, 2):
@@ -105,7 +106,7 @@ def test_fused_activations_follow_the_integer_sum(
     scale_in, scale_weight = np.float32(0.1), absmax_scales(weight)
     model = one_convolution(weight, bias, activation=activation)
     model = ncnn_int8.quantized(model, {"c:input": np.array([scale_in]), "c:weight": scale_weight})
-    expected = function(ncnn_integer.convolution(x, weight, bias, scale_in, scale_weight))
+    expected = function(ncnn_arithmetic.convolution(x, weight, bias, scale_in, scale_weight))
     assert expected.max() > 3
     np.testing.assert_allclose(run(model, tmp_path, x), expected, rtol=1e-5, atol=2e-6)
 
@@ -113,7 +114,7 @@ def test_fused_activations_follow_the_integer_sum(
 def test_halves_round_away_from_zero_and_clamp_at_127(tmp_path: Path) -> None:
     x = np.array([0.5, -0.5, 1.5, 2.5, -2.5, 126.5, 127.4, 500, -500, 0.49], np.float32)
     expected = [1, -1, 2, 3, -3, 127, 127, 127, -127, 0]
-    assert ncnn_integer.quantize(x, np.float32(1)).tolist() == expected
+    assert ncnn_arithmetic.quantize(x, np.float32(1)).tolist() == expected
 
     model = one_convolution(np.full((1, 1, 1, 1), 127, np.float32), np.zeros(1))
     model = ncnn_int8.quantized(model, {"c:input": np.ones(1, np.float32), "c:weight": np.ones(1, np.float32)})

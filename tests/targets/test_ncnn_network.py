@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import ncnn_arithmetic
 import numpy as np
 import pytest
 import torch
 from rtmw_edge.quantization import Table
 from rtmw_edge.quantization.fake import fake_quantize
 from rtmw_edge.targets import ncnn as target_module
-from rtmw_edge.targets import ncnn_integer
 from rtmw_edge.targets.base import Converted, Precision, check_scales
 from rtmw_edge.targets.ncnn_model import NcnnModel
 from small_deployable import (
@@ -141,7 +141,7 @@ def test_every_convolution_computes_the_integer_reference(
             continue
         source, found = (np.array(extractor.extract(blob)[1]) for blob in (layer.bottoms[0], layer.tops[0]))
         weight, bias = (value.detach().numpy() for value in (module.conv.weight, module.conv.bias))
-        expected = ncnn_integer.convolution(
+        expected = ncnn_arithmetic.convolution(
             source.reshape(weight.shape[1] * module.conv.groups, *source.shape[1:]),
             weight,
             bias,

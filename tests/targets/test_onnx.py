@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_deployable import SmallDeployable, float_logits, relative_rms, small_deployable, smooth_crops
+from small_deployable import SmallDeployable, absmax_table, float_logits, relative_rms, small_deployable, smooth_crops
 
 from rtmw_edge.errors import NotAvailableError, RtmwEdgeError
 
@@ -16,6 +16,7 @@ pytest.importorskip("onnxscript")
 ort = pytest.importorskip("onnxruntime")
 
 from onnx import numpy_helper  # noqa: E402
+from rtmw_edge.quantization import W8  # noqa: E402
 from rtmw_edge.targets import base  # noqa: E402
 from rtmw_edge.targets.base import Converted, Precision  # noqa: E402
 from rtmw_edge.targets.onnx import TARGET, float_model  # noqa: E402
@@ -112,12 +113,21 @@ def test_biases_that_are_all_zero_are_written(tmp_path: Path) -> None:
         assert np.abs(found - wanted).max() <= 1e-5 * np.abs(wanted).max()
 
 
-def test_convolutions_that_cannot_be_told_apart_are_named() -> None:
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.W8])
+def test_convolutions_that_cannot_be_told_apart_need_not_be_where_weights_are_all(
+    tmp_path: Path, precision: Precision
+) -> None:
     twins = small_deployable()
     twins.attention.conv = torch.nn.Conv2d(24, 24, 3, 1, 1)
     twins.attention.conv.load_state_dict(twins.down.conv.state_dict())
+    table = absmax_table(twins, CROPS, W8) if precision is Precision.W8 else None
+    converted = TARGET.convert(twins, table, precision, tmp_path, 1, lambda step: None)
+    if table is not None:
+        base.check_scales(table, TARGET.read_scales(converted.files, twins), TARGET)
+    for found, wanted in zip(answers(converted), float_logits(twins, CROPS), strict=True):
+        assert relative_rms(found, wanted) < 0.02
     with pytest.raises(RtmwEdgeError, match="Convolutions 'down' and 'attention' have the same weights"):
-        float_model(twins, 1, lambda step: None)
+        TARGET.convert(twins, absmax_table(twins, CROPS), Precision.INT8, tmp_path, 1, lambda step: None)
 
 
 def test_a_missing_converter_says_what_to_install(

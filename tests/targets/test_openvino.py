@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from rtmw_edge.quantization import AFFINE, COMMON, FULL, W8, Table
 from rtmw_edge.quantization.fake import fake_quantize
 from small_deployable import SmallDeployable, absmax_table, float_logits, relative_rms, small_deployable, smooth_crops
@@ -96,6 +97,26 @@ def test_the_table_is_in_the_file_bit_for_bit(int8: Converted, network: SmallDep
         stored, zero_point = read[point], entry.zero_point
         steps = 1 if entry.axis == 0 else np.array([-128 - zero_point, 127 - zero_point], np.float32)
         assert np.array_equal(stored.numbers, entry.scale * steps) and stored.zero_point == zero_point, point
+
+
+def test_a_convolution_whose_biases_are_all_zero_keeps_its_output(tmp_path: Path) -> None:
+    """OpenVINO drops the sum with its biases."""
+    unbiased = small_deployable()
+    for convolution in (unbiased.middle.conv, unbiased.pointwise.conv, unbiased.down.conv):
+        torch.nn.init.zeros_(convolution.bias)
+    table = absmax_table(unbiased, CROPS, FULL)
+    converted = TARGET.convert(unbiased, table, Precision.INT8, tmp_path, 1, lambda step: None)
+    check_scales(table, TARGET.read_scales(converted.files, unbiased), TARGET)
+
+
+def test_a_convolution_whose_biases_are_all_equal_is_named_with_the_reason(tmp_path: Path) -> None:
+    equal = small_deployable()
+    torch.nn.init.constant_(equal.middle.conv.bias, 0.3)
+    converted = TARGET.convert(equal, absmax_table(equal, CROPS, FULL), Precision.INT8, tmp_path, 1, lambda step: None)
+    with pytest.raises(
+        VerificationError, match=r"'middle:output' .* steps, as where a convolution's biases are all equal"
+    ):
+        TARGET.read_scales(converted.files, equal)
 
 
 def test_every_convolution_runs_in_int8(int8: Converted) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,18 @@ def test_one_ulp_of_any_scale_and_one_step_of_any_zero_point_are_noticed(
             check_scales(table, stored_in(graph), tflite.TARGET)
         quantization.scale, quantization.zeroPoint = kept
     check_scales(table, stored_in(graph), tflite.TARGET)
+
+
+@pytest.mark.parametrize("grid", [COMMON, AFFINE], ids=["common", "affine"])
+def test_a_convolution_that_is_zero_on_all_images_gives_a_file_that_opens(
+    network: SmallDeployable, crops: np.ndarray, float_file: Path, grid: Grid, tmp_path: Path
+) -> None:
+    table = absmax_table(network, crops, grid)
+    scale, zero_point = grid.activation(0.0, 0.0)
+    zero = replace(table.entries["pointwise:output"], scale=scale, zero_point=zero_point)
+    dead = replace(table, entries={**table.entries, "pointwise:output": zero})
+    own = Path(shutil.copy(float_file, tmp_path))
+    assert all(np.isfinite(axis).all() for axis in run(written(network, dead, own), crops[:1]))
 
 
 def test_weights_are_the_grid_integers(network: SmallDeployable, table: Table, file: Path) -> None:

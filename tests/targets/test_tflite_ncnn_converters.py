@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rtmw_edge.quantization import W8
 from rtmw_edge.targets import target_named
-from rtmw_edge.targets.base import Precision
+from rtmw_edge.targets.base import Precision, check_scales, precisions
 from rtmw_edge.targets.converter_process import run_converter
 from rtmw_edge.targets.half_precision import to_half
-from rtmw_edge.targets.weight_matching import match_convolutions
-from small_deployable import SmallDeployable, small_deployable
+from rtmw_edge.targets.weight_matching import check_distinct, match_convolutions
+from small_deployable import SmallDeployable, absmax_table, small_deployable
 
 from rtmw_edge.errors import BadInputError, NotAvailableError, RtmwEdgeError
 
@@ -62,6 +63,14 @@ def test_weights_too_large_for_half_precision_are_refused() -> None:
         to_half(np.array([1e5], np.float32), "stem")
 
 
+def twins() -> SmallDeployable:
+    """With two convolutions of equal weights."""
+    network = small_deployable()
+    network.attention.conv = torch.nn.Conv2d(24, 24, 3, 1, 1)
+    network.attention.conv.load_state_dict(network.down.conv.state_dict())
+    return network
+
+
 def found_in(network: SmallDeployable) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return {
         f"layer {index}": (module.conv.weight.detach().numpy(), module.conv.bias.detach().numpy())
@@ -92,10 +101,26 @@ def test_a_lost_convolution_is_noticed() -> None:
         match_convolutions(found, network)
 
 
-def test_equal_convolutions_are_refused() -> None:
-    network = small_deployable()
-    twin = small_deployable()
-    twin.branch.conv, twin.attention.conv = network.branch.conv, network.branch.conv
-    with pytest.raises(RtmwEdgeError, match="Convolutions 'attention' and 'branch' have the same weights"):
-        match_convolutions(found_in(twin), twin)
-    assert torch.equal(twin.branch.conv.weight, network.branch.conv.weight)
+def test_equal_convolutions_are_refused_where_scales_depend_on_which_is_which(crops: np.ndarray) -> None:
+    network = twins()
+    assert list(match_convolutions(found_in(network), network).values()) == list(network.convolutions())
+    check_distinct(network, absmax_table(network, crops, W8))
+    common = absmax_table(network, crops)
+    check_distinct(network, common.leaving_in_float(["attention", "down"]))
+    for table in (common, common.leaving_in_float(["down"])):
+        with pytest.raises(RtmwEdgeError, match="Convolutions 'down' and 'attention' have the same weights"):
+            check_distinct(network, table)
+
+
+@pytest.mark.parametrize(("target", "package"), [("tflite", "litert_torch"), ("ncnn", "pnnx")])
+def test_equal_convolutions_are_written_in_float(target: str, package: str, crops: np.ndarray, tmp_path: Path) -> None:
+    pytest.importorskip(package)
+    network, writer = twins(), target_named(target)
+    for precision, table in ((Precision.FP32, None), (Precision.W8, absmax_table(network, crops, W8))):
+        if precision in precisions(writer):
+            converted = writer.convert(network, table, precision, tmp_path, 1, lambda step: None)
+            assert converted.convolutions == {"total": 8, "int8": 0}
+            if table is not None:
+                check_scales(table, writer.read_scales(converted.files, network), writer)
+    with pytest.raises(RtmwEdgeError, match="Convolutions 'down' and 'attention' have the same weights"):
+        writer.convert(network, absmax_table(network, crops), Precision.INT8, tmp_path, 1, lambda step: None)

@@ -50,7 +50,7 @@ def test_a_weight_beyond_half_precision_is_refused_by_name(float_file: Path) -> 
 
 def test_eight_bit_weights_compute_in_float(network: SmallDeployable, float_file: Path, crops: np.ndarray) -> None:
     """Rounded weights and nothing else: the answers are the fake-quantized network's to float rounding."""
-    table = weights_table(network, "small", W8)
+    table = weights_table(network, W8)
     graph = GraphEditor(float_file)
     tflite.quantize(graph, tflite.convolution_names(graph, network), table, network)  # type: ignore[arg-type]
     path = float_file.with_name("w8.tflite")

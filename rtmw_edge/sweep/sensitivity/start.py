@@ -115,7 +115,7 @@ def _calibrated(options: Options, network: Deployable, on_step: OnStep) -> Table
     if path.exists() and source.startswith("synthetic:"):  # what lies in a folder may have changed
         return Table.load(path)
     if not grid.calibrated:
-        table = weights_table(network, network.variant.name, grid)
+        table = weights_table(network, grid)
     else:
         table = calibrate(network, source, grid=grid, boxes=options.boxes, method=method, on_step=on_step)
     table.save(path)

@@ -13,14 +13,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from rtmw_edge.quantization import COMMON
+from rtmw_edge.targets.ncnn_int8 import multiplier
 
 Array = NDArray[np.float32]
-
-
-def multiplier(scale: Array | np.float32) -> Array:
-    """ncnn's multiplier of a scale: 1/scale, rounded once, to float32; infinite for a scale of zero."""
-    with np.errstate(divide="ignore"):
-        return np.asarray(np.float32(1) / np.asarray(scale, np.float32))
 
 
 def quantize(values: Array, factor: Array | np.float32) -> NDArray[np.int8]:
