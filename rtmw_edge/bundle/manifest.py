@@ -7,7 +7,9 @@ else may be in it, and nothing is optional but what older bundles lack.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +22,8 @@ FORMAT = "rtmw-edge bundle"
 VERSION = 1
 MANIFEST_NAME = "manifest.json"
 GOLDEN_ROLE = "golden"
+DIGEST = "sha256"
+"""The field that holds the manifest's own, of which older ones have none."""
 
 ROLES: dict[str, tuple[str, ...]] = {
     "onnx": ("model",),
@@ -140,8 +144,9 @@ class Manifest:
         raise KeyError(role)
 
     def to_json(self) -> bytes:
-        """The bytes of `manifest.json`."""
+        """The bytes of `manifest.json`, with a sha256 of all that it says."""
         data = {"format": FORMAT, "version": VERSION, **dataclasses.asdict(self)}
+        data[DIGEST] = _digest(data)
         return (json.dumps(data, indent=1, allow_nan=False) + "\n").encode()
 
     @classmethod
@@ -153,7 +158,21 @@ class Manifest:
         where = f"The manifest of {source}"
         data = parse(text, where)
         check_version(data, source)
-        return _from_fields(Fields(data, where), where)
+        fields = Fields(data, where)
+        digest = None if fields.absent(DIGEST) else fields.sha256(DIGEST)
+        manifest = _from_fields(fields, where)
+        if digest is not None and digest != _digest(data):
+            raise BundleError(
+                Reason.WRONG_HASH,
+                f"{where} was changed after it was written: its {DIGEST} is another's; get or export the bundle again.",
+            )
+        return manifest
+
+
+def _digest(data: Mapping[str, Any]) -> str:
+    """The sha256 of a manifest's JSON without the field that holds it."""
+    said = {name: value for name, value in data.items() if name != DIGEST}
+    return hashlib.sha256(json.dumps(said, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 def check_version(data: dict[str, Any], source: str) -> None:

@@ -31,6 +31,7 @@ def hash_again(good: Path) -> None:
     content = (good / "golden.npz").read_bytes()
     manifest = json.loads((good / "manifest.json").read_text())
     manifest["files"][1] |= {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    manifest.pop("sha256", None)
     (good / "manifest.json").write_text(json.dumps(manifest))
 
 

@@ -36,7 +36,7 @@ def test_read_gives_back_what_was_written(written: Path) -> None:
 def test_a_bundle_from_before_the_share_was_counted(tmp_path: Path) -> None:
     written = tiny_models.opaque_bundle(tmp_path / "tiny")
     data = json.loads((written / "manifest.json").read_text())
-    assert data["convolutions"].pop("int8_macs", "absent") is None
+    assert data["convolutions"].pop("int8_macs", "absent") is None and data.pop("sha256")
     (written / "manifest.json").write_text(json.dumps(data))
     assert bundle.read(written).manifest.convolutions == bundle.manifest.Convolutions(1, 0, None)
 
@@ -126,7 +126,7 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, name: str, monkeypatch: pyte
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("rtmw_edge.bundle.writing.shutil.copyfile", full)
-    with pytest.raises(BadInputError, match=r"The disk is full while writing .*tiny.*Free some space"):
+    with pytest.raises(BadInputError, match=r"The disk is full while writing .*tiny.*free some space"):
         tiny_models.opaque_bundle(tmp_path / "out" / name)
     assert [path.name for path in (tmp_path / "out").iterdir() if path.name != f"{name}.model"] == []
 
@@ -152,6 +152,22 @@ def test_a_manifest_is_readable_json(tmp_path: Path) -> None:
     assert (data["format"], data["version"]) == ("rtmw-edge bundle", 1)
     assert [entry["role"] for entry in data["files"]] == ["model", "golden"]
     assert out.stat().st_mode & 0o777 == 0o755 and (out / "manifest.json").stat().st_mode & 0o044 == 0o044
+
+
+def test_a_manifest_that_was_changed_is_refused_though_it_makes_sense(tmp_path: Path) -> None:
+    written = tiny_models.opaque_bundle(tmp_path / "tiny")
+    path = written / "manifest.json"
+    data = json.loads(path.read_text())
+    data["score"]["a"] += 1
+    path.write_text(json.dumps(data))
+    with pytest.raises(
+        bundle.BundleError, match="was changed after it was written: its sha256 is another.s; get or export"
+    ):
+        bundle.read(written)
+    del data["sha256"]  # as older ones are
+    path.write_text(json.dumps(data))
+    with bundle.read(written) as opened:
+        assert opened.manifest.score is not None and opened.manifest.score.a == data["score"]["a"]
 
 
 def test_what_a_gate_said_is_written_into_the_manifest_alone(written: Path) -> None:
