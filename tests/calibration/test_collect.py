@@ -30,11 +30,6 @@ CROPS = smooth_crops(12)
 CALIBRATED = [COMMON, AFFINE, W8A16, FULL]
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module")
 def network() -> SmallDeployable:
     return small_deployable()

@@ -37,10 +37,7 @@ from rtmw_edge.training.validation import Validation, is_better
 def _small(monkeypatch):
     monkeypatch.setattr(loop, "LOG_EVERY", 1)
     monkeypatch.setattr(loop, "Validation", NoValidation)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     yield
-    torch.set_num_threads(threads)
     forget()
     VARIANTS.pop("rtmw-wide-64x96", None)
 
