@@ -5,10 +5,13 @@ from __future__ import annotations
 from fractions import Fraction
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rtmw_edge.quantization import AFFINE, COMMON, GRIDS, W8, W8A16
-from rtmw_edge.quantization.grids import BIAS_LIMIT, SMALLEST_SCALE
+from rtmw_edge.quantization.grids import BIAS_LIMIT, SMALLEST_SCALE, integer_bias
+
+from rtmw_edge.errors import BadInputError
 
 
 def test_scale_is_absmax_over_127_in_float32() -> None:
@@ -44,12 +47,21 @@ def test_weights_use_their_whole_range_per_output_channel() -> None:
     assert np.abs(integers * scale[:, None, None, None] - weight).max() <= scale.max() / 2 * (1 + 1e-6)
 
 
-def test_a_dead_channel_with_a_bias_keeps_its_bias_in_int32() -> None:
-    weight, bias = np.zeros((2, 4, 1, 1), np.float32), np.float32([3.0, 0.0])
+@pytest.mark.parametrize("large", [3.0, -3.0])
+def test_a_dead_channel_with_a_bias_keeps_its_bias_in_int32(large: float) -> None:
+    weight, bias = np.zeros((2, 4, 1, 1), np.float32), np.float32([large, 0.0])
     weight[0, 0] = 1e-12
     scale = COMMON.weight_scale(weight, bias, 0.05)
-    assert abs(bias[0] / (np.float64(0.05) * scale[0])) <= BIAS_LIMIT * (1 + 1e-6)
+    assert abs(bias[0] / (np.float64(0.05) * scale[0])) <= BIAS_LIMIT * (1 + 1e-6) < 2**31
     assert scale[1] == SMALLEST_SCALE
+
+
+def test_a_bias_beyond_32_bits_is_refused() -> None:
+    one = np.ones(1, np.float32)
+    assert integer_bias("stem", np.array([2.0**31 - 1]), one).tolist() == [2**31 - 1]
+    for bias in (2.0**31, -(2.0**31)):
+        with pytest.raises(BadInputError, match=r"The bias of 'stem' does not fit into 32 bits .*; calibrate again\."):
+            integer_bias("stem", np.array([bias]), one)
 
 
 def test_integer_ranges_of_the_grids() -> None:
