@@ -10,7 +10,7 @@ quickstart: $(STAMP)
 	$(BIN)/rtmw-edge quickstart $(if $(IMAGE),--image "$(IMAGE)")
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # mypy sees what users install: the package, not the work tree.
 lint: $(STAMP)

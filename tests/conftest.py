@@ -6,10 +6,18 @@ import os
 import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 # Modules that several test folders share (tiny_models.py) lie beside this file.
 sys.path.insert(0, str(Path(__file__).parent))
+
+# Tests run side by side, and on a busy machine torch's threads wait for each other: ten times slower than one of them.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# The same examples in every run, and no folder of them left behind.
+hypothesis.settings.register_profile("same", derandomize=True, database=None)
+hypothesis.settings.load_profile("same")
 
 SAMPLES_VARIABLE = "RTMW_EDGE_SAMPLES"
 

@@ -114,7 +114,7 @@ def _accuracy(made: Made, job: str) -> Record:
     data: dict[str, Any] = {
         "bundle": "x",
         "megabytes": made.megabytes,
-        "dataset": "synthetic:val:40",
+        "dataset": made.cell.data,
         "images": 40,
         "ap": ap,
         "px": {"whole": {"p99": {"value": 1.5, "low": 1.0, "high": 2.0}}},

@@ -22,8 +22,6 @@ from rtmw_edge.models.variants import Variant
 
 WIDTH, HEIGHT = 48, 64
 
-torch.set_num_threads(1)  # several suites share a machine, and waiting threads are slower than none
-
 
 class SmallDeployable(nn.Module):
     """Normalized BGR (N,3,64,48) -> logits (N,5,96), (N,5,128)[, (N,5,96)]."""

@@ -203,6 +203,8 @@ def test_the_rule_of_a_limit() -> None:
     judged = bundle.gate_report.judged
     assert judged("foot", "ap_drop", 1.0, (1.0, 0.2, 1.7), strict=False).passed
     assert judged("foot", "ap_drop", 1.0, (1.0, 0.2, 1.7), strict=False).within_noise
+    for interval, open_ in (((0.6, 0.2, 1.0), True), ((1.5, 1.0, 2.0), True), ((0.6, 0.2, 0.9), False)):
+        assert judged("foot", "ap_drop", 1.0, interval, strict=False).within_noise is open_
     assert not judged("foot", "ap_drop", 1.0, (1.0, 0.2, 1.7), strict=True).passed
     assert judged("foot", "ap_drop", 1.0, (0.3, 0.2, 1.0), strict=True).passed
     assert not judged("foot", "ap_drop", 0.5, (99.0, 0.0, 0.0), strict=True).passed, "a figure outside its interval"

@@ -39,6 +39,19 @@ def test_a_shift_of_one_bin_is_half_a_pixel(vectors: golden.Golden) -> None:
     assert both.keypoint_px_p99 == 5.0
 
 
+def test_a_few_keypoints_that_moved_are_seen(vectors: golden.Golden) -> None:
+    """Three of 133 are more than the hundredth that may lie anywhere."""
+    x, y = (line.copy() for line in vectors.logits)
+    x[:, :3], y[:, :3] = np.roll(x[:, :3], 6, axis=2), np.roll(y[:, :3], 8, axis=2)
+    assert agreement(vectors, (x, y), EXACT)[1].keypoint_px_p99 == 5.0
+
+
+def test_both_figures_must_be_within_the_tolerance() -> None:
+    tolerance = Tolerance(0.1, 2.0)
+    assert golden.Agreement(0.1, 2.0, 5).within(tolerance)
+    assert not golden.Agreement(0.0, 9.0, 5).within(tolerance) and not golden.Agreement(0.9, 0.0, 5).within(tolerance)
+
+
 def test_a_keypoint_between_two_rivals_is_not_compared() -> None:
     """Logits of rms 1 and a tolerance of 0.01: a lead must be above 0.06, against bins more than four away."""
     rng = np.random.default_rng(0)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from rtmw_edge.calibration.collect import Settings, collect, table_of
+from rtmw_edge.calibration.consumers import errors_at_consumers
 from rtmw_edge.calibration.kept import Kept
 from rtmw_edge.calibration.observing import Pass, observe
 from rtmw_edge.calibration.ranges import SINGLE, Method
@@ -28,11 +30,6 @@ from rtmw_edge.errors import BadInputError
 
 CROPS = smooth_crops(12)
 CALIBRATED = [COMMON, AFFINE, W8A16, FULL]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +126,21 @@ def test_best_says_which_method_it_took_and_is_no_worse_than_any(network: SmallD
         for point, entry in table.entries.items():
             if entry.source == f"best: {method.described(99.999)}":
                 assert entry.scale == single.entries[point].scale
+
+
+def test_best_tries_ranges_on_crops_from_first_to_last(
+    network: SmallDeployable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    def noted(deployable: SmallDeployable, crops: np.ndarray, *rest: Any) -> dict[str, np.ndarray]:
+        tried.append(crops)
+        return errors_at_consumers(deployable, crops, *rest)
+
+    monkeypatch.setattr("rtmw_edge.calibration.collect.errors_at_consumers", noted)
+    crops = smooth_crops(32)
+    collect(network, [crops], Settings(Method.BEST))
+    assert len(tried) == 1 and np.array_equal(tried[0], crops[::2])
 
 
 def test_a_table_for_other_weights_is_refused(network: SmallDeployable, tmp_path: Path) -> None:

@@ -21,7 +21,6 @@ CROPS = smooth_crops(6, seed=4)
 
 @pytest.fixture(scope="module")
 def network() -> SmallDeployable:
-    torch.set_num_threads(1)
     return small_deployable()
 
 

@@ -68,6 +68,19 @@ def test_the_choice_is_of_the_seed_alone() -> None:
     assert first == second == sorted(set(first)) and len(first) == 30 and other != first
 
 
+def test_the_first_is_drawn_by_chance(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = []
+
+    def noted(points: np.ndarray, count: int, first: int) -> list[int]:
+        begun.append(first)
+        return farthest_points(points, count, first)
+
+    monkeypatch.setattr("rtmw_edge.calibration.selection.farthest_points", noted)
+    for seed in range(4):
+        chosen_for_cover(Crowd(), 2, SIZE, seed)
+    assert len(set(begun)) > 1
+
+
 def test_all_are_taken_where_there_are_no_more() -> None:
     assert chosen_for_cover(Crowd(), 300, SIZE, 0) == list(range(300)) == chosen_for_cover(Crowd(), 999, SIZE, 0)
 

@@ -29,7 +29,6 @@ CROPS = smooth_crops(10, seed=5)
 
 @pytest.fixture(scope="module")
 def network() -> SmallDeployable:
-    torch.set_num_threads(1)
     return small_deployable()
 
 

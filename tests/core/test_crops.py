@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import struct
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -108,6 +110,9 @@ def test_bad_images_are_refused(image: np.ndarray, text: str) -> None:
             "Box 0 (30, 2, 40, 8) lies wholly outside the 20x10 image: drop it or check its coordinates.",
         ),
         ([[-8, -8, -1, -1]], "lies wholly outside the 20x10 image"),
+        ([[-8, 2, -1, 8]], "lies wholly outside the 20x10 image"),
+        ([[2, -8, 8, -1]], "lies wholly outside the 20x10 image"),
+        ([[2, 30, 8, 40]], "lies wholly outside the 20x10 image"),
         ([1, 2, 3, 4], "The boxes have shape (4,), not (N,4): pass x1, y1, x2, y2 a person."),
         ([[1, 2], [3]], "The boxes are not numbers: pass an array (N,4) of x1, y1, x2, y2."),
         ("all", "The boxes are not numbers"),
@@ -167,6 +172,26 @@ def test_exif_orientation_is_heeded(tmp_path: Path, channels: int) -> None:
     path = tmp_path / "turned.jpg"
     path.write_bytes(data[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + data[2:])
     assert crops.read_image(path).shape == (16, 8, 3)
+
+
+@pytest.mark.parametrize(
+    ("orientation", "turned"),
+    [
+        (2, lambda picture: picture[:, ::-1]),
+        (6, lambda picture: np.rot90(picture, -1)),
+        (7, lambda picture: np.rot90(picture.transpose(1, 0, 2), 2)),
+    ],
+)
+def test_exif_turns_and_mirrors_what_has_alpha(
+    tmp_path: Path, orientation: int, turned: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (6, 9, 4), np.uint8)
+    png = cv2.imencode(".png", picture)[1].tobytes()
+    chunk = b"eXIf" + b"MM\x00*" + struct.pack(">IHHHIHHI", 8, 1, 0x0112, 3, 1, orientation, 0, 0)
+    chunk = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    path = tmp_path / "alpha.png"
+    path.write_bytes(png[:33] + chunk + png[33:])
+    assert np.array_equal(crops.read_image(path), crops.to_bgr8(turned(picture)))
 
 
 def test_unreadable_files_are_named(tmp_path: Path) -> None:

@@ -41,6 +41,12 @@ def test_encode(case: tuple) -> None:
     assert labels.z is None
 
 
+def test_a_label_reaches_the_crop_until_its_window_ends_a_bin_before_it() -> None:
+    """Three sigma are 14.7 bins, and mmpose counts one more: at bin -15 the window ends at 0.7, at -16 before 0."""
+    points = np.array([[[-7.5, 100], [-8, 100], [100, 100]]])
+    assert simcc.encode(points, np.ones((1, 3)), (192, 256)).weights.tolist() == [[1, 0, 1]]
+
+
 def test_decode(case: tuple) -> None:
     _, data = case
     keypoints, scores = simcc.decode([data["logits_x"], data["logits_y"]])
@@ -116,6 +122,13 @@ def test_subbin_finds_a_peak_between_bins() -> None:
     coarse, _ = simcc.decode(lines)
     assert np.abs(fine - bins / 2).max() < 0.02
     assert np.abs(coarse - bins / 2).max() > 0.2
+
+
+def test_subbin_takes_five_bins_and_leaves_a_peak_nearer_to_the_end_as_it_is() -> None:
+    bins, size = np.array([1.3, 2.3, 380.7, 381.7]), 384
+    line = np.exp(-((np.arange(size) - bins[:, None]) ** 2) / 50)[None]
+    keypoints, _ = simcc.decode([line, line], subbin=True)
+    assert 2 * keypoints[0, :, 0] == pytest.approx([1, 2.3, 380.7, 382], abs=0.04)
 
 
 def test_subbin_leaves_edges_and_flat_lines_alone() -> None:

@@ -53,6 +53,15 @@ def test_only_what_the_reference_is_sure_of() -> None:
     assert weighed == pytest.approx([21 * 3.9 * 10], rel=1e-5), "a guess counts as little as it scores"
 
 
+def test_a_reference_that_scores_below_zero_is_sure_of_nothing() -> None:
+    x, height = np.full((1, 133), 40), np.full((1, 133), 1.0)
+    height[0, :17] = 1.9  # -0.1, which is above half of the median, -1
+    line = _peaks(x, height) - np.float32(2)
+    agreement = Agreement()
+    assert agreement.add(0, (line, line), (np.roll(line, 9, axis=2), line)) == pytest.approx([0])
+    assert agreement.result(resamples(1)) == {}
+
+
 def test_the_third_axis_flips_too() -> None:
     x, sure = np.full((1, 133), 40), np.full((1, 133), 5.0)
     line = _peaks(x, sure)

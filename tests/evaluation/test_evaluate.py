@@ -14,7 +14,7 @@ from rtmw_edge.crops import check_boxes
 from rtmw_edge.errors import BadInputError
 from rtmw_edge.evaluation import evaluate, read_detections
 from rtmw_edge.evaluation.datasets import CocoWholeBody, Dataset, Detections, Item
-from rtmw_edge.evaluation.evaluate import clipped_boxes, labelled_people
+from rtmw_edge.evaluation.evaluate import boxes_to_run, clipped_boxes, labelled_people
 from rtmw_edge.evaluation.whole_body_ap import People
 from rtmw_edge.poses import Poses
 
@@ -90,6 +90,15 @@ def test_detections_that_nobody_could_run_are_left_out_and_counted(noise: CocoWh
         f"4 of {plain.people + 4} detections lie outside their image or are empty, and were left out."
     )
     assert plain.left_out_sentence() == ""
+
+
+def test_a_detection_that_begins_on_the_last_pixel_is_run() -> None:
+    nobody = People(np.zeros((0, 133, 2)), np.zeros((0, 133)), np.zeros((0, 4)), np.zeros(0), np.zeros(0, bool))
+    item = Item(0, np.zeros((100, 80, 3), np.uint8), nobody)
+    boxes = np.array([[79, 10, 90, 50], [10, 99, 20, 120], [80, 10, 90, 50], [10, 100, 20, 120]], np.float32)
+    scores = np.array([0.9, 0.8, 0.7, 0.6], np.float32)
+    run, kept = boxes_to_run(item, Detections({0: boxes}, {0: scores}))
+    assert np.array_equal(run, boxes[:2]) and np.array_equal(kept, scores[:2])
 
 
 def test_json_is_plain(noise: CocoWholeBody) -> None:

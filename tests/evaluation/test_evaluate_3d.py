@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from rtmw_edge.cli import main
 from rtmw_edge.crops import box_to_crop, warp_matrix
 from rtmw_edge.evaluation import evaluate
 from rtmw_edge.evaluation.datasets import Detections, Item, Labels3D, SyntheticPeople
-from rtmw_edge.evaluation.evaluate import clipped_boxes
+from rtmw_edge.evaluation.evaluate import Evaluator, clipped_boxes
 from rtmw_edge.models import build
 from rtmw_edge.models.checkpoints import save_safetensors
 from rtmw_edge.models.variants import variant_named
@@ -155,6 +156,23 @@ def test_people_of_unknown_depth_are_left_out(dataset: SyntheticPeople) -> None:
 
     without, alone = Some(2, [first, items[1]]), Some(1, [items[1]])
     assert evaluate(oracle, without).mpjpe == evaluate(oracle, alone).mpjpe
+
+
+def test_keypoints_of_unknown_depth_do_not_count() -> None:
+    (item,) = SyntheticPeople(1)
+    assert item.labels_3d is not None
+    joint = np.flatnonzero(_labelled(item))[-1]
+    metres = item.labels_3d.metres.copy()
+    metres[0, joint] = np.nan
+    visible = item.people.visible.copy()
+    visible[0, joint] = 0
+    errors = []
+    for people, truth in ((item.people, metres), (replace(item.people, visible=visible), item.labels_3d.metres)):
+        evaluator = Evaluator("one person")
+        poses = DeepOracle(SyntheticPeople(1), (0, 0, 0.1))(item.image, clipped_boxes(item, np.array([0])), np.ones(1))
+        evaluator.add(replace(item, people=people, labels_3d=Labels3D(truth, item.labels_3d.camera)), poses)
+        errors.append(evaluator.result().mpjpe)
+    assert errors[0] == errors[1] and errors[0]["whole"].plain > 0
 
 
 def test_command_prints_and_writes_millimetres(

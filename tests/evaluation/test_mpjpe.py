@@ -127,14 +127,15 @@ def test_unlabelled_keypoints_do_not_count(case: Arrays) -> None:
     assert result["face"].part_root > 0
 
 
-def test_a_part_of_three_keypoints_is_not_fitted(case: Arrays) -> None:
+@pytest.mark.parametrize(("count", "fitted"), [(3, False), (4, True)])
+def test_a_part_is_fitted_from_four_keypoints_on(case: Arrays, count: int, fitted: bool) -> None:
     found, truth, _ = case
     labelled = np.zeros(found.shape[:2], bool)
-    labelled[:, 113:116] = True
+    labelled[:, 113 : 113 + count] = True
     errors = Mpjpe()
     errors.add(found, truth, labelled)
     right = errors.result()["right_hand"]
-    assert right.plain > 0 and right.procrustes == -1
+    assert right.plain > 0 and (0 < right.procrustes < right.plain if fitted else right.procrustes == -1)
 
 
 def test_nobody() -> None:

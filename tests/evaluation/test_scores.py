@@ -19,8 +19,9 @@ from rtmw_edge.keypoints import PARTS
 from rtmw_edge.poses import Poses
 
 
-def test_pck_by_hand() -> None:
-    """A box 100 px high: 4.9 px is right and 5.1 px wrong; what is not labelled does not count."""
+@pytest.mark.parametrize("box", [[0, 50, 10, 150], [0, 50, 300, 150]])
+def test_pck_by_hand(box: list[int]) -> None:
+    """A box 100 px high, upright or lying: 4.9 px is right and 5.1 px wrong; what is not labelled does not count."""
     labels, visible = np.zeros((1, 133, 2)), np.ones((1, 133))
     found = labels.copy()
     found[0, :17] = 4.9, 0
@@ -28,7 +29,7 @@ def test_pck_by_hand() -> None:
     found[0, 23:57] = 80
     visible[0, 91:112] = 0
     pck = Pck()
-    pck.add(found, labels, visible, np.array([[0, 50, 10, 150]]))
+    pck.add(found, labels, visible, np.array([box]))
     expected = {"body": 1, "foot": 0, "face": 0.5, "left_hand": -1, "right_hand": 1, "whole": (17 + 34 + 21) / 112}
     assert pck.result() == pytest.approx(expected)
 

@@ -124,12 +124,6 @@ def test_float16_weights_fall_to_the_integers_that_torch_has() -> None:
     assert (integers != np.rint(weight.numpy() / scale[:, None])).any()
 
 
-def test_quantizing_the_output_before_or_after_relu_is_the_same() -> None:
-    x = torch.linspace(-20, 20, 4001)
-    quantize = lambda v: torch.fake_quantize_per_tensor_affine(v, 0.1, 0, -127, 127)  # noqa: E731
-    assert torch.equal(F.relu(quantize(x)), quantize(F.relu(x)))
-
-
 def test_the_float_network_is_left_alone(net: Net) -> None:
     x = torch.randn(1, 3, 12, 9)
     before = net(x)
@@ -159,6 +153,14 @@ def test_a_table_for_another_network_is_refused(net: Net) -> None:
         (
             {"entries": {"first:weight": Entry(np.ones(8), axis=0, zero_point=3)}},
             "has for 'first:weight' bits 8, axis 0, zero point 3 and range [-127, 127], which is not of",
+        ),
+        (
+            {"entries": {"first:weight": Entry(np.ones(8), axis=0, low=-128)}},
+            "has for 'first:weight' bits 8, axis 0, zero point 0 and range [-128, 127], which is not of the grid",
+        ),
+        (
+            {"entries": {"first:weight": Entry(np.ones(8), axis=0, bits=16)}},
+            "has for 'first:weight' bits 16, axis 0, zero point 0 and range [-127, 127], which is not of the grid",
         ),
         (
             {"entries": {"first:input": Entry(np.ones(1), axis=0)}},
@@ -191,6 +193,19 @@ def test_a_table_with_numbers_of_another_grid_or_network_is_refused(
     with pytest.raises(BadInputError) as caught:
         fake_quantize(net, replace(table, **change))
     assert text in str(caught.value)
+
+
+def test_weights_have_no_zero_point_where_activations_have_one(net: Net) -> None:
+    table = table_for(net)
+    entries = {
+        point: entry if point.endswith("weight") else replace(entry, low=-128, zero_point=5)
+        for point, entry in table.entries.items()
+    }
+    affine = replace(table, grid="affine", entries=entries)
+    check_table(net, affine)
+    shifted = {**entries, "first:weight": replace(entries["first:weight"], zero_point=3)}
+    with pytest.raises(BadInputError, match=r"'first:weight' bits 8, axis 0, zero point 3 .* not of the grid affine;"):
+        check_table(net, replace(affine, entries=shifted))
 
 
 def test_a_table_for_other_weights_is_refused(net: Net) -> None:

@@ -50,11 +50,12 @@ def test_weights_use_their_whole_range_per_output_channel() -> None:
     assert np.abs(integers * scale[:, None, None, None] - weight).max() <= scale.max() / 2 * (1 + 1e-6)
 
 
-def test_a_dead_channel_with_a_bias_keeps_its_bias_in_int32() -> None:
-    weight, bias = np.zeros((2, 4, 1, 1), np.float32), np.float32([3.0, 0.0])
+@pytest.mark.parametrize("large", [3.0, -3.0])
+def test_a_dead_channel_with_a_bias_keeps_its_bias_in_int32(large: float) -> None:
+    weight, bias = np.zeros((2, 4, 1, 1), np.float32), np.float32([large, 0.0])
     weight[0, 0] = 1e-12
     scale = COMMON.weight_scale(weight, bias, 0.05)
-    assert abs(bias[0] / (np.float64(0.05) * scale[0])) <= BIAS_LIMIT * (1 + 1e-6)
+    assert abs(bias[0] / (np.float64(0.05) * scale[0])) <= BIAS_LIMIT * (1 + 1e-6) < 2**31
     assert scale[1] == SMALLEST_SCALE
 
 
@@ -63,6 +64,14 @@ def test_a_bias_without_a_step_or_beyond_int32_is_refused() -> None:
         with pytest.raises(BadInputError, match="The bias of 'stem' does not fit into 32 bits at the table's scales"):
             integer_bias("stem", np.float32([0.1, bias]), np.float32([0.1, step]))
     assert integer_bias("stem", np.float32([0.5, -1.0]), np.float32([0.5, 2.0**-30])).tolist() == [1.0, -(2.0**30)]
+
+
+def test_a_bias_beyond_32_bits_is_refused() -> None:
+    one = np.ones(1, np.float32)
+    assert integer_bias("stem", np.array([2.0**31 - 1]), one).tolist() == [2**31 - 1]
+    for bias in (2.0**31, -(2.0**31)):
+        with pytest.raises(BadInputError, match=r"The bias of 'stem' does not fit into 32 bits .*; calibrate again\."):
+            integer_bias("stem", np.array([bias]), one)
 
 
 def test_integer_ranges_of_the_grids() -> None:

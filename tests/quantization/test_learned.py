@@ -171,6 +171,18 @@ def test_the_table_has_what_was_learned_and_fits_the_network(grid: Grid) -> None
         assert ((ours - theirs).norm() / theirs.norm()).item() < 0.01
 
 
+def test_a_dead_channel_with_a_bias_keeps_it_in_int32() -> None:
+    network = small_deployable()
+    with torch.no_grad():
+        network.middle.conv.weight[0] = 1e-12
+        network.middle.conv.bias[0] = 3.0
+    start = absmax_table(network, CROPS)
+    learning = copy.deepcopy(network)
+    learnable(learning, start, (WIDTH, HEIGHT))
+    entries = learned_table(network, learning, start, "here", {}).entries
+    assert 3.0 / (float(entries["middle:input"].scale[0]) * float(entries["middle:weight"].scale[0])) < 2**31
+
+
 @pytest.mark.parametrize("grid", [COMMON, AFFINE], ids=str)
 def test_biases_lie_on_the_integers_that_files_store(grid: Grid) -> None:
     network = small_deployable()

@@ -14,7 +14,7 @@ import pytest
 import torch
 from rtmw_edge.quantization import GRIDS, Table
 from rtmw_edge.quantization.fake import check_table, fake_quantize
-from rtmw_edge.quantization.learned import LearnedTensor
+from rtmw_edge.quantization.learned import LearnedTensor, round_biases
 from rtmw_edge.quantization.qat import TrainableScaleNorm
 from rtmw_edge.targets.export import load_deployable
 from rtmw_edge.targets.rewrites import Deployable, HalfSafeScaleNorm
@@ -43,7 +43,8 @@ class Look:
         with torch.no_grad():
             logits = network.eval()(images)[0]
         Look.shown.append(logits.numpy())
-        return {"ap_whole": len(Look.shown) / 100, "ap_face": float(logits.abs().mean())}
+        count = len(Look.shown)
+        return {"ap_whole": count / 100, "ap_face": float(logits.abs().mean()), "mpjpe_whole": 100 / count}
 
 
 @pytest.fixture(autouse=True)
@@ -72,6 +73,9 @@ def test_a_run_writes_official_weights_and_the_table_for_exactly_them(tmp_path: 
     with torch.no_grad():
         expected = fake_quantize(network, table)(images.flip(1))[0]
     assert np.linalg.norm(Look.shown[-1] - expected.numpy()) < 1e-5 * np.linalg.norm(expected)
+    biases = {name: unit.conv.bias.detach().clone() for name, unit in network.convolutions().items()}
+    round_biases(network, table)  # they were written as targets store them
+    assert all(torch.equal(unit.conv.bias, biases[name]) for name, unit in network.convolutions().items())
     provenance = table.provenance
     assert provenance["method"] == "qat" and provenance["steps"] == 3 and provenance["samples"] == 12
     assert provenance["start"] == {"table_sha256": start.sha256, "weights_sha256": start.weights_sha256}
@@ -93,10 +97,11 @@ def test_validation_is_against_the_float_network(tmp_path: Path) -> None:
     with torch.no_grad():
         expected = network(images.flip(1))[0].numpy()
     assert np.linalg.norm(Look.shown[0] - expected) < 1e-5 * np.linalg.norm(expected)
-    for row, record in zip(rows, records, strict=True):
+    for look, (row, record) in enumerate(zip(rows, records, strict=True), start=2):
         drop = float(np.abs(Look.shown[0]).mean()) - float(row["ap_face"])
         assert float(row["drop_face"]) == pytest.approx(drop, rel=1e-4)  # the CSV has seven digits
         assert record["drop_face"] == pytest.approx(drop, rel=1e-4)  # the CSV has seven digits
+        assert record["rise_whole"] == pytest.approx(100 / look - 100)
 
 
 @pytest.mark.slow
@@ -125,6 +130,37 @@ def test_a_stopped_run_goes_on_to_the_very_same_weights_and_tables(tmp_path: Pat
     )
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
     assert tables[0].to_bytes() == tables[1].to_bytes() and tables[0].grid == grid
+
+
+def test_student_and_teacher_see_the_colours_that_they_are_exported_with(tmp_path: Path) -> None:
+    """Both networks take BGR, and training has RGB."""
+    run = small_qat(tmp_path / "run", "steps=1")
+    exact = load_deployable(TINY, tmp_path / "float.safetensors")
+    images = torch.randn(2, 3, 96, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        (ours, *_), *_ = run.student.eval()(images)
+        expected = fake_quantize(exact, run.start)(images.flip(1))[0]
+        theirs, features = run.lesson.teacher(images.flip(1))
+        nothing = run.lesson(images, (theirs, features, features[1]), 1.0)
+    assert torch.linalg.norm(ours - expected) < 0.01 * torch.linalg.norm(expected)
+    torch.testing.assert_close(theirs[0], exact(images.flip(1))[0], rtol=1e-4, atol=0.01)
+    assert float(nothing) == pytest.approx(0, abs=1e-6)
+
+
+def test_the_weights_of_the_lesson_are_those_of_the_recipe(tmp_path: Path) -> None:
+    run = small_qat(tmp_path / "run", "steps=1")
+    images = torch.randn(2, 3, 96, 64, generator=torch.Generator().manual_seed(0))
+
+    def lesson(logits: float, features: float) -> float:
+        run.lesson.weights = replace(run.settings, logits=logits, features=features)
+        with torch.no_grad():
+            return float(run.lesson(images, run.student(images.flip(1)), 1.0))
+
+    assert lesson(0, 0) == 0
+    of_logits, of_features = lesson(1, 0), lesson(0, 1)
+    assert min(of_logits, of_features) > 0
+    assert (lesson(2, 0), lesson(0, 2)) == pytest.approx((2 * of_logits, 2 * of_features))
+    assert lesson(1, 1) == pytest.approx(of_logits + of_features)
 
 
 def test_a_token_of_zeros_has_no_gradient_and_others_have_the_norm_s() -> None:

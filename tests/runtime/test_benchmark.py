@@ -64,6 +64,11 @@ def board(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_a_machine_is_busy_by_the_load_of_each_core(record: Benchmark, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing.os, "cpu_count", lambda: 8)
+    assert not replace(record, load=1.5).busy and replace(record, load=3.0).busy
+
+
 def test_steps_are_parts_of_the_call(record: Benchmark) -> None:
     assert list(record.steps) == ["crop", "inference", "decode", "call"] and record.calls == 5
     inference, call = record.steps["inference"], record.steps["call"]

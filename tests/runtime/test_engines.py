@@ -73,6 +73,15 @@ def test_logits_are_the_networks(engine: Engine, case: Case, count: int) -> None
         assert np.linalg.norm(answer - right) / np.linalg.norm(right) < (0.03 if case.int8 else 1e-5)
 
 
+@pytest.mark.parametrize("count", [2, 6])
+def test_a_batch_that_is_filled_up_answers_with_its_first(tmp_path: Path, count: int) -> None:
+    images = tiny_models.crops(count)
+    path = Case("onnx", 4, False).write(tmp_path)
+    with bundle.read(path) as opened, open_engine(opened, "cpu", threads=1) as engine:
+        for answer, right in zip(engine.infer(images), tiny_models.logits(images), strict=True):
+            np.testing.assert_allclose(answer, right, rtol=1e-4, atol=1e-4)
+
+
 def test_answers_outlive_the_next_call(engine: Engine, case: Case) -> None:
     """A full batch's answers are the runtime's own arrays, which it must not write over."""
     first = engine.infer(tiny_models.crops(case.batch))

@@ -85,6 +85,12 @@ def test_the_detector_is_asked_now_and_then() -> None:
     assert all(result.poses.box_scores.tolist() == [pytest.approx(0.7)] for result in results)  # type: ignore[union-attr]
 
 
+def test_without_a_detector_the_whole_picture_is_looked_at_once() -> None:
+    process = FrameRunner(Runner(FixedEngine()))
+    results = [process(moving(index)) for index in range(25)]
+    assert ["detect" in result.ms for result in results] == [True, *[False] * 24]  # type: ignore[union-attr]
+
+
 def test_all_people_are_one_batch() -> None:
     engine = FixedEngine(batch=8)
     ran = []

@@ -176,6 +176,21 @@ def test_subbin_refines_between_half_pixels(tiny_bundle: Path) -> None:
     assert not np.array_equal(refined, plain) and np.array_equal(plain, np.round(plain * 2) / 2)
 
 
+def test_subbin_refines_depth_too() -> None:
+    class Leaning(DepthEngine):
+        """The next bin is nearly as high."""
+
+        def run(self, crops: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:
+            x, y, z = super().run(crops)
+            x[:, :, 21], z[:, 1, 49] = 0.4, 0.8
+            return x, y, z
+
+    image = np.zeros((1, 64, 48, 3), np.uint8)
+    fine, plain = (Runner(Leaning(), subbin=subbin).crops(image).keypoints[0, 1] for subbin in (True, False))
+    assert plain.tolist() == [10, 20, 0]
+    assert 10 < fine[0] < 10.5 and fine[1] == 20 and 0 < fine[2] < 2 / 48
+
+
 def test_close_also_closes_the_bundle(tiny_bundle: Path) -> None:
     runner, image = load(tiny_bundle), np.zeros((64, 48, 3), np.uint8)
     assert isinstance(runner.bundle, Bundle)

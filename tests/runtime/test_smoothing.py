@@ -58,6 +58,14 @@ def test_the_unit_of_speed_makes_it_the_same_at_every_size() -> None:
         assert near(np.array([x * 400]), 1 / FPS, 400.0)[0] / 400 == pytest.approx(far(np.array([x]), 1 / FPS)[0])
 
 
+def test_after_a_new_start_nothing_is_left_of_the_speed_before() -> None:
+    smooth, fresh = OneEuro(), OneEuro()
+    for x in (0.0, 0.2, 0.4):
+        smooth(np.array([x]), 1 / FPS)
+    assert smooth(np.array([5.0]), 1 / FPS, restart=True).tolist() == fresh(np.array([5.0]), 1 / FPS).tolist() == [5]
+    assert smooth(np.array([5.01]), 1 / FPS).tolist() == fresh(np.array([5.01]), 1 / FPS).tolist()
+
+
 def smoothest(x: NDArray[np.float64]) -> NDArray[np.float64]:
     """The minimum-jerk path from 0 to 1 that human reaches follow."""
     x = np.clip(x, 0, 1)
@@ -96,6 +104,15 @@ def test_a_resting_hand_jitters_less_than_half() -> None:
 
 def person(x: float, scores: float = 1.0, dimensions: int = 2) -> Poses:
     return Poses(np.full((1, 133, dimensions), x), np.full((1, 133), scores), [[0, 0, 50, 100]], [1])
+
+
+@pytest.mark.parametrize("box", [[0, 0, 50, 100], [0, 0, 100, 50]])
+def test_a_body_is_as_large_as_the_longer_side_of_its_box(box: list[int]) -> None:
+    smoother, plain = PoseSmoother(), OneEuro()
+    for frame, x in enumerate(SIGNAL):
+        poses = Poses(np.full((1, 133, 2), 100 * x), np.ones((1, 133)), [box], [1])
+        found = smoother(poses, (1,), frame / FPS).keypoints[0, 0, 0]
+        assert found == pytest.approx(plain(np.array([100 * x]), 1 / FPS, 100.0)[0], rel=1e-5)
 
 
 def test_people_are_smoothed_each_by_their_own_id() -> None:

@@ -82,6 +82,15 @@ def test_coco_detections_that_name_the_file(tmp_path: Path) -> None:
     assert boxes.of("b.jpg") == PersonBoxes(((0, 0, 5, 5),), (1,))
 
 
+def test_crowds_are_nobody_s_box(tmp_path: Path) -> None:
+    crowd = {"bbox": [0, 0, 9, 9], "iscrowd": 1}
+    listed = read(tmp_path, [{"file_name": "a.jpg", **crowd}, {"file_name": "a.jpg", "bbox": [1, 2, 3, 4]}])
+    images = [{"id": 7, "file_name": "a.jpg"}]
+    people = [{"image_id": 7, **crowd}, {"image_id": 7, "bbox": [1, 2, 3, 4], "iscrowd": 0}]
+    annotated = read(tmp_path, {"images": images, "annotations": people})
+    assert listed.of("a.jpg") == annotated.of("a.jpg") == PersonBoxes(((1, 2, 4, 6),), (1,))
+
+
 def test_coco_annotations(tmp_path: Path) -> None:
     images = [{"id": 7, "file_name": "a.jpg"}, {"id": 8, "file_name": "empty.jpg"}]
     boxes = read(tmp_path, {"images": images, "annotations": [{"image_id": 7, "bbox": [1, 2, 3, 4], "category_id": 1}]})

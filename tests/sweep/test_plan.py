@@ -250,6 +250,25 @@ def test_float_cells_are_the_yardsticks() -> None:
         planned(precisions=["int8"])
 
 
+def test_a_yardstick_has_the_same_weights_and_as_many_threads(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.safetensors").write_bytes(b"x")
+    weights = {VARIANT: ["a.safetensors", "b.safetensors"]}
+    axes = {"targets": ["onnx", "openvino"], "precisions": ["fp32", "int8"], "grids": ["common"], "threads": [1, 2]}
+    found = plan(parse_config({"variants": [VARIANT], "weights": weights, **axes}, tmp_path))
+    quantized = [item for item in found.cells if item.cell.precision == "int8"]
+    assert len(quantized) == 2 * 2 * 2
+    for item in quantized:
+        base, pace = item.inputs.base, item.inputs.paced_by
+        assert base is not None and pace is not None and base.precision == pace.precision == "fp32"
+        assert (base.weights, base.threads) == (item.cell.weights, item.cell.threads)
+        assert (pace.target, pace.threads) == (item.cell.target, item.cell.threads)
+    for item in found.cells:
+        if item.cell.target == "openvino" and item.cell.precision == "fp32":
+            assert item.inputs.paced_by is not None
+            assert (item.inputs.paced_by.target, item.inputs.paced_by.threads) == ("onnx", item.cell.threads)
+
+
 def test_the_id_is_of_all_that_goes_in(tmp_path: Path, table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = tmp_path / "w.pth"
     weights.write_bytes(b"weights")
@@ -273,6 +292,8 @@ def test_the_id_is_of_all_that_goes_in(tmp_path: Path, table: Path, monkeypatch:
     other.write_bytes(b"before the training")
     bundle, accuracy, speed = ids(inputs=replace(inputs, base_weights=other))
     assert (bundle, speed) == first[::2] and accuracy != first[1], "its keypoints are compared with those of others"
+    for calibration in ({"method": "mse"}, {"count": 5}, {"bias_correction": True}, {"calibrator": "nncf"}):
+        assert not set(ids(replace(cell, **calibration))) & set(first), calibration
     Table(VARIANT, {"stem:weight": Entry(np.ones(3) * 2, axis=0)}).save(table)
     assert not set(ids()) & set(first)
     second = ids()

@@ -249,6 +249,12 @@ def changes(tmp_path: Path, old: tuple[Made, ...], new: tuple[Made, ...]) -> lis
     return [(change.what, change.worse) for change in found]
 
 
+def test_a_higher_mpjpe_is_worse(tmp_path: Path) -> None:
+    near, far = ((Made(cell("onnx", variant="rtmw3d-n-256x192"), mpjpe=error),) for error in (100.0, 110.0))
+    assert changes(tmp_path / "a", near, far) == [("MPJPE of whole 100.0 -> 110.0 mm (+10.00 to +10.00)", True)]
+    assert changes(tmp_path / "b", far, near) == [("MPJPE of whole 110.0 -> 100.0 mm (-10.00 to -10.00)", False)]
+
+
 def test_two_equal_runs_do_not_differ_and_noise_is_no_regression(tmp_path: Path) -> None:
     assert changes(tmp_path, SWEEP, SWEEP) == []
     shaken = tuple(replace(made, seed=1, whole=made.whole - 0.15) for made in SWEEP)
@@ -314,6 +320,11 @@ def test_runs_on_other_data_are_compared_as_independent_and_strangers_are_refuse
     assert {change.cell for change in found if change.worse} == {
         row.cell.variant + " " + row.cell.label for row in after
     }
+    # A point is beyond noise on the same images, and within the noise of two draws of them.
+    for data, told in (("synthetic:val:40", True), ("synthetic:val:500", False)):
+        point = tuple(replace(made, cell=replace(made.cell, data=data), whole=made.whole - 1) for made in SWEEP[:1])
+        found = compare(before[:1], rows(store_of(tmp_path / data.replace(":", "-"), point)))
+        assert any(change.worse for change in found) is told
     with pytest.raises(BadInputError, match=r"have no cell in common \(rtmw-n.*, and rtmw-t.*\)"):
         compare(before, rows(store_of(tmp_path / "c", (Made(cell("onnx", variant="rtmw-t-256x192")),))))
 

@@ -36,7 +36,6 @@ NAME = "rtmw-n-256x192"
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.set_num_threads(1)
     path = tmp_path_factory.mktemp("weights") / "calm.safetensors"
     save_safetensors(calm_network(NAME), path, torch.float32)
     return path

@@ -138,6 +138,13 @@ def test_a_convolution_without_scales_stays_float(tmp_path: Path) -> None:
     assert ncnn_int8.multipliers_of(model) == {}
 
 
+def test_groups_of_several_channels_are_refused_by_name() -> None:
+    weight, bias = random_layer(8, 8, 1, 2, seed=7)
+    scales = {"c:input": np.ones(1, np.float32), "c:weight": absmax_scales(weight)}
+    with pytest.raises(BadInputError, match=r"Convolution 'c' has 2 groups of several channels, .*; take it out of"):
+        ncnn_int8.quantized(one_convolution(weight, bias, groups=2), scales)
+
+
 @pytest.mark.parametrize("bad", [[0.0, 1, 1, 1], [1.0], [np.nan, 1, 1, 1], [-1.0, 1, 1, 1]])
 def test_an_unusable_scale_is_refused_by_name(bad: list[float]) -> None:
     weight, bias = random_layer(4, 4, 1, 1, seed=7)

@@ -108,6 +108,18 @@ def test_a_zero_point_moved_by_one_fails_by_name(int8_graph: onnx.ModelProto, ta
         check_scales(table, onnx_qdq.read_scales(changed), TARGET)
 
 
+def test_a_weight_with_two_zero_points_fails_by_name(int8_graph: onnx.ModelProto) -> None:
+    changed = onnx.ModelProto()
+    changed.CopyFrom(int8_graph)
+    for item in changed.graph.initializer:
+        if item.name == "down:weight:zero":
+            zeros = numpy_helper.to_array(item).copy()
+            zeros[0] += 1
+            item.CopyFrom(numpy_helper.from_array(zeros, item.name))
+    with pytest.raises(VerificationError, match="has several zero points for 'down:weight'"):
+        onnx_qdq.read_scales(changed)
+
+
 def test_a_pair_with_two_scales_is_refused(int8_graph: onnx.ModelProto) -> None:
     changed = onnx.ModelProto()
     changed.CopyFrom(int8_graph)

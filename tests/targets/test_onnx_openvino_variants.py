@@ -50,11 +50,6 @@ def opened(converted: Converted) -> Answer:
     return lambda crops: [np.concatenate(axis) for axis in zip(*(one(crop[None]) for crop in crops), strict=True)]
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.mark.parametrize("target", ["onnx", "openvino"])
 @pytest.mark.parametrize("variant", ["rtmw-n-256x192", "rtmw-m-256x192", "rtmw3d-n-256x192"])
 def test_float_parity(variant: str, target: str, tmp_path: Path) -> None:

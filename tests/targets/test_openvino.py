@@ -6,6 +6,7 @@ import socket
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -175,6 +176,18 @@ def test_one_bit_of_a_bound_fails_by_name(
     files = changed_constant(int8, tmp_path, f"{point}:dequantize", port)
     with pytest.raises(VerificationError, match=f"quantizes '{point}' with bounds that are not int8 steps"):
         TARGET.read_scales(files, network)
+
+
+def test_levels_that_are_not_int8_s_fail_by_name(
+    int8: Converted, network: SmallDeployable, table: Table, tmp_path: Path
+) -> None:
+    point = "join:concat" if table.grid == "full" else "down:input"
+    graph = ElementTree.parse(int8.files["xml"])
+    (layer,) = [layer for layer in graph.iter("layer") if layer.get("name") == f"{point}:dequantize"]
+    layer.find("data").set("levels", "16")
+    graph.write(tmp_path / "model.xml")
+    with pytest.raises(VerificationError, match=f"quantizes '{point}' with bounds that are not int8 steps"):
+        TARGET.read_scales({"xml": tmp_path / "model.xml", "bin": int8.files["bin"]}, network)
 
 
 def test_a_zero_point_moved_by_one_fails_by_name(int8: Converted, network: SmallDeployable, table: Table) -> None:

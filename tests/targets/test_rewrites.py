@@ -50,13 +50,9 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 
 
 @pytest.fixture(autouse=True)
-def one_thread_without_gradients() -> Iterator[None]:
-    """Threads that wait for each other on a busy machine make a pass ten times slower."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+def without_gradients() -> Iterator[None]:
     with torch.no_grad():
         yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -39,12 +39,13 @@ def test_half_precision_weights(network: SmallDeployable, float_file: Path, crop
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
-def test_a_weight_beyond_half_precision_is_refused_by_name(float_file: Path) -> None:
+@pytest.mark.parametrize(("value", "told"), [(7e4, r"7e\+04"), (np.nan, "nan")])
+def test_a_weight_beyond_half_precision_is_refused_by_name(float_file: Path, value: float, told: str) -> None:
     graph = GraphEditor(float_file)
     weight = int(next(graph.operators(OPS.CONV_2D)).inputs[1])
     buffer = graph.model.buffers[graph.graph.tensors[weight].buffer]
-    buffer.data = np.full(len(buffer.data) // 4, 7e4, np.float32).view(np.uint8)
-    with pytest.raises(BadInputError, match=r"reaches 7e\+04, more than float16 holds; export it in fp32"):
+    buffer.data = np.full(len(buffer.data) // 4, value, np.float32).view(np.uint8)
+    with pytest.raises(BadInputError, match=f"reaches {told}, more than float16 holds; export it in fp32"):
         halve_weights(graph)
 
 

@@ -25,10 +25,7 @@ RICH = Augmentation(hsv=0.4, colour=0.9, grey=0.3, blur=0.3, median_blur=0.3, dr
 def _small(monkeypatch):
     monkeypatch.setattr(loop, "LOG_EVERY", 1)
     monkeypatch.setattr(loop, "Validation", NoValidation)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     yield
-    torch.set_num_threads(threads)
     forget()
 
 

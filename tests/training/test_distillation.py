@@ -16,6 +16,7 @@ from rtmw_edge.training.distillation import (
     share_left,
     take_trunk,
 )
+from rtmw_edge.training.objective import Lesson, Student
 
 SMALL = Variant("small", (64, 64), 0.167, 0.125, 0, 0.0)
 LARGE = Variant("large", (64, 64), 0.167, 0.25, 0, 0.0)
@@ -98,6 +99,15 @@ def test_the_first_stage_trains_student_and_alignment_and_leaves_the_teacher():
         assert float(parameter.grad.norm()) > 0
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
     assert isinstance(alignment(build(LARGE), network), torch.nn.Identity)
+
+
+def test_the_lesson_of_the_first_stage_fades_with_the_share_left():
+    torch.manual_seed(0)
+    network, teacher = build(SMALL), build(LARGE)
+    student, lesson = Student(network, alignment(network, teacher)).eval(), Lesson(teacher, stage=1, beta=10.0)
+    with torch.no_grad():
+        whole, half, nothing = (float(lesson(IMAGES, student(IMAGES), share)) for share in (1.0, 0.5, 0.0))
+    assert whole > 0 and half == pytest.approx(whole / 2) and nothing == 0
 
 
 def test_the_second_stage_trains_a_fresh_head_on_the_teacher_s_trunk():

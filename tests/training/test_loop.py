@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from rtmw_edge.quantization.official import official_state
@@ -21,9 +22,10 @@ from torch.utils.data import get_worker_info
 from rtmw_edge.cli.train import _line, follow
 from rtmw_edge.errors import BadInputError
 from rtmw_edge.models import build
-from rtmw_edge.models.checkpoints import load_weights, read_metadata, read_state, save_safetensors
-from rtmw_edge.models.variants import VARIANTS, Variant
+from rtmw_edge.models.checkpoints import as_stored, load_weights, read_metadata, read_state, save_safetensors
+from rtmw_edge.models.variants import MEAN_RGB, STD_RGB, VARIANTS, Variant
 from rtmw_edge.training import checkpoint, loop, ranks, spectral, validation
+from rtmw_edge.training.distillation import logit_loss
 from rtmw_edge.training.ema import Ema
 from rtmw_edge.training.logs import Logs
 from rtmw_edge.training.loss import SimccLoss, part_weights
@@ -37,10 +39,7 @@ from rtmw_edge.training.validation import Validation, is_better
 def _small(monkeypatch):
     monkeypatch.setattr(loop, "LOG_EVERY", 1)
     monkeypatch.setattr(loop, "Validation", NoValidation)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     yield
-    torch.set_num_threads(threads)
     forget()
     VARIANTS.pop("rtmw-wide-64x96", None)
 
@@ -72,6 +71,12 @@ def test_the_learning_rate_warms_up_stays_and_falls_as_a_cosine():
     assert schedule.learning_rate(100) == schedule.learning_rate(499) == 1e-3
     assert schedule.learning_rate(750) == pytest.approx((1e-3 + 1e-5) / 2)
     assert schedule.learning_rate(1000) == pytest.approx(1e-5)
+
+
+def test_crops_become_the_colours_that_the_network_takes():
+    crops = torch.randint(0, 256, (2, 5, 4, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    expected = (crops.numpy()[..., ::-1] - np.float64(MEAN_RGB)) / np.float64(STD_RGB)
+    np.testing.assert_allclose(loop.normalized(crops).numpy(), expected.transpose(0, 3, 1, 2), rtol=1e-5, atol=1e-6)
 
 
 def test_on_a_cpu_large_kernels_work_on_transforms_and_silu_keeps_its_input(tmp_path):
@@ -108,6 +113,54 @@ def test_the_average_follows_its_formula():
     assert float(after["weight"] - before["weight"]) == pytest.approx(momentum, rel=1e-6)
     assert float(after["running_mean"]) == pytest.approx(2 * momentum, rel=1e-6)
     assert int(after["num_batches_tracked"]) == 7
+
+
+def test_the_average_takes_in_the_step_that_was_just_made(tmp_path):
+    training = trainer(tmp_path, "steps=1")
+    before = {name: value.detach().clone() for name, value in training.network.named_parameters()}
+    training.train_step(next(training.batches()))
+    momentum = training.recipe.ema_decay * math.exp(-1 / training.recipe.ema_ramp) + 1 - training.recipe.ema_decay
+    after, average = (dict(network.named_parameters()) for network in (training.network, training.ema.network))
+    name = "head.cls_x.weight"
+    assert not torch.equal(before[name], after[name])
+    torch.testing.assert_close(average[name], torch.lerp(before[name], after[name], momentum), rtol=1e-6, atol=1e-8)
+
+
+def test_what_is_validated_and_written_is_the_average(tmp_path, monkeypatch):
+    shown = []
+
+    class Look(NoValidation):
+        def figures(self, network, device):
+            shown.append(network)
+            return super().figures(network, device)
+
+    monkeypatch.setattr(loop, "Validation", Look)
+    training = trainer(tmp_path, "steps=3")
+    list(training.run())
+    assert [network is training.ema.network for network in shown] == [True]
+    average, last = (as_stored(network.state_dict()) for network in (training.ema.network, training.network))
+    for file in ("weights.safetensors", "best.safetensors"):
+        assert all(torch.equal(average[name], value) for name, value in read_state(tmp_path / file).items())
+    assert not torch.equal(average["head.cls_x.weight"], last["head.cls_x.weight"])
+
+
+def test_a_gradient_is_cut_to_the_norm_of_the_recipe(tmp_path, monkeypatch):
+    norms = []
+    for clip in ("0", "1e-3"):
+        training = trainer(tmp_path, "steps=1", f"clip={clip}")
+        step = lambda training=training: norms.append(float(gradients(training).norm()))  # noqa: E731
+        monkeypatch.setattr(training.optimizer, "step", step)
+        training.train_step(next(training.batches()))
+    assert norms[0] > 0.01 and norms[1] == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_dropout_is_another_in_every_step_and_the_same_after_a_restart(tmp_path, monkeypatch):
+    training = trainer(tmp_path, "steps=2", "dropout=0.5")
+    monkeypatch.setattr(training.optimizer, "step", lambda: None)
+    batches = next(training.batches())
+    first, second = training.train_step(batches), training.train_step(batches)
+    training.step = 0
+    assert float(first) != float(second) and float(training.train_step(batches)) == float(first)
 
 
 @pytest.mark.slow
@@ -448,6 +501,12 @@ def test_distillation_runs_through_both_stages_to_a_whole_network(tmp_path):
     stage_2 = ["steps=2", "distillation.stage=2", f"distillation.teacher={TINY.name}"]
     with pytest.raises(BadInputError, match=r"pass --teacher RUN/weights\.safetensors"):
         trainer(tmp_path / "two", *stage_2)
+    alone = trainer(tmp_path / "alone", *stage_2, teacher=tmp_path / "one" / "weights.safetensors")
+    with torch.no_grad():
+        logits, features, _ = alone.student.train()(loop.normalized(batches[0][0]))
+        theirs = alone.lesson.teacher.logits(features)
+    expected = logit_loss(logits, theirs, beta=alone.recipe.beta, weight=1.0)
+    assert float(alone.train_step(batches)) == pytest.approx(float(expected), rel=1e-4)  # labels have no part in it
     second = trainer(tmp_path / "two", *stage_2, teacher=tmp_path / "one" / "weights.safetensors")
     list(second.run())
     stage_1_state = read_state(tmp_path / "one" / "weights.safetensors")

@@ -6,7 +6,7 @@ from torch import nn
 
 from rtmw_edge.errors import BadInputError
 from rtmw_edge.models import build
-from rtmw_edge.training.optimizer import Optimizer, as_matrix, parameter_groups
+from rtmw_edge.training.optimizer import Muon, Optimizer, as_matrix, parameter_groups
 from rtmw_edge.training.recipe import read_recipe
 
 
@@ -35,6 +35,23 @@ def test_muon_moves_every_matrix_by_an_orthogonal_step_of_adamws_size(layout):
     assert singular.max() / singular.min() < 2  # Newton and Schulz's singular values lie in about 0.7 to 1.2
     assert float(step.square().mean().sqrt()) == pytest.approx(0.2, rel=0.25)
     assert torch.nn.functional.cosine_similarity(step.flatten(), as_matrix(weight.grad, weight).flatten(), dim=0) > 0.8
+
+
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this torch has no Muon")
+def test_muon_is_torch_s_with_its_momentum_and_decay():
+    torch.manual_seed(0)
+    begin = [torch.randn(shape) for shape in ((24, 40), (40, 24), (24, 40))]
+    ours, theirs = ([nn.Parameter(value.clone()) for value in begin] for _ in range(2))
+    mine = Muon(ours, lr=0.1, weight_decay=0.1)
+    peer = torch.optim.Muon(theirs, lr=0.1, weight_decay=0.1, momentum=0.95, adjust_lr_fn="match_rms_adamw")
+    for _ in range(3):
+        for one, other in zip(ours, theirs, strict=True):
+            one.grad = torch.randn(one.shape)
+            other.grad = one.grad.clone()
+        mine.step()
+        peer.step()
+    for value, one, other in zip(begin, ours, theirs, strict=True):
+        assert (one - other).norm() < 0.02 * (other - value).norm()  # torch's computes in bfloat16
 
 
 def test_muon_leaves_kernels_of_one_channel_the_first_layer_and_the_classifiers_to_adamw():

@@ -134,6 +134,19 @@ def test_units_are_added_until_the_measured_losses_keep_the_budget() -> None:
     assert "back to int8: b, without which the budget is kept (whole 0.30 of 0.5)" in lines
 
 
+def test_of_two_that_are_not_both_needed_the_dearer_goes_back() -> None:
+    class Either(KnownStudy):
+        """Nothing is lost while one of the two is in float."""
+
+        def _ap(self, floats: Sequence[str]) -> dict[str, float]:
+            lost = 0.0 if floats else 1.0
+            return {"body": 80.0 - lost, "whole": 60.0 - lost}
+
+    study = Either({"a": points(0, 0.5), "b": points(0, 0.5)})
+    assert pick(study, {"a": 5.0, "b": 1.0}, "whole<=0.2") == ("b",)
+    assert [set(floats) for floats in study.asked] == [{"a", "b"}, {"b"}, set()]
+
+
 def test_a_budget_that_needs_everything_in_float_is_refused() -> None:
     study = KnownStudy({"a": points(0, 1.0), "b": points(0, 1.0), "c": points(0, 1.0)})
     with pytest.raises(
