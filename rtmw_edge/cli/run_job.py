@@ -154,7 +154,7 @@ class RunJob:
         if meter.frames and moving:
             stages = ", ".join(f"{stage} {ms:.1f}" for stage, ms in meter.stages().items())
             dropped = f"; {self._pipeline.dropped} frames dropped" if self._pipeline.dropped else ""
-            speed = f"{meter.frames} frames, {meter.mean_fps:.1f} a second"
+            speed = "1 frame" if meter.frames == 1 else f"{meter.frames} frames, {meter.mean_fps:.1f} a second"
             self._say(f"{speed}; {stages} ms (medians) on {runtime}, {device}{dropped}")
         elif meter.frames:
             count = "1 image" if meter.frames == 1 else f"{meter.frames} images"

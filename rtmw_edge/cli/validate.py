@@ -10,6 +10,7 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from ..bundle.gate_report import GateCheck
     from ..evaluation.datasets import Dataset, Detections
     from ..evaluation.validate import Contender
     from ..evaluation.validation import Validation
@@ -142,7 +143,7 @@ def _tables(result: Validation) -> list[Table]:
     rows = []
     for part, ap in result.ap.items():
         check = limits.get((part, "ap_drop"))
-        bound = "" if check is None else f"{check.limit:g} {'kept' if check.passed else 'BROKEN'}"
+        bound = "" if check is None else f"{check.limit:g} {_verdict(check)}"
         noise = ", within noise" if check is not None and check.within_noise else ""
         figures = (f"{ap.reference.value:.1f}", f"{ap.device.value:.1f}", interval(ap.drop, 2))
         rows.append([part, *figures, bound + noise])
@@ -169,6 +170,12 @@ def _tables(result: Validation) -> list[Table]:
         heads = [f"{side}\n{kind}" for side in ("reference", "device") for kind in result.flip_ap]
         tables.append(_table("", ["AP by flip test", *heads], rows))
     return tables
+
+
+def _verdict(check: GateCheck) -> str:
+    if check.value is None:
+        return "BROKEN: not measurable"
+    return "kept" if check.passed else "BROKEN"
 
 
 def _table(title: str, heads: list[str], rows: list[list[str]]) -> Table:

@@ -1,8 +1,8 @@
 """DWPose's distillation in two stages (spec 4.6): the losses towards a teacher, and its freezing.
 
 Stage 1 trains a student beside a frozen teacher: L = L_labels + r (L_feature + L_logit), with r falling from 1 to 0
-over the epochs (`share_left`) and gradients clipped to 1. L_feature and L_logit are means over the samples; for exactly
-DWPose's mixture, L_labels is `SimccLoss` with its official scaling at the official batch.
+over the epochs (`Schedule.share_left`) and gradients clipped to 1. L_feature and L_logit are means over the samples;
+for exactly DWPose's mixture, L_labels is `SimccLoss` with its official scaling at the official batch.
 
 Stage 2 trains a fresh head on the frozen trunk of stage 1's student, which is the teacher now: L = L_logit with weight
 1 that does not fall, for 60 epochs, gradients clipped to 1; the labels are not used.
@@ -104,11 +104,6 @@ def logit_loss(
             weights = torch.full_like(entropy, weight / len(entropy))
         value = value + divergence(ours.flatten(0, 1), target, entropy, weights, beta)
     return value
-
-
-def share_left(epoch: float, epochs: float) -> float:
-    """r of stage 1: 1 - epoch / epochs, with epochs counted from 0. The official one stays the same within an epoch."""
-    return 1.0 - epoch / epochs
 
 
 def take_trunk(network: RTMW, teacher: RTMW) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from .distillation import share_left
 from .recipe import Recipe
 
 WARMUP_START = 1e-5
@@ -47,7 +46,7 @@ class Schedule:
     def share_left(self, step: int) -> float:
         """1 - epoch / epochs, 1 at the start: how much a fading loss weighs in `step` (spec 4.6)."""
         unit = self.epoch if self.recipe.epochs else 1.0
-        return share_left(math.floor(step / unit), self.recipe.epochs or self.steps)
+        return 1.0 - math.floor(step / unit) / (self.recipe.epochs or self.steps)
 
     @property
     def late_from(self) -> int:

@@ -13,7 +13,6 @@ from rtmw_edge.training.distillation import (
     alignment,
     feature_loss,
     logit_loss,
-    share_left,
     take_trunk,
 )
 from rtmw_edge.training.objective import Lesson, Student
@@ -73,10 +72,6 @@ def test_features_are_compared_as_in_dwpose():
     ours, theirs = torch.zeros(2, 8, 4, 3), torch.full((2, 8, 4, 3), 2.0)
     assert float(feature_loss(ours, theirs)) == pytest.approx(7e-5 * 8 * 4 * 3 * 4, rel=1e-6)
     assert float(feature_loss(ours.bfloat16(), theirs)) == pytest.approx(7e-5 * 8 * 4 * 3 * 4, rel=1e-6)
-
-
-def test_the_share_falls_with_the_epochs():
-    assert [share_left(epoch, 270) for epoch in (0, 135, 269)] == pytest.approx([1, 0.5, 1 / 270])
 
 
 def test_the_first_stage_trains_student_and_alignment_and_leaves_the_teacher():

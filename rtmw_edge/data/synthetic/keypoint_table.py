@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ...keypoints import FLIP, NUM_KEYPOINTS, PARTS
 from .body import Body, RestBodies
 
-NUM_KEYPOINTS = 133
-FACE = 23  # id of the first face keypoint; the 68 that follow are in iBUG order
-LEFT_HAND, RIGHT_HAND = 91, 112
+FACE = PARTS["face"].start  # the 68 are in iBUG order
+LEFT_HAND, RIGHT_HAND = PARTS["left_hand"].start, PARTS["right_hand"].start
 TOES_AND_HEELS = range(17, 23)
 
 _FACE_VERTICES: dict[int, dict[int, float]] = {
@@ -54,12 +54,7 @@ _FACE_VERTICES: dict[int, dict[int, float]] = {
 # The jaw from the right ear to the chin, a chain of vertices on which points 0 to 8 are equally spaced.
 _JAW = [5402, 5411, 859, 5097, 869, 912, 895, 5240, 737, 915, 5297, 5295, 5294, 5293, 5221, 5220, 5225]
 # iBUG point on the person's left: the point on the right that it mirrors.
-_FACE_MIRROR = {
-    **{16 - i: i for i in range(8)},
-    **{26 - i: 17 + i for i in range(5)},
-    **{35: 31, 34: 32, 45: 36, 44: 37, 43: 38, 42: 39, 47: 40, 46: 41},
-    **{54: 48, 53: 49, 52: 50, 55: 59, 56: 58, 64: 60, 63: 61, 65: 67},
-}
+_FACE_MIRROR = {k: int(FLIP[FACE + k]) - FACE for k in range(9, 68) if k not in _FACE_VERTICES}
 _BODY_BONES = {
     5: "upperarm01",
     7: "lowerarm01",

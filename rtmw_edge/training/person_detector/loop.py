@@ -111,7 +111,7 @@ def train(out: Path, pool: Pool, options: Options) -> PersonDetector:
                 log.info("step %d/%d: score %.3f, box %.3f, %.1f images a processor second, %d scenes",
                          step, options.steps, score, box, seen * options.batch / spent_s, len(pool))  # fmt: skip
                 meters, seen, spent_s = np.zeros(2), 0, 0.0
-            if step % options.save_every == 0 or step == options.steps:
+            if step % options.save_every == 0:
                 _save(out, step, network, ema, optimizer)
             if step % options.validate_every == 0 or step == options.steps:
                 log.info("step %d: %s", step, scores_of(ema.network, validation))  # type: ignore[arg-type]
