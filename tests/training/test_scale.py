@@ -2,42 +2,25 @@
 
 import os
 import signal
-import socket
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
+from fleet_workers import until
+from small_processes import finished, small_processes
 
 from rtmw_edge.models.checkpoints import read_state
 
-SCRIPT = Path(__file__).parents[1] / "small_runs.py"
 pytestmark = pytest.mark.slow
 
 
-def start(*arguments, ranks=1, **variables):
-    command = [sys.executable]
-    if ranks > 1:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        command += ["-m", "torch.distributed.run", "--nproc-per-node", str(ranks), "--master-port", str(port)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
-    return subprocess.Popen(
-        [*command, str(SCRIPT), *map(str, arguments)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
-    )  # fmt: skip
+@pytest.fixture
+def start(tmp_path):
+    with small_processes(tmp_path / "torchrun") as start:
+        yield start
 
 
-def finished(process):
-    out, errors = process.communicate(timeout=900)
-    assert process.returncode == 0, errors
-    return [line for line in out.splitlines() if line.startswith("step ")]
-
-
-def test_two_ranks_give_the_loss_and_the_gradients_of_one_process(tmp_path):
+def test_two_ranks_give_the_loss_and_the_gradients_of_one_process(start, tmp_path):
     """On the same global batch, with every batch norm over both ranks; one of them accumulates as well."""
     files = [tmp_path / "one.pt", tmp_path / "two.pt"]
     one = finished(start(tmp_path / "one", 2, DUMP=str(files[0]), DOUBLE="1"))
@@ -52,7 +35,7 @@ def test_two_ranks_give_the_loss_and_the_gradients_of_one_process(tmp_path):
         assert torch.allclose(value.double(), theirs["state"][name].double(), rtol=1e-4, atol=1e-5), name
 
 
-def test_a_run_killed_at_any_point_ends_like_one_that_was_not(tmp_path):
+def test_a_run_killed_at_any_point_ends_like_one_that_was_not(start, tmp_path):
     whole = finished(start(tmp_path / "whole", 8, WORKERS="1"))
     assert len(whole) == 8
     seen = set()
@@ -74,11 +57,10 @@ def test_a_run_killed_at_any_point_ends_like_one_that_was_not(tmp_path):
     assert [path.name for path in (tmp_path / "killed").glob(".*")] == [".rtmw-edge"]
 
 
-def test_an_interrupt_of_two_ranks_comes_with_the_next_step(tmp_path):
+def test_an_interrupt_of_two_ranks_comes_with_the_next_step(start, tmp_path):
     process = start(tmp_path / "run", 100_000, "checkpoint_every=3", ranks=2, LOG_EVERY="100000")
-    while not (tmp_path / "run" / "last.pt").exists():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.1)
+    until(lambda: (tmp_path / "run" / "last.pt").exists() or process.poll() is not None)
+    assert process.poll() is None, process.communicate()
     asked = time.monotonic()
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
