@@ -118,15 +118,6 @@ def attention() -> GatedAttention:
     return fill(GatedAttention(256)).double()  # type: ignore[return-value]
 
 
-def test_slices_are_the_split(attention: GatedAttention) -> None:
-    uv = noise(1, 133, 1152)
-    u, v, base = torch.split(uv, [512, 512, 128], dim=-1)
-    hidden = RankThreeAttention(attention).hidden
-    assert torch.equal(uv[:, :, :hidden], u)
-    assert torch.equal(uv[:, :, hidden : 2 * hidden], v)
-    assert torch.equal(uv[:, :, 2 * hidden :], base)
-
-
 def test_attention_as_rank_three_products(attention: GatedAttention) -> None:
     x = noise(2, 133, 256)
     rewritten = RankThreeAttention(attention)
