@@ -22,6 +22,13 @@ hypothesis.settings.load_profile("same")
 SAMPLES_VARIABLE = "RTMW_EDGE_SAMPLES"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _one_torch_thread() -> None:
+    """Whoever runs a network on more leaves torch so, also for the files that come after."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def reference_dir() -> Path:
     """Figures computed by the official implementation; see tests/reference/README.md."""
