@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -20,6 +21,23 @@ hypothesis.settings.register_profile("same", derandomize=True, database=None)
 hypothesis.settings.load_profile("same")
 
 SAMPLES_VARIABLE = "RTMW_EDGE_SAMPLES"
+
+
+def _use_one_torch_thread() -> None:
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _begin_with_one_torch_thread() -> None:
+    _use_one_torch_thread()
+
+
+@pytest.fixture(autouse=True)
+def _leave_one_torch_thread() -> Iterator[None]:
+    """A test that runs a network on more leaves torch so, and with it the last bits of what the next ones compute."""
+    yield
+    _use_one_torch_thread()
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,7 @@ class Worker:
         folder.mkdir(parents=True, exist_ok=True)
         self.output = folder / "output.txt"
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+        environment["DASK_TEMPORARY_DIRECTORY"] = str(folder)
         with self.output.open("w") as file:
             self.process = subprocess.Popen(
                 [*COMMAND, address, "--board", board, "--cache", str(folder / "cache"), *options],

@@ -143,14 +143,6 @@ def test_best_tries_ranges_on_crops_from_first_to_last(
     assert len(tried) == 1 and np.array_equal(tried[0], crops[::2])
 
 
-def test_a_table_for_other_weights_is_refused(network: SmallDeployable, tmp_path: Path) -> None:
-    collect(network, in_batches(4)).save(tmp_path / "table.json")
-    table = Table.load(tmp_path / "table.json")
-    fake_quantize(network, table)
-    with pytest.raises(BadInputError, match=r"was made for other weights \(sha256 .{12}, these have .{12}\)"):
-        fake_quantize(small_deployable(seed=1), table)
-
-
 def test_the_network_is_left_without_observers(network: SmallDeployable) -> None:
     collect(network, in_batches(4), Settings(Method.BEST, FULL, bias_correction=True))
     for module in network.convolutions().values():

@@ -88,7 +88,7 @@ def test_one_pixel_image_gives_a_crop() -> None:
         (np.zeros((4, 4, 3), np.uint16), "convert it with rtmw_edge.crops.to_bgr8."),
         (np.zeros((4, 4, 4), np.uint8), "convert it with rtmw_edge.crops.to_bgr8."),
         (np.zeros((4, 4, 3), np.float32), "scale it to 0..255, and put the colours last."),
-        (np.zeros((1, 4, 4, 3), np.uint8), "scale it to 0..255, and put the colours last."),
+        (np.zeros((1, 4, 4, 3), np.uint8), "pass one image at a time."),
         (np.zeros((0, 4, 3), np.uint8), "The image of shape (0, 4, 3) is empty: pass one of at least 1x1 pixel."),
     ],
 )

@@ -124,7 +124,8 @@ def test_a_board_without_pytorch_judges_by_another_bundle(
     export("rtmw-n-256x192", "onnx", "fp32", out, weights=find(variant_named("rtmw-n-256x192")))
     real = importlib.util.find_spec
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "torch" else real(name))
-    run("builtin", "--reference", out, "--data", "synthetic:val:2")
+    (tmp_path / "mine.toml").write_text("[body]\nap_drop = 100\n")
+    assert run("builtin", "--reference", out, "--data", "synthetic:val:2", "--gate", tmp_path / "mine.toml") == 0
     note = 'float was not checked against float64, for want of PyTorch: pip install "rtmw-edge[torch]".'
     assert note in capsys.readouterr().out
 

@@ -220,14 +220,15 @@ def test_leaving_early_ends_the_threads() -> None:
     assert film.closed
 
 
-def test_leaving_early_waits_for_the_inference_under_way() -> None:
+def test_leaving_early_waits_for_the_inference_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever leaves closes the runtime next; a run that goes on in it would end the process."""
+    monkeypatch.setattr("rtmw_edge.runtime.pipeline.FAREWELL_S", 0.05)
     under_way, ended = threading.Event(), threading.Event()
 
     def slow(frame: Frame) -> Result | Failure:
         if frame.index == 1:
             under_way.set()
-            time.sleep(1.6)
+            time.sleep(0.5)  # longer than a thread that only reads is waited for
             ended.set()
         return nobody(frame)
 

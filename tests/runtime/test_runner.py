@@ -122,18 +122,7 @@ def test_a_tiny_image_has_a_pose(runner: Runner, size: tuple[int, int]) -> None:
     ("image", "boxes", "text"),
     [
         (np.zeros((40, 40), np.uint8), None, r"The image is uint8 of shape \(40, 40\), not uint8 BGR"),
-        (np.zeros((40, 40, 4), np.uint8), None, r"of shape \(40, 40, 4\), not uint8 BGR"),
-        (np.zeros((40, 40, 3), np.uint16), None, "The image is uint16 of shape"),
-        (np.zeros((0, 40, 3), np.uint8), None, "is empty: pass one of at least 1x1 pixel"),
-        ("photo.jpg", None, "The image is a str, not an array"),
-        (
-            picture(9, 9),
-            [[float("nan"), 0, 10, 10]],
-            r"Box 0 \(nan, 0, 10, 10\) holds a value that is not finite: drop it",
-        ),
-        (picture(9, 9), [[0, 0, 9, 9], [9, 9, 9, 20]], r"Box 1 \(9, 9, 9, 20\) is empty or inverted"),
         (picture(9, 9), [[500, 0, 600, 90]], "lies wholly outside the 300x400 image: drop it or check its coordinates"),
-        (picture(9, 9), [[1, 2, 3]], r"The boxes have shape \(1, 3\), not \(N,4\)"),
     ],
 )
 def test_bad_input_is_one_sentence(runner: Runner, image: NDArray, boxes: object, text: str) -> None:

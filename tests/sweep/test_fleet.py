@@ -164,7 +164,9 @@ def kill_in_the_middle(client: Client, pair: list[Worker], killed: list[str]) ->
 def at_work_for_a_while(client: Client, addresses: list[str]) -> tuple[str, str]:
     """A worker of `addresses` and its task, which it has had for long enough to be in the middle of timing."""
     since: dict[tuple[str, str], float] = {}
+    end = time.monotonic() + SECONDS
     while not since or time.monotonic() - min(since.values()) < 1.5:
+        assert time.monotonic() < end, "nobody had work for so long"
         at_work = {(address, str(key)) for address in addresses for key in client.processing()[address]}
         since = {task: since.get(task, time.monotonic()) for task in at_work}
         time.sleep(0.1)

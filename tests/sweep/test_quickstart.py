@@ -75,7 +75,9 @@ def test_exports_measures_and_reuses(tmp_path: Path, photo: Path, monkeypatch: p
         assert len(store.runs()) == 2 and store.last_record() == 6  # nothing was done again
     assert [row.accuracy for row in rows(out)] == [row.accuracy for row in found]
     shutil.rmtree(out / "bundles")
-    told = " ".join(run(out, photo).split())
+    console = Console(record=True, width=100, force_terminal=False)
+    assert not list(Quickstart(out, None, 4, 4, 2, console)._drawn(integer))
+    told = " ".join(console.export_text().split())
     assert f"its bundle is gone, so there are no pictures of it; remove {out} to begin anew." in told
 
 

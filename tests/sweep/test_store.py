@@ -9,12 +9,15 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import sweep_work
+from fleet_workers import SECONDS, until
 from sweep_work import JOBS, Logged, Unprepared, nobody
 
 from rtmw_edge.errors import BadInputError, RtmwEdgeError
@@ -30,11 +33,26 @@ def lines(log: Path) -> list[list[str]]:
     return [line.split(maxsplit=2) for line in log.read_text().splitlines()] if log.exists() else []
 
 
-def start(folder: Path, log: Path, seconds: float) -> subprocess.Popen[bytes]:
-    # Ctrl-C is ignored by what a shell starts in the background, as whoever runs these tests may be.
-    hears = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    command = [sys.executable, sweep_work.__file__, str(folder), str(log), str(seconds)]
-    return subprocess.Popen(command, preexec_fn=hears)
+Start = Callable[[Path, Path, float], "subprocess.Popen[bytes]"]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts sweeps in processes of their own, which end with the test, and with them all that they started."""
+    begun: list[subprocess.Popen[bytes]] = []
+
+    def started(folder: Path, log: Path, seconds: float) -> subprocess.Popen[bytes]:
+        # Ctrl-C is ignored by what a shell starts in the background, as whoever runs these tests may be.
+        hears = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        command = [sys.executable, sweep_work.__file__, str(folder), str(log), str(seconds)]
+        begun.append(subprocess.Popen(command, preexec_fn=hears, start_new_session=True))
+        return begun[-1]
+
+    yield started
+    for process in begun:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(SECONDS)
 
 
 def test_records_and_arrays_come_back_and_stay(tmp_path: Path) -> None:
@@ -183,22 +201,20 @@ def test_folders_and_files_that_are_no_store_are_refused(tmp_path: Path) -> None
         Store.open(tmp_path / "newer")
 
 
-def test_killed_at_any_moment_it_goes_on_without_redoing_or_losing(tmp_path: Path) -> None:
+def test_killed_at_any_moment_it_goes_on_without_redoing_or_losing(start: Start, tmp_path: Path) -> None:
     folder, log = tmp_path / "store", tmp_path / "log"
     for ended in (1, 3):
         process = start(folder, log, 0.15)
-        while sum(word == "end" for _, word, _ in lines(log)) < ended:
-            assert process.poll() is None
-            time.sleep(0.01)
+        until(lambda ended=ended: sum(word == "end" for _, word, _ in lines(log)) >= ended)  # type: ignore[misc]
+        assert process.poll() is None
         process.send_signal(signal.SIGKILL)
-        process.wait()
-        child = lines(log)[-1][0]
-        while store_module.born(int(child)):  # it notices that it has no parent any more
-            time.sleep(0.05)
+        process.wait(SECONDS)
+        child = int(lines(log)[-1][0])
+        until(lambda child=child: not store_module.born(child))  # it notices that it has no parent any more
     with Store.open(folder) as store:
         recorded = set(store.records(IDS))
     before = len(lines(log))
-    assert start(folder, log, 0.01).wait() == 0
+    assert start(folder, log, 0.01).wait(SECONDS) == 0
     with Store.open(folder) as store:
         found = store.records(IDS)
     assert all(found[job].status == OK and found[job].data == {"job": job} for job in IDS)
@@ -207,13 +223,12 @@ def test_killed_at_any_moment_it_goes_on_without_redoing_or_losing(tmp_path: Pat
     assert all(ends[job] == 1 for job in recorded)
 
 
-def test_sigint_to_the_sweep_alone_ends_its_processes_too(tmp_path: Path) -> None:
+def test_sigint_to_the_sweep_alone_ends_its_processes_too(start: Start, tmp_path: Path) -> None:
     """As `kill -INT` and `timeout` send it; in a terminal Ctrl-C goes to all of them, and breaks off no cleaning up."""
     for number, to_all in enumerate((False, True)):
         folder, log = tmp_path / f"store {number}", tmp_path / f"log {number}"
         process = start(folder, log, 300.0)
-        while not lines(log):
-            time.sleep(0.02)
+        until(lambda log=log: lines(log))  # type: ignore[misc]
         child = int(lines(log)[0][0])
         if to_all:
             os.kill(child, signal.SIGINT)
@@ -222,11 +237,11 @@ def test_sigint_to_the_sweep_alone_ends_its_processes_too(tmp_path: Path) -> Non
         assert [word for _, word, _ in lines(log)] == ["begin", "cleaned"]
 
 
-def test_two_processes_share_the_work_and_timed_jobs_run_alone(tmp_path: Path) -> None:
+def test_two_processes_share_the_work_and_timed_jobs_run_alone(start: Start, tmp_path: Path) -> None:
     folder, log = tmp_path / "store", tmp_path / "log"
     Store.create(folder).close()
     both = [start(folder, log, 0.2) for _ in range(2)]
-    assert [process.wait() for process in both] == [0, 0]
+    assert [process.wait(SECONDS) for process in both] == [0, 0]
     counted = Counter(job for _, word, job in lines(log) if word == "begin")
     assert counted == Counter(IDS)
     assert len({process for process, _, _ in lines(log)}) == 2

@@ -168,7 +168,7 @@ def test_one_bit_of_a_weight_scale_fails_by_name(
         check_scales(table, TARGET.read_scales(files, network), TARGET)
 
 
-@pytest.mark.parametrize("port", [1, 2, 3, 4])
+@pytest.mark.parametrize("port", [1, 4])
 def test_one_bit_of_a_bound_fails_by_name(
     int8: Converted, network: SmallDeployable, table: Table, tmp_path: Path, port: int
 ) -> None:

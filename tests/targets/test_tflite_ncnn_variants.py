@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 from reference_weights import fill
-from rtmw_edge.quantization import AFFINE, COMMON, FULL, W8, W8A16, Grid
+from rtmw_edge.quantization import AFFINE, COMMON, FULL, W8, W8A16, Grid, Table
 from rtmw_edge.quantization.fake import fake_quantize
-from rtmw_edge.targets import target_named
+from rtmw_edge.targets import ncnn_int8, target_named
 from rtmw_edge.targets.base import Converted, Precision, check_scales
+from rtmw_edge.targets.ncnn_int8 import convolutions, is_int8
+from rtmw_edge.targets.ncnn_model import NcnnModel
 from rtmw_edge.targets.rewrites import Deployable, deployable
-from small_deployable import absmax_table, float_logits, relative_rms, smooth_crops
+from small_deployable import SmallDeployable, absmax_table, float_logits, relative_rms, smooth_crops
 
 from rtmw_edge.models import build
 from rtmw_edge.models.checkpoints import load_weights
@@ -94,37 +98,76 @@ def assert_parity(found: list[np.ndarray], expected: list[np.ndarray]) -> None:
     assert np.percentile(np.abs(keypoints(found) - keypoints(expected)), 99) == 0
 
 
+@pytest.fixture(scope="module")
+def large() -> Deployable:
+    return reference_network("rtmw-m-256x192")
+
+
+@pytest.fixture(scope="module")
+def large_float(large: Deployable, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Converted]:
+    """`large` as a target writes it in float: converted once, for that takes up to half a minute."""
+
+    @cache
+    def convert(target: str) -> Converted:
+        folder = tmp_path_factory.mktemp(target)
+        return target_named(target).convert(large, None, Precision.FP32, folder, 1, lambda step: None)
+
+    return convert
+
+
 @pytest.mark.parametrize("target", ["tflite", "ncnn"])
-@pytest.mark.parametrize("variant", ["rtmw-n-256x192", "rtmw-m-256x192", "rtmw3d-n-256x192"])
-def test_float_parity(variant: str, target: str, tmp_path: Path) -> None:
-    network = reference_network(variant)
-    converted = target_named(target).convert(network, None, Precision.FP32, tmp_path, 1, lambda step: None)
+def test_float_parity_in_3d(target: str, tmp_path: Path) -> None:
+    network = reference_network("rtmw3d-n-256x192")
+    check_float(network, target_named(target).convert(network, None, Precision.FP32, tmp_path, 1, lambda step: None))
+
+
+@pytest.mark.parametrize("target", ["tflite", "ncnn"])
+def test_float_parity_of_rtmw_m(target: str, large: Deployable, large_float: Callable[[str], Converted]) -> None:
+    check_float(large, large_float(target))
+
+
+def check_float(network: Deployable, converted: Converted) -> None:
     assert list(converted.outputs) == list(network.variant.axes)
     assert converted.convolutions == {"total": len(network.convolutions()), "int8": 0}
     crops = crops_for(network)
     assert_parity(opened(converted)(crops), float_logits(network, crops))
 
 
-def test_a_batch_of_three_in_tflite(tmp_path: Path) -> None:
-    network = reference_network("rtmw-n-256x192")
+def test_a_batch_of_three_in_tflite(network: SmallDeployable, crops: np.ndarray, tmp_path: Path) -> None:
     converted = target_named("tflite").convert(network, None, Precision.FP32, tmp_path, 3, lambda step: None)
-    crops = crops_for(network, 3)
-    assert_parity(opened(converted)(crops), float_logits(network, crops))
+    assert_parity(opened(converted)(crops[:6]), float_logits(network, crops[:6]))
 
 
 @pytest.mark.parametrize(("target", "grid"), [("tflite", COMMON), ("tflite", FULL), ("ncnn", COMMON)], ids=named)
-def test_every_convolution_of_rtmw_m_is_int8_with_the_tables_scales(target: str, grid: Grid, tmp_path: Path) -> None:
+def test_every_convolution_of_rtmw_m_is_int8_with_the_tables_scales(
+    target: str, grid: Grid, large: Deployable, large_float: Callable[[str], Converted], tmp_path: Path
+) -> None:
     """Weights that are random make int8 noise grow from layer to layer, so only scales are compared here."""
-    network = reference_network("rtmw-m-256x192")
-    table = absmax_table(network, crops_for(network), grid)
+    table = absmax_table(large, crops_for(large), grid)
     writer = target_named(target)
-    converted = writer.convert(network, table, Precision.INT8, tmp_path, 1, lambda step: None)
+    converted = on_integers(large_float(target), table, large, tmp_path)
     assert converted.convolutions == {"total": 104, "int8": 104}
-    check_scales(table, writer.read_scales(converted.files, network), writer)
+    check_scales(table, writer.read_scales(converted.files, large), writer)
     size = sum(path.stat().st_size for path in converted.files.values())
     assert 34e6 < size < 36e6
-    for logits in opened(converted)(crops_for(network, 1)):
+    for logits in opened(converted)(crops_for(large, 1)):
         assert np.isfinite(logits).all() and logits.std() > 0
+
+
+def on_integers(single: Converted, table: Table, network: Deployable, folder: Path) -> Converted:
+    """What the target makes of its float file and a table."""
+    if "model" in single.files:
+        graph = GraphEditor(single.files["model"])
+        tflite.quantize(graph, tflite.convolution_names(graph, network), table, network)
+        graph.save(folder / "model.tflite")
+        return tflite.converted(network, folder / "model.tflite", {})
+    scales = {point: entry.scale for point, entry in table.entries.items()}
+    model = ncnn_int8.quantized(NcnnModel.load(single.files["param"], single.files["bin"]), scales)
+    files = {role: folder / path.name for role, path in single.files.items()}
+    model.save(files["param"], files["bin"])
+    layers = convolutions(model)
+    counts = {"total": len(layers), "int8": sum(is_int8(layer) for layer in layers)}
+    return replace(single, files=files, convolutions=counts)
 
 
 @pytest.fixture(scope="module")
@@ -146,9 +189,9 @@ def people() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def trained_float(trained: Deployable, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained_float(trained: Deployable, tmp_path_factory: pytest.TempPathFactory) -> Converted:
     folder = tmp_path_factory.mktemp("trained")
-    return tflite.TARGET.convert(trained, None, Precision.FP32, folder, 1, lambda step: None).files["model"]
+    return tflite.TARGET.convert(trained, None, Precision.FP32, folder, 1, lambda step: None)
 
 
 def assert_at_the_floor(found: list[np.ndarray], expected: list[np.ndarray], floor: float) -> None:
@@ -163,14 +206,11 @@ def assert_at_the_floor(found: list[np.ndarray], expected: list[np.ndarray], flo
     ("grid", "floor"), [(COMMON, 0.08), (AFFINE, 0.08), (FULL, 0.08), (W8, 0.001), (W8A16, 0.001)], ids=named
 )
 def test_trained_weights_in_tflite_stay_at_the_floor(
-    grid: Grid, floor: float, trained: Deployable, people: np.ndarray, trained_float: Path, tmp_path: Path
+    grid: Grid, floor: float, trained: Deployable, people: np.ndarray, trained_float: Converted, tmp_path: Path
 ) -> None:
     """Rounding avalanches: on 8 bits the fake-quantized network differs from itself on another kernel by .01 to .05."""
     table = absmax_table(trained, people, grid)
-    graph = GraphEditor(trained_float)
-    tflite.quantize(graph, tflite.convolution_names(graph, trained), table, trained)
-    graph.save(tmp_path / "model.tflite")
-    converted = tflite.converted(trained, tmp_path / "model.tflite", {})
+    converted = on_integers(trained_float, table, trained, tmp_path)
     check_scales(table, tflite.TARGET.read_scales(converted.files, trained), tflite.TARGET)
     expected = float_logits(fake_quantize(trained, table), people)
     assert_at_the_floor(opened(converted)(people), expected, floor)

@@ -24,6 +24,7 @@ from rtmw_edge.errors import BadInputError
 from rtmw_edge.models import build
 from rtmw_edge.models.checkpoints import as_stored, load_weights, read_metadata, read_state, save_safetensors
 from rtmw_edge.models.variants import MEAN_RGB, STD_RGB, VARIANTS, Variant
+from rtmw_edge.signals import StopSignals
 from rtmw_edge.training import checkpoint, loop, ranks, spectral, validation
 from rtmw_edge.training.distillation import logit_loss
 from rtmw_edge.training.ema import Ema
@@ -57,6 +58,12 @@ def settle(student, people):
     with torch.no_grad():
         student.train()(loop.normalized(pictures))
     student.eval()
+
+
+def interrupt(number):
+    """Send a signal to this process, which would end it if no run were listening."""
+    assert getattr(signal.getsignal(number), "__self__", None).__class__ is StopSignals
+    os.kill(os.getpid(), number)
 
 
 def gradients(training):
@@ -332,7 +339,7 @@ def test_an_interrupt_stops_after_the_step_and_saves_it(tmp_path):
     training = trainer(tmp_path, "steps=5", "checkpoint_every=100")
     records = training.run()
     next(records)
-    os.kill(os.getpid(), signal.SIGTERM)
+    interrupt(signal.SIGTERM)
     next(records)
     with pytest.raises(KeyboardInterrupt):
         next(records)
@@ -345,7 +352,7 @@ def test_an_interrupt_in_a_validation_ends_it_and_saves_the_next_step(tmp_path, 
     seen = []
 
     def evaluate(runner, dataset, on_progress):
-        os.kill(os.getpid(), signal.SIGINT)
+        interrupt(signal.SIGINT)
         for done in range(1, 4):
             seen.append(done)
             on_progress(done, 3)
@@ -382,7 +389,7 @@ def test_a_run_that_was_stopped_says_where_it_goes_on(tmp_path, monkeypatch, cap
     step = training.train_step
 
     def interrupted(passes):
-        os.kill(os.getpid(), signal.SIGINT)
+        interrupt(signal.SIGINT)
         return step(passes)
 
     monkeypatch.setattr(training, "train_step", interrupted)
@@ -393,7 +400,7 @@ def test_a_run_that_was_stopped_says_where_it_goes_on(tmp_path, monkeypatch, cap
 
 def test_an_interrupt_in_the_last_validation_is_none_that_succeeds(tmp_path, monkeypatch):
     def evaluate(runner, dataset, on_progress):
-        os.kill(os.getpid(), signal.SIGINT)
+        interrupt(signal.SIGINT)
         on_progress(1, 3)
 
     monkeypatch.setattr(validation, "evaluate", evaluate)

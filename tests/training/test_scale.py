@@ -2,45 +2,28 @@
 
 import os
 import signal
-import socket
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
+from fleet_workers import until
+from small_processes import finished, small_processes
 from small_runs import TINY
 
 from rtmw_edge.models import build
 from rtmw_edge.models.checkpoints import read_state, save_safetensors
 from rtmw_edge.models.variants import VARIANTS
 
-SCRIPT = Path(__file__).parents[1] / "small_runs.py"
 pytestmark = pytest.mark.slow
 
 
-def start(*arguments, ranks=1, **variables):
-    command = [sys.executable]
-    if ranks > 1:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        command += ["-m", "torch.distributed.run", "--nproc-per-node", str(ranks), "--master-port", str(port)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
-    return subprocess.Popen(
-        [*command, str(SCRIPT), *map(str, arguments)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
-    )  # fmt: skip
+@pytest.fixture
+def start(tmp_path):
+    with small_processes(tmp_path / "torchrun") as start:
+        yield start
 
 
-def finished(process):
-    out, errors = process.communicate(timeout=900)
-    assert process.returncode == 0, errors
-    return [line for line in out.splitlines() if line.startswith("step ")]
-
-
-def test_two_ranks_give_the_loss_and_the_gradients_of_one_process(tmp_path):
+def test_two_ranks_give_the_loss_and_the_gradients_of_one_process(start, tmp_path):
     """On the same global batch, with every batch norm over both ranks; one of them accumulates as well."""
     files = [tmp_path / "one.pt", tmp_path / "two.pt"]
     one = finished(start(tmp_path / "one", 2, DUMP=str(files[0]), DOUBLE="1"))
@@ -55,7 +38,7 @@ def test_two_ranks_give_the_loss_and_the_gradients_of_one_process(tmp_path):
         assert torch.allclose(value.double(), theirs["state"][name].double(), rtol=1e-4, atol=1e-5), name
 
 
-def test_stage_two_of_a_distillation_trains_the_head_alone_on_two_ranks_as_on_one(tmp_path, monkeypatch):
+def test_stage_two_of_a_distillation_trains_the_head_alone_on_two_ranks_as_on_one(start, tmp_path, monkeypatch):
     monkeypatch.setitem(VARIANTS, TINY.name, TINY)
     save_safetensors(build(TINY.name), tmp_path / "teacher.safetensors")
     settings = [2, "distillation.stage=2", f"distillation.teacher={TINY.name}", "synchronized=all"]
@@ -70,7 +53,7 @@ def test_stage_two_of_a_distillation_trains_the_head_alone_on_two_ranks_as_on_on
     assert torch.linalg.norm(grads[0] - grads[1]) < 1e-5 * torch.linalg.norm(grads[0])
 
 
-def test_a_resumed_run_of_two_ranks_records_the_losses_of_both(tmp_path):
+def test_a_resumed_run_of_two_ranks_records_the_losses_of_both(start, tmp_path):
     """The record of step 4 is a mean over steps that lie on either side of the stop."""
     whole = finished(start(tmp_path / "whole", 4, "checkpoint_every=3", ranks=2, LOG_EVERY="4"))
     cut = start(tmp_path / "cut", 4, "checkpoint_every=3", ranks=2, LOG_EVERY="4", DIE_AFTER="3")
@@ -79,12 +62,12 @@ def test_a_resumed_run_of_two_ranks_records_the_losses_of_both(tmp_path):
     assert finished(start(tmp_path / "cut", 4, "checkpoint_every=3", ranks=2, LOG_EVERY="4")) == whole
 
 
-def test_a_run_killed_at_any_point_ends_like_one_that_was_not(tmp_path):
-    whole = finished(start(tmp_path / "whole", 8, WORKERS="1"))
-    assert len(whole) == 8
+def test_a_run_killed_at_any_point_ends_like_one_that_was_not(start, tmp_path):
+    whole = finished(start(tmp_path / "whole", 5, WORKERS="1"))
+    assert len(whole) == 5
     seen = set()
-    for pause in (3, 5):  # killed after a step with and one without a checkpoint, somewhere in the next one
-        process = start(tmp_path / "killed", 8, WORKERS="1")
+    for pause in (2, 3):  # killed after a step with and one without a checkpoint, somewhere in the next one
+        process = start(tmp_path / "killed", 5, WORKERS="1")
         for line in process.stdout:
             seen.add(line.strip())
             if line.startswith(f"step {pause} "):
@@ -92,20 +75,19 @@ def test_a_run_killed_at_any_point_ends_like_one_that_was_not(tmp_path):
         process.wait(timeout=60)
         process.stderr.close()
         assert process.returncode == -signal.SIGKILL
-    seen |= set(finished(start(tmp_path / "killed", 8, WORKERS="1")))
+    seen |= set(finished(start(tmp_path / "killed", 5, WORKERS="1")))
     assert sorted(seen) == sorted(whole)
     weights = [read_state(tmp_path / run / "weights.safetensors") for run in ("whole", "killed")]
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
     rows = (tmp_path / "killed" / "train.csv").read_text().splitlines()[1:]
-    assert [row.split(",")[0] for row in rows] == [str(step) for step in range(1, 9)]
+    assert [row.split(",")[0] for row in rows] == [str(step) for step in range(1, 6)]
     assert [path.name for path in (tmp_path / "killed").glob(".*")] == [".rtmw-edge"]
 
 
-def test_an_interrupt_of_two_ranks_comes_with_the_next_step(tmp_path):
+def test_an_interrupt_of_two_ranks_comes_with_the_next_step(start, tmp_path):
     process = start(tmp_path / "run", 100_000, "checkpoint_every=3", ranks=2, LOG_EVERY="100000")
-    while not (tmp_path / "run" / "last.pt").exists():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.1)
+    until(lambda: (tmp_path / "run" / "last.pt").exists() or process.poll() is not None)
+    assert process.poll() is None, process.communicate()
     asked = time.monotonic()
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
