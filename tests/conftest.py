@@ -13,9 +13,6 @@ import pytest
 # Modules that several test folders share (tiny_models.py) lie beside this file.
 sys.path.insert(0, str(Path(__file__).parent))
 
-# Tests run side by side, and on a busy machine torch's threads wait for each other: ten times slower than one of them.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 # The same examples in every run, and no folder of them left behind.
 hypothesis.settings.register_profile("same", derandomize=True, database=None)
 hypothesis.settings.load_profile("same")
@@ -24,6 +21,11 @@ SAMPLES_VARIABLE = "RTMW_EDGE_SAMPLES"
 
 
 def _use_one_torch_thread() -> None:
+    """Tests run side by side, and on a busy machine torch's threads wait for each other: ten times slower than one.
+
+    Not by OMP_NUM_THREADS, which NumPy in this process would not hear any more: processes that a test starts would then
+    render other people than it does, in the last bits.
+    """
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
 
