@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import dask
 import numpy as np
 import pytest
 import tiny_formats
@@ -51,6 +52,13 @@ def cells_of(board: str, data: str) -> list[Planned]:
         Planned(cell, Inputs(here, here, None, base, base), cell.precision, "t", f"a {cell.label}", f"s {cell.label}")
         for cell, base in ((single, None), (integer, single))
     ]
+
+
+@pytest.fixture(autouse=True)
+def _scratch(tmp_path: Path) -> Iterator[None]:
+    """Dask keeps a folder where it runs, and leaves it."""
+    with dask.config.set({"temporary-directory": str(tmp_path)}):
+        yield
 
 
 @pytest.fixture(scope="module")
