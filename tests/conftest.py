@@ -13,7 +13,7 @@ import pytest
 # Modules that several test folders share (tiny_models.py) lie beside this file.
 sys.path.insert(0, str(Path(__file__).parent))
 
-# The same examples in every run, and no folder of them left behind.
+# The same examples in every run, whatever an earlier one has found.
 hypothesis.settings.register_profile("same", derandomize=True, database=None)
 hypothesis.settings.load_profile("same")
 

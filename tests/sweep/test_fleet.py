@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import dask
 import numpy as np
 import pytest
 import tiny_formats
@@ -53,6 +54,13 @@ def cells_of(board: str, data: str) -> list[Planned]:
         )
         for cell, base in ((single, None), (integer, single))
     ]
+
+
+@pytest.fixture(autouse=True)
+def _scratch(tmp_path: Path) -> Iterator[None]:
+    """Dask keeps a folder where it runs, and leaves it."""
+    with dask.config.set({"temporary-directory": str(tmp_path)}):
+        yield
 
 
 @pytest.fixture(scope="module")
