@@ -16,9 +16,12 @@ from rtmw_edge.errors import BadInputError
 SMALLEST_SCALE = np.float32(2.0**-40)
 """The least scale that there is; that of a channel of weights that are all zero, which any number represents."""
 
-ZERO_SCALE = np.float32(1.0)
-"""Scale of an activation that is zero on all images. With one near zero the factor from a convolution's sums to its
-output would be larger than LiteRT can hold, and biases in steps of it larger than 32 bits."""
+ZERO_SCALE = np.float32(2.0**-7)
+"""Scale of an activation that is zero on all images, or as good as zero. With one near zero the factor from a
+convolution's sums to its output would be larger than LiteRT can hold; with a large one biases would be coarse."""
+
+NOTHING = np.float32(2.0**-24)
+"""An activation that never is larger than this is as good as zero."""
 
 BIAS_LIMIT = 2.0**30
 """An int32 bias is bias / (input scale * weight scale); weight scales are raised until it stays below this."""
@@ -65,7 +68,7 @@ class Grid:
     def scale_of_range(self, absmax: np.ndarray | float) -> np.ndarray:
         """Scale (float32, shape of `absmax`, at least one axis) of a symmetric activation: float32(absmax) / high.
 
-        `ZERO_SCALE` where the range is zero.
+        `ZERO_SCALE` where the range is as good as zero.
         """
         return _activation_scale(absmax, self.high)
 
@@ -118,7 +121,7 @@ def integer_bias(name: str, bias: np.ndarray, steps: np.ndarray) -> np.ndarray:
 
 
 def _activation_scale(extent: np.ndarray | float, steps: int) -> np.ndarray:
-    return np.where(np.asarray(extent) == 0, ZERO_SCALE, _scale(extent, steps))
+    return np.where(np.asarray(extent) < NOTHING, ZERO_SCALE, _scale(extent, steps))
 
 
 def _scale(absmax: np.ndarray | float, high: int) -> np.ndarray:

@@ -124,7 +124,7 @@ def run(
     if view3d not in (None, *VIEWS):
         raise unknown("3D view", view3d, VIEWS)
     # What a file lists for a frame is never passed over, and nobody else is there.
-    tracking = TrackingOptions(detect_every=1, misses=0, same_oks=1) if boxes else TrackingOptions()
+    tracking = TrackingOptions(detect_every=1, misses=0, same_oks=1, shrinks=1) if boxes else TrackingOptions()
     if detect_every is not None:
         tracking = replace(tracking, detect_every=detect_every)
     if detector is None and detector_file is None and boxes is None:

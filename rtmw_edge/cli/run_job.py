@@ -31,6 +31,7 @@ class RunJob:
         self._meter = Meter()
         self._failures: list[Failure] = []
         self._told_s = 0.0
+        self._goes_on = False
 
     def run(
         self,
@@ -46,6 +47,7 @@ class RunJob:
 
         keepers = self._keepers(save, json_file)
         sinks = list(keepers)
+        self._goes_on = bool(keepers or show or address)
         signals = StopSignals(self._pipeline.stop)
         try:
             sinks += self._watchers(show, address)
@@ -58,7 +60,8 @@ class RunJob:
             told, problem = _close(sinks)
         if problem is not None:
             raise problem
-        if boxes is not None and ended and (unmet := boxes.frames_not_asked_for()):
+        videos = [source.origin.name for source in self._sources if source.origin.moving]
+        if boxes is not None and ended and (unmet := boxes.frames_not_asked_for(videos)):
             more = f" and {len(unmet) - 1} more" if len(unmet) > 1 else ""
             self._say(f"{boxes.path} has boxes for {unmet[0]}{more}, which did not come")
         self._conclude(told, kept=bool(keepers or show or address))
@@ -175,7 +178,12 @@ class RunJob:
             )
 
     def _say(self, text: str) -> None:
-        typer.echo(text, err=self._err)
+        try:
+            typer.echo(text, err=self._err)
+        except BrokenPipeError:  # `| head`: what else the run writes goes on
+            if not self._goes_on:
+                raise
+            _give_up_stdout()
 
 
 def _close(sinks: list[Sink]) -> tuple[list[str], Exception | None]:

@@ -72,9 +72,10 @@ class BoxFile:
                 f"'{Path(images[0]).name}'."
             )
 
-    def frames_not_asked_for(self) -> list[str]:
-        """The frames, as "clip.mp4#999", that the file speaks of and nobody has asked for."""
-        return [name for name in self._rows if "#" in name and name not in self._asked]
+    def frames_not_asked_for(self, videos: Sequence[str]) -> list[str]:
+        """The frames of `videos`, as "clip.mp4#999", that the file speaks of and nobody has asked for."""
+        names = {name for video in videos for name in (_place(video), Path(video).name)}
+        return [name for name in self._rows if name.rpartition("#")[0] in names and name not in self._asked]
 
 
 def _place(name: str) -> str:

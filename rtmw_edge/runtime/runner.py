@@ -38,7 +38,7 @@ class Cut:
 
 
 class Runner:
-    """Whole-body poses from images, by one engine. Threads that share it wait for each other: open one for each.
+    """Whole-body poses from images, by one engine. Threads may share its calls, and then wait for each other.
 
     Not for a process that was forked from the one that opened it, whose threads it has not.
 
@@ -86,7 +86,7 @@ class Runner:
     def cut(self, image: NDArray[np.uint8], boxes: ArrayLike | None = None, box_scores: ArrayLike | None = None) -> Cut:
         """The first step of a call: every person by one warp straight to the network's size.
 
-        The crops lie in one buffer, which the next `cut` of this runner writes over.
+        The crops lie in one buffer, which the next `cut` of this runner writes over: not for several threads.
         """
         image = check_image(image)
         height, width = image.shape[:2]
@@ -139,8 +139,8 @@ class Runner:
         if os.getpid() == self._process:
             with self._lock:
                 self.engine.close()
-        if self.bundle is not None:
-            self.bundle.close()
+            if self.bundle is not None:
+                self.bundle.close()
 
     def __enter__(self) -> Runner:
         return self

@@ -25,10 +25,6 @@ SURE_KEYPOINT = 0.3
 """Keypoints of at least this confidence make the box of the next frame; without this many of them it stays."""
 FEWEST_KEYPOINTS = 8
 
-SHRINKS = 0.03
-"""By which share of its size a box shrinks from one frame to the next at most. What is unsure for a moment, as legs in
-a fast step, would else be cut off, could not be sure again, and the box would shrink further."""
-
 COLLAPSED = 0.2
 """A pose of less than this share of its box is a network that gave up, not a person who shrank."""
 
@@ -49,6 +45,9 @@ class TrackingOptions:
     same_oks: two poses with more than this OKS (body keypoints) are one person; with 1 nobody is another.
     remember: frames for which the id of a lost person is kept.
     misses: looks in a row that may miss somebody who is still followed.
+    shrinks: share of its size by which a person's box shrinks from one frame to the next at most, whatever pose and
+        detector say. What is unsure for a moment, as legs in a fast step, would else be cut off, could not be sure
+        again, and the box would shrink further. With 1 boxes are as they are given.
     """
 
     detect_every: int = USUAL_EVERY
@@ -57,9 +56,10 @@ class TrackingOptions:
     same_oks: float = 0.7
     remember: int = 30
     misses: int = 1
+    shrinks: float = 0.03
 
     def __post_init__(self) -> None:
-        shares = (self.lost_below, self.match_iou, self.same_oks)
+        shares = (self.lost_below, self.match_iou, self.same_oks, self.shrinks)
         if min(self.detect_every, self.remember, self.misses) < 0 or not all(0 <= share <= 1 for share in shares):
             chosen = (f"{name} {value}" for name, value in vars(self).items() if value != getattr(type(self), name))
             raise BadInputError(
@@ -69,13 +69,14 @@ class TrackingOptions:
 
 @dataclass(eq=False)
 class _Person:
-    """Somebody who is followed, by the `box` (4,) to run next.
+    """Somebody who is followed: `place` (4,) is where they were seen last, `box` (4,) the one to run next.
 
     `sure` once a pose was, `known` who was sure before they were lost; `missed` counts the looks that did not see them,
     `gone` the frames since they were lost.
     """
 
     id: int
+    place: Float
     box: Float
     score: float
     sure: bool = False
@@ -126,12 +127,12 @@ class Tracker:
         new = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
         if found is not None:
             self._look, self._since_look = False, 1
-            pairs = greedy_pairs(iou(_boxes(self._people), found.boxes), self.options.match_iou)
+            pairs = greedy_pairs(iou(_places(self._people), found.boxes), self.options.match_iou)
             for row, person in enumerate(self._people):
                 person.missed += 1
                 if row in pairs:
-                    box = found.boxes[pairs[row]]
-                    person.missed, person.box = 0, _held(box, person.box) if person.sure else box
+                    person.missed, person.place = 0, found.boxes[pairs[row]]
+                    person.box = _held(person.place, person.box, self.options.shrinks if person.sure else 1)
                     person.score = float(found.scores[pairs[row]])
             self._lose([person for person in self._people if person.missed > self.options.misses])
             rest = sorted(set(range(len(found.boxes))) - set(pairs.values()))
@@ -158,7 +159,10 @@ class Tracker:
         for row, person in zip(kept, people, strict=True):
             if strength[row] >= self.options.lost_below:
                 person.sure = True
-                person.box = _next_box(poses.keypoints[row], confidence[row], person.box, image_shape)
+                place = _around(poses.keypoints[row], confidence[row], person.box, image_shape)
+                if place is not None:
+                    held = _held(place, person.box, self.options.shrinks)
+                    person.place, person.box = place, _within(held, image_shape)
             elif person.sure:
                 left.append(person)
         for person in self._lost:
@@ -170,16 +174,17 @@ class Tracker:
 
     def _arrive(self, poses: Poses, confidence: Float, image_shape: tuple[int, ...]) -> list[_Person]:
         """The people of detections that nobody has: those who come back, best match first, and new ones."""
-        boxes = [
-            _next_box(poses.keypoints[row], confidence[row], poses.boxes[row], image_shape) for row in range(len(poses))
-        ]
-        pairs = greedy_pairs(iou(np.reshape(boxes, (-1, 4)), _boxes(self._lost)), self.options.match_iou)
+        places = []
+        for row, box in enumerate(poses.boxes):
+            place = _around(poses.keypoints[row], confidence[row], box, image_shape)
+            places.append(box if place is None else place)
+        pairs = greedy_pairs(iou(np.reshape(places, (-1, 4)), _places(self._lost)), self.options.match_iou)
         people = []
         for row in range(len(poses)):
             known = row in pairs
             number = self._lost[pairs[row]].id if known else self._next_id
             self._next_id += not known
-            people.append(_Person(number, poses.boxes[row], float(poses.box_scores[row]), known=known))
+            people.append(_Person(number, places[row], poses.boxes[row], float(poses.box_scores[row]), known=known))
         self._lost = [person for place, person in enumerate(self._lost) if place not in pairs.values()]
         return people
 
@@ -194,28 +199,34 @@ def _boxes(people: list[_Person]) -> Float:
     return np.array([person.box for person in people], np.float32).reshape(-1, 4)
 
 
-def _next_box(keypoints: Float, confidence: Float, box: Float, image_shape: tuple[int, ...]) -> Float:
-    """The box (4,) around the sure keypoints, cut to the image; `box` where too few are sure or the pose collapsed."""
+def _places(people: list[_Person]) -> Float:
+    return np.array([person.place for person in people], np.float32).reshape(-1, 4)
+
+
+def _around(keypoints: Float, confidence: Float, box: Float, image_shape: tuple[int, ...]) -> Float | None:
+    """The box (4,) around the sure keypoints, cut to the image; None where too few are sure or the pose collapsed."""
     sure = confidence >= SURE_KEYPOINT
     if sure.sum() < FEWEST_KEYPOINTS:
-        return box
+        return None
     points = keypoints[sure, :2]
     low, high = points.min(axis=0), points.max(axis=0)
     extent = float((high - low).max())
     if extent < COLLAPSED * float((box[2:] - box[:2]).max()):
-        return box
+        return None
     margin = BOX_MARGIN * extent
-    around = _held(np.concatenate([low - margin, high + margin]), box)
+    place = _within(np.concatenate([low - margin, high + margin]), image_shape)
+    return place if (place[2:] - place[:2] >= 1).all() else None
+
+
+def _within(box: Float, image_shape: tuple[int, ...]) -> Float:
     limits = np.array(image_shape[1::-1])
-    low, high = np.clip(around[:2], 0, limits - 1), np.clip(around[2:], 1, limits)
-    return np.concatenate([low, high]).astype(np.float32) if (high - low >= 1).all() else box
+    return np.concatenate([np.clip(box[:2], 0, limits - 1), np.clip(box[2:], 1, limits)]).astype(np.float32)
 
 
-def _held(new: Float, box: Float) -> Float:
-    """The box `new` (4,), with so much of the `box` before it, where it lies nearest, that it shrinks no faster than it
-    may."""
+def _held(new: Float, box: Float, shrinks: float) -> Float:
+    """The box `new` (4,) with so much of the `box` before it, where that lies nearest, that no side shrinks faster."""
     low, high = new[:2], new[2:]
-    lacks = np.maximum((1 - SHRINKS) * (box[2:] - box[:2]) - (high - low), 0)
+    lacks = np.maximum((1 - shrinks) * (box[2:] - box[:2]) - (high - low), 0)
     below = np.clip(low - box[:2], 0, lacks)
     return np.concatenate([low - below, high + lacks - below]).astype(np.float32)
 

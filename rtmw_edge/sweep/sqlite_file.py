@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
+import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -50,15 +52,23 @@ def connect(file: Path) -> sqlite3.Connection:
 
 
 def _read_only(file: Path) -> sqlite3.Connection:
-    """Somebody else's file, or one on a disk that cannot be written."""
-    where = f"file:{quote(str(file.absolute()))}"
-    try:
-        return _ours(sqlite3.connect(f"{where}?mode=ro", uri=True, isolation_level=None), file)
-    except sqlite3.OperationalError:  # SQLite cannot make its index of the WAL beside it
-        wal = file.with_name(f"{file.name}-wal")
-        if wal.is_file() and wal.stat().st_size:  # what was recorded last, which immutable=1 leaves out
-            raise
-        return _ours(sqlite3.connect(f"{where}?immutable=1", uri=True, isolation_level=None), file)
+    """Somebody else's file, or one on a disk that cannot be written, as it is now.
+
+    SQLite would make files beside it, which would be ours and lock its owner out, so it reads a copy where the WAL has
+    something: what was recorded last.
+    """
+    wal = file.with_name(f"{file.name}-wal")
+    if not (wal.is_file() and wal.stat().st_size):
+        where = f"file:{quote(str(file.absolute()))}?immutable=1"
+        return _ours(sqlite3.connect(where, uri=True, isolation_level=None), file)
+    read = sqlite3.connect(":memory:", isolation_level=None)
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / file.name
+        shutil.copyfile(file, copy)
+        shutil.copyfile(wal, copy.with_name(wal.name))
+        with closing(sqlite3.connect(copy)) as stored:
+            stored.backup(read)
+    return _ours(read, file)
 
 
 def _ours(connection: sqlite3.Connection, file: Path) -> sqlite3.Connection:

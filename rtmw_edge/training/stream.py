@@ -300,12 +300,19 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
+BLAS_THREADS = "OPENBLAS_NUM_THREADS"
+"""numpy reads it when it is loaded."""
+
+
 @contextmanager
 def _starting_workers() -> Iterator[None]:
     """What workers inherit: no Ctrl-C comes before they are set up, and OpenCV has no threads that a fork would lose.
 
-    A forked worker would wait for those threads for ever.
+    A forked worker would wait for those threads for ever. numpy in a spawned one has one thread, or workers on 16 cores
+    would start 16 each; processes that this one starts later have theirs again.
     """
+    blas = os.environ.get(BLAS_THREADS)
+    os.environ.setdefault(BLAS_THREADS, "1")
     threads, mask = cv2.getNumThreads(), signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     others = set(multiprocessing.active_children())
     cv2.setNumThreads(1)
@@ -314,6 +321,8 @@ def _starting_workers() -> Iterator[None]:
     finally:
         _WORKERS.update(set(multiprocessing.active_children()) - others)
         cv2.setNumThreads(threads)
+        if blas is None:
+            del os.environ[BLAS_THREADS]
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
@@ -362,8 +371,6 @@ def loader(
     are then held once.
     """
     spawned = workers > 0 and isinstance(samples.source, Rendered)
-    if spawned:  # numpy reads it when it is loaded: a worker on each of 16 cores would start 16 threads
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     return DataLoader(
         _Carried(samples),
         batch_sampler=positions,

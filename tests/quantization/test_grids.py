@@ -27,7 +27,7 @@ def test_scale_is_absmax_over_127_in_float32() -> None:
 def test_zero_range_gives_a_scale_that_still_represents_zero() -> None:
     scale = COMMON.scale_of_range(0.0)
     assert scale.dtype == np.float32 and scale.tolist() == [ZERO_SCALE]
-    assert COMMON.scale_of_range(np.float32([0.0, 1e-30, 127.0])).tolist() == [ZERO_SCALE, SMALLEST_SCALE, 1.0]
+    assert COMMON.scale_of_range(np.float32([0.0, 1e-30, 127.0])).tolist() == [ZERO_SCALE, ZERO_SCALE, 1.0]
     weight = np.zeros((1, 3), np.float32)
     scale = COMMON.weight_scale(weight, np.zeros(1, np.float32), 0.1)
     assert scale.tolist() == [SMALLEST_SCALE] and COMMON.quantize_weight(weight, scale).tolist() == [[0, 0, 0]]

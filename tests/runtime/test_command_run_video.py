@@ -112,6 +112,18 @@ def test_files_go_on_where_nobody_reads_standard_output_any_more(tiny_bundle: Pa
     assert process.wait(60) == 0 and errors.startswith("12 frames, ") and len(lines(out)) == 12
 
 
+def test_pictures_go_on_where_nobody_reads_what_is_said(tiny_bundle: Path, clip: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for index in range(5):
+        cv2.imwrite(str(folder / f"{index}.jpg"), np.full((400, 300, 3), 20, np.uint8))
+    words = ["-m", "rtmw_edge", "run", str(tiny_bundle), *WHOLE, str(folder), "--save", str(tmp_path / "out")]
+    process = subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.wait(60) == 0 and len(list((tmp_path / "out").glob("*.jpg"))) == 5
+
+
 def test_a_broken_tail_ends_with_what_was_done(cli: Callable[..., Any], tiny_bundle: Path, tmp_path: Path) -> None:
     path = video_files.write_video(tmp_path / "film.mkv", frames=60)
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])

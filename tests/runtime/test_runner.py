@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -86,14 +87,22 @@ def test_threads_may_share_a_runner(tiny_bundle: Path) -> None:
             assert np.array_equal(found.keypoints, right)
 
 
-def test_a_forked_process_is_told_to_open_its_own(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with load(tiny_bundle) as runner:
+def test_a_forked_process_is_told_to_open_its_own(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = tmp_path / "packed.zip"
+    with zipfile.ZipFile(packed, "w") as stored:
+        for path in tiny_bundle.iterdir():
+            stored.write(path, path.name)
+    with load(packed) as runner:
         monkeypatch.setattr(os, "getpid", lambda: -1)
         with pytest.raises(
             BadInputError, match=r"opened before the process forked.*open one here with rtmw_edge\.load"
         ):
             runner(picture(60, 80))
+        runner.close()
         monkeypatch.undo()
+        assert runner.bundle is not None and runner.bundle.path("model").is_file(), "the parent's, and still in use"
 
 
 def test_people_do_not_touch_each_other(runner: Runner) -> None:

@@ -219,6 +219,33 @@ def test_a_box_that_shrinks_slowly_follows_who_walks() -> None:
         assert x2 - x1 == pytest.approx(300 * 0.97 ** (step + 1), rel=0.01)
 
 
+def test_boxes_of_a_list_are_run_as_they_are() -> None:
+    tracker = Tracker(TrackingOptions(detect_every=1, misses=0, same_oks=1, shrinks=1))
+    confidence = np.full((1, 133), 0.9, np.float32)
+    for side in (300, 100, 20, 200):
+        listed = Detections(np.array([[10, 10, 10 + side, 10 + side]], np.float32), np.ones(1, np.float32))
+        wanted = tracker.begin(listed)
+        assert wanted.boxes.tolist()[-1] == listed.boxes.tolist()[0]
+        tracker.finish(
+            Poses(FIGURE[None] * side / 200 + 10, confidence, wanted.boxes[-1:], wanted.scores[-1:]), confidence, SHAPE
+        )
+
+
+def test_who_shrinks_faster_than_the_box_keeps_the_number() -> None:
+    """The box that is run lags behind; who is who goes by where people were seen."""
+    tracker = Tracker(TrackingOptions(detect_every=1))
+    seen = set()
+    for step in range(12):
+        size = 0.85**step
+        place = np.array([50 + 7 * step, 20])
+        low, high = place, place + size * np.array([60, 200])
+        wanted = tracker.begin(Detections(np.concatenate([low, high])[None].astype(np.float32), np.ones(1, np.float32)))
+        confidence = np.full((len(wanted.boxes), 133), 0.9, np.float32)
+        keypoints = np.repeat((FIGURE * size + place)[None], len(wanted.boxes), axis=0)
+        seen |= {*tracker.finish(Poses(keypoints, confidence, wanted.boxes, wanted.scores), confidence, SHAPE)[1]}
+    assert seen == {1}
+
+
 def test_reset_begins_at_one() -> None:
     scene = Scene()
     scene.step((50, 20))

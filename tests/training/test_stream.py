@@ -1,5 +1,6 @@
 """The stream: a sample hangs on its position alone, whoever makes it."""
 
+import os
 import pickle
 import signal
 import subprocess
@@ -160,3 +161,13 @@ def test_no_signal_reaches_a_worker_before_it_has_been_set_up():
     (batch,) = stream.batches(crops, Positions(0, 4, 4, 0, 1), workers=1, pin=False)
     assert int(batch[0].max()) == 255
     assert not set(stream.STOPPING) & signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+@pytest.mark.parametrize("asked", [None, "3"])
+def test_workers_have_one_thread_of_numpy_and_later_processes_their_own(monkeypatch, asked):
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    if asked:
+        monkeypatch.setenv("OPENBLAS_NUM_THREADS", asked)
+    with stream._starting_workers():
+        assert os.environ["OPENBLAS_NUM_THREADS"] == (asked or "1")
+    assert os.environ.get("OPENBLAS_NUM_THREADS") == asked

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +19,8 @@ FASTEST_FPS = 60.0
 LONGEST_FILL_S, LONGEST_HOLD_S = 2.0, 60.0
 """A longer gap in time, as of a camera that was lost, is not filled with repeated pictures; the second is of files,
 where a picture may be shown for long."""
-LITTLE_ROOM = 1 << 20
-"""Bytes that are free after a video was written on a disk that may have been full before."""
+ROUNDED = 0.99
+"""Of the frames that were written so many are counted at least: some formats tell a length in time."""
 MUCH_FASTER = 1.5
 """A file whose first frame is this much shorter than its mean has a variable rate, and the mean would lose frames."""
 
@@ -149,12 +148,10 @@ class AnnotatedVideo:
         return [f"video: {self.path} ({self._codec.name}, {width}x{height}, {self._fps:g} fps{hint})"]
 
     def _check_whole(self) -> None:
-        """Raise OSError for a full disk, of which OpenCV says nothing: with little room left, frames are counted."""
-        if shutil.disk_usage(self._temporary.parent).free > LITTLE_ROOM:
-            return
+        """Raise OSError where frames are missing: OpenCV says nothing of a full disk."""
         with quiet_stderr():
             there = cv2.VideoCapture(str(self._temporary)).get(cv2.CAP_PROP_FRAME_COUNT)
-        if there < self._written:
+        if there < ROUNDED * self._written - 1:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def discard(self) -> None:
