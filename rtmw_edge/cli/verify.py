@@ -18,6 +18,7 @@ def verify(
     """
     from rich.table import Table
 
+    from ..keypoints import NUM_KEYPOINTS
     from ..runtime import load
     from ..runtime.verification import check
     from ..runtime.verification import verify as run_golden_crops
@@ -45,6 +46,10 @@ def verify(
             "at most", f"{tolerance.relative_rms:.2e}", f"{tolerance.keypoint_px_p99:.2f}", "", "", style="dim"
         )
         Console(soft_wrap=True).print(table)
+        if any(crop.sure < NUM_KEYPOINTS for crop in found):
+            typer.echo(
+                "Sure is a keypoint that no error within the tolerance moves; of others the logits are compared."
+            )
         check(runner.engine, runner.bundle, found)
         files = len(manifest.files)
         typer.echo(

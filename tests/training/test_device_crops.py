@@ -9,11 +9,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from official_augmentation import RTMW, RTMW3D
 from small_runs import TINY, NoValidation, forget, small_recipe
 
 from rtmw_edge.errors import BadInputError
 from rtmw_edge.training import loop, stream
-from rtmw_edge.training.augmentation import OFFICIAL, OFFICIAL_3D, Augmentation, changed, drawn_changes
+from rtmw_edge.training.augmentation import Augmentation, changed, drawn_changes
 from rtmw_edge.training.device_crops import CropMaker, bgr_to_hsv, change, hsv_to_bgr, in_rounds, warped
 from rtmw_edge.training.stream import Crops, PlannedSamples, Positions, Rendered, loader
 
@@ -54,7 +55,7 @@ class Drawn:
 
 
 def crops_of(augmentation, *, reuse=4.0, window=1024, lanes=2, span=12, size=(64, 96)):
-    recipe = dataclasses.replace(small_recipe("steps=9"), augmentation=augmentation, late_augmentation=OFFICIAL)
+    recipe = dataclasses.replace(small_recipe("steps=9"), augmentation=augmentation, late_augmentation=RTMW)
     return Crops(Rendered(5, reuse, (80, 120), window=window, lanes=lanes, span=span), recipe, size, 48)
 
 
@@ -67,7 +68,7 @@ def both(crops, planned, maker, positions):
     return torch.stack([row[0] for row in rows]), maker(made), made
 
 
-@pytest.mark.parametrize("augmentation", [Augmentation(), RICH, OFFICIAL])
+@pytest.mark.parametrize("augmentation", [Augmentation(), RICH, RTMW])
 @pytest.mark.parametrize("size", [(64, 96), (64, 96, 64)])
 def test_the_device_makes_the_crops_of_the_workers(monkeypatch, augmentation, size):
     monkeypatch.setattr(stream, "Renderer", Drawn)
@@ -189,7 +190,7 @@ def test_hue_saturation_and_value_are_those_of_opencv():
 @pytest.mark.parametrize("kind", ["photometric", "hsv", "colour", "grey", "blur", "median_blur", "dropout"])
 def test_every_change_is_that_of_opencv(kind):
     names = ("photometric", "hsv", "colour", "grey", "blur", "median_blur", "dropout")
-    only = dataclasses.replace(OFFICIAL_3D, **{name: float(name == kind) for name in names})
+    only = dataclasses.replace(RTMW3D, **{name: float(name == kind) for name in names})
     crops = [
         cv2.resize(np.random.default_rng(n).integers(0, 256, (9, 7, 3)).astype(np.uint8), (48, 64)) for n in range(30)
     ]

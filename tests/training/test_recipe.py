@@ -3,10 +3,11 @@
 from dataclasses import fields
 
 import pytest
+from official_augmentation import RTMW, RTMW3D, RTMW3D_SECOND
 
 from rtmw_edge.errors import BadInputError
 from rtmw_edge.models.variants import VARIANTS
-from rtmw_edge.training.augmentation import OFFICIAL, OFFICIAL_3D, OFFICIAL_3D_STAGE_2, Augmentation
+from rtmw_edge.training.augmentation import Augmentation
 from rtmw_edge.training.recipe import LIMITS, Distillation, Quantization, Recipe, read_recipe, shipped_recipes
 
 PAIRS = {
@@ -33,13 +34,13 @@ def test_every_shipped_recipe_reads_and_is_named_after_its_variant():
 @pytest.mark.parametrize(
     ("name", "batch", "decay", "first", "second"),
     [
-        ("rtmw-m-256x192", 1024, 0.05, OFFICIAL, OFFICIAL.second_stage()),
-        ("rtmw-l-256x192", 1024, 0.1, OFFICIAL, OFFICIAL.second_stage()),
-        ("rtmw-x-256x192", 704, 0.1, OFFICIAL, OFFICIAL.second_stage()),
-        ("rtmw-l-384x288", 320, 0.1, OFFICIAL, OFFICIAL.second_stage()),
-        ("rtmw-x-384x288", 320, 0.1, OFFICIAL, OFFICIAL.second_stage()),
-        ("rtmw3d-l-384x288", 64, 0.05, OFFICIAL_3D, OFFICIAL_3D_STAGE_2),
-        ("rtmw3d-x-384x288", 32, 0.05, OFFICIAL_3D, OFFICIAL_3D_STAGE_2),
+        ("rtmw-m-256x192", 1024, 0.05, RTMW, RTMW.second_stage()),
+        ("rtmw-l-256x192", 1024, 0.1, RTMW, RTMW.second_stage()),
+        ("rtmw-x-256x192", 704, 0.1, RTMW, RTMW.second_stage()),
+        ("rtmw-l-384x288", 320, 0.1, RTMW, RTMW.second_stage()),
+        ("rtmw-x-384x288", 320, 0.1, RTMW, RTMW.second_stage()),
+        ("rtmw3d-l-384x288", 64, 0.05, RTMW3D, RTMW3D_SECOND),
+        ("rtmw3d-x-384x288", 32, 0.05, RTMW3D, RTMW3D_SECOND),
     ],
 )
 def test_official_recipes_have_the_published_values(name, batch, decay, first, second):

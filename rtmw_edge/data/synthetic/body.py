@@ -43,9 +43,7 @@ class Body:
         self.bones = [str(name) for name in data["bone_names"]]
         self.bone = {name: i for i, name in enumerate(self.bones)}
         self.parents = data["bone_parents"].astype(np.int32)
-        self.tips = [str(name) for name in data["tip_names"]]
-        self.tip = {name: i for i, name in enumerate(self.tips)}
-        self.tip_bones = data["tip_bones"].astype(np.int64)
+        self.tip = {str(name): i for i, name in enumerate(data["tip_names"])}
         weights = data["skin_weights"].astype(np.float32)
         self.skin_weights: FloatArray = weights / weights.sum(1, keepdims=True)
         self.skin_bones = data["skin_bones"].astype(np.int32)
@@ -56,7 +54,6 @@ class Body:
         self.facial_basis = data["facial_basis"].astype(np.float32)
         self.facial = {str(name): i for i, name in enumerate(data["facial_names"])}
         self.phenotypes = [str(name) for name in data["phenotype_names"]]
-        self.components = len(data["phenotype_basis"])
         self.local_components = len(data["local_basis"])
         self._template = data["template"]
         self._basis = np.concatenate([data["phenotype_basis"], data["local_basis"]]).astype(np.float32)

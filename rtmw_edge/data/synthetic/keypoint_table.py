@@ -102,7 +102,6 @@ class KeypointTable:
     """Reads the keypoints off a posed body. `canonical` is one average adult at rest."""
 
     def __init__(self, body: Body, canonical: RestBodies) -> None:
-        self._body = body
         self.seen_within = _SEEN_WITHIN.astype(np.float32)
         vertices = canonical.vertices[0]
         skin = _face(body, vertices)
