@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import typer
 
@@ -115,7 +115,7 @@ class RunJob:
         if isinstance(result, Failure):
             self._failures.append(result)
             self._note("")
-            typer.echo(f"error: {result.reason}", err=True)
+            self._echo(f"error: {result.reason}", err=True)
         drawn = None if isinstance(result, Failure) else Drawn(result, self._paint)
         for sink in list(sinks):
             try:
@@ -128,7 +128,7 @@ class RunJob:
                 sink.discard()
                 if not (isinstance(error, BrokenPipeError) and sinks):
                     raise
-                _give_up_stdout()
+                _give_up(sys.stdout)
         if drawn:
             self._meter.add(drawn.result, output=1000 * (time.perf_counter() - start))
             self._tell(drawn.result, boxes)
@@ -147,7 +147,7 @@ class RunJob:
 
     def _note(self, text: str) -> None:
         if self._told_s:
-            typer.echo(f"\r{text:<79}\r", nl=False, err=True)
+            self._echo(f"\r{text:<79}\r", err=True, nl=False)
 
     def _conclude(self, told: list[str], *, kept: bool) -> None:
         """The summary; raises BadInputError when a source could not be used."""
@@ -180,12 +180,16 @@ class RunJob:
             )
 
     def _say(self, text: str) -> None:
+        self._echo(text, err=self._err)
+
+    def _echo(self, text: str, *, err: bool, nl: bool = True) -> None:
+        """Say it; where nobody hears it any more (`| head`), what else the run writes goes on."""
         try:
-            typer.echo(text, err=self._err)
-        except BrokenPipeError:  # `| head`: what else the run writes goes on
+            typer.echo(text, err=err, nl=nl)
+        except BrokenPipeError:
             if not self._goes_on:
                 raise
-            _give_up_stdout()
+            _give_up(sys.stderr if err else sys.stdout)
 
 
 def _close(sinks: list[Sink]) -> tuple[list[str], Exception | None]:
@@ -203,12 +207,12 @@ def _close(sinks: list[Sink]) -> tuple[list[str], Exception | None]:
     return told, problem
 
 
-def _give_up_stdout() -> None:
-    """Let what is still to be written to standard output go nowhere: what is buffered would break the exit."""
+def _give_up(stream: TextIO) -> None:
+    """Let what is still to be written to `stream` go nowhere: what is buffered would break the exit."""
     import os
 
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
+    os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
 
 

@@ -75,9 +75,9 @@ class FrameRunner:
         looked = time.perf_counter()
         people = found or NOBODY
         poses = self.runner(frame.image, people.boxes, people.scores)
-        rows, _ = distinct(poses, self.runner.confidence(poses), self._same_oks)
-        poses = poses[rows]
-        result = Result(frame, poses, self.runner.confidence(poses), boxed=found is not None)
+        confidence = self.runner.confidence(poses)
+        rows, _ = distinct(poses, confidence, self._same_oks)
+        result = Result(frame, poses[rows], confidence[rows], boxed=found is not None)
         return self._finished(result, start, looked)
 
     def _follow(self, frame: Frame) -> Result:

@@ -271,7 +271,7 @@ def distinct(poses: Poses, confidence: Float, same_oks: float) -> tuple[list[int
 
     Two poses with more than `same_oks` are one person.
     """
-    strength, same = strengths(confidence), oks(poses, confidence)
+    same = oks(poses, confidence)
     kept: list[int] = []
     twins: list[int] = []
     for row in range(len(poses)):
@@ -279,7 +279,7 @@ def distinct(poses: Poses, confidence: Float, same_oks: float) -> tuple[list[int
         if twin == len(kept):
             kept.append(row)
         else:
-            kept[twin] = max(kept[twin], row, key=lambda one: strength[one])
+            kept[twin] = (kept[twin], row)[int(np.argmax(strengths(confidence[[kept[twin], row]])))]
         twins.append(twin)
     return kept, twins
 

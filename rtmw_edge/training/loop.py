@@ -36,7 +36,7 @@ from .logs import Logs
 from .norms import revive
 from .objective import LabelLoss, Lesson, Student, load_backbone, prepare
 from .optimizer import Optimizer
-from .recipe import Recipe, passes
+from .recipe import SYNCHRONIZED, Recipe, passes
 from .schedule import Schedule
 from .spectral import spectral_convolutions
 from .stream import Batch, Crops, PlannedSamples, Positions, batches, crop_maker, worker_deaths_in_words
@@ -49,7 +49,6 @@ NORM_SAMPLES = 64
 """Samples whose statistics batch norms get that have none."""
 LOG_EVERY = 10
 """Steps between two records."""
-SYNCHRONIZED_PARTS = {"none": (), "neck": ("neck",), "all": ("neck", "backbone", "head")}
 
 
 class Trainer:
@@ -153,7 +152,7 @@ class Trainer:
     def _set_up(self) -> None:
         recipe, device = self.recipe, self.fabric.device
         if self.fabric.world_size > 1:
-            for part in SYNCHRONIZED_PARTS[recipe.synchronized]:
+            for part in SYNCHRONIZED[recipe.synchronized]:
                 setattr(self.network, part, synchronized(getattr(self.network, part), device))
         for module in self.network.modules():
             if isinstance(module, nn.SiLU):

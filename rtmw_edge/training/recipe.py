@@ -17,7 +17,8 @@ from .augmentation import Augmentation
 
 OPTIMIZERS = ("adamw", "muon")
 PRECISIONS = ("fp32", "bf16")
-SYNCHRONIZED = ("none", "neck", "all")
+SYNCHRONIZED = {"none": (), "neck": ("neck",), "all": ("neck", "backbone", "head")}
+"""The parts of the network whose batch norms span the ranks."""
 CROPS = ("auto", "host", "device")
 LEARNED_GRIDS = ("common", "affine")
 LIMITS: dict[str, tuple[float, float]] = {

@@ -112,6 +112,15 @@ def test_files_go_on_where_nobody_reads_standard_output_any_more(tiny_bundle: Pa
     assert process.wait(60) == 0 and errors.startswith("12 frames, ") and len(lines(out)) == 12
 
 
+def test_lines_go_on_where_nobody_reads_what_is_said_beside_them(tiny_bundle: Path, clip: Path, tmp_path: Path) -> None:
+    words = ["-m", "rtmw_edge", "run", str(tiny_bundle), *WHOLE, str(clip), str(tmp_path / "none.jpg"), "--json", "-"]
+    process = subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None and process.stderr is not None
+    process.stderr.close()
+    found = [json.loads(line) for line in process.stdout.read().splitlines()]
+    assert process.wait(60) == 2 and len(found) == 14 and found[-1]["failed"]
+
+
 def test_pictures_go_on_where_nobody_reads_what_is_said(tiny_bundle: Path, clip: Path, tmp_path: Path) -> None:
     folder = tmp_path / "images"
     folder.mkdir()
