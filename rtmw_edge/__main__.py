@@ -1,5 +1,17 @@
-"""`python -m rtmw_edge` is `rtmw-edge`."""
+"""`rtmw-edge`, and `python -m rtmw_edge`."""
 
-from .cli import main
+import sys
 
-main()
+
+def main() -> None:
+    """Run the command line; Ctrl-C while its modules are still imported is no traceback either."""
+    try:
+        from .cli import main as run
+    except KeyboardInterrupt:
+        print("interrupted; nothing half-written was left", file=sys.stderr)
+        raise SystemExit(130) from None
+    run()
+
+
+if __name__ == "__main__":
+    main()

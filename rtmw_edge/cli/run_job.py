@@ -80,7 +80,7 @@ class RunJob:
         sinks = [open_sink(target, self._runner, self._sources) for target in save]
         model, runtime = self._runner.model, self._runner.engine.runtime
         if json_file == "-":
-            if sys.stdout.name == 1:  # nobody's: see `cli._open_standard`
+            if sys.__stdout__ is None:  # as it was when the process began
                 raise BadInputError("--json - writes to standard output, which is closed: name a file.")
             sinks.append(JsonLines(sys.stdout.buffer, model, runtime))
         elif json_file is not None:

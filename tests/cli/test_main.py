@@ -33,6 +33,20 @@ def test_ctrl_c_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     assert capsys.readouterr().err == "interrupted; nothing half-written was left\n"
 
 
+def test_ctrl_c_before_the_commands_are_there_says_so() -> None:
+    asked = """
+import runpy, sys
+class Interrupted:
+    def find_spec(self, name, *where):
+        if name == "typer":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupted())
+runpy.run_module("rtmw_edge", run_name="__main__")
+"""
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "interrupted; nothing half-written was left\n")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_what_ends_a_process_cleans_up_and_ends_it_as_such(tmp_path: Path, number: signal.Signals) -> None:
     """What `systemctl stop` and a lost terminal send: contexts are left; systemd takes the signal for a good end."""

@@ -100,6 +100,13 @@ def test_json_lines_on_stdout_are_nothing_else(cli: Callable[..., Any], tiny_bun
     assert done.err.startswith("12 frames, ")
 
 
+def test_json_lines_need_a_standard_output(tiny_bundle: Path, clip: Path) -> None:
+    words = [sys.executable, "-m", "rtmw_edge", "run", str(tiny_bundle), *WHOLE, str(clip), "--json", "-"]
+    done = subprocess.run(["sh", "-c", 'exec "$@" 1>&-', "sh", *words], stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "error: --json - writes to standard output, which is closed: name a file.\n"
+
+
 def test_files_go_on_where_nobody_reads_standard_output_any_more(tiny_bundle: Path, clip: Path, tmp_path: Path) -> None:
     out = tmp_path / "a.jsonl"
     words = ["run", str(tiny_bundle), *WHOLE, str(clip), "--json", "-", "--save", str(out)]
