@@ -8,7 +8,7 @@ def main() -> None:
     try:
         from .cli import main as run
     except KeyboardInterrupt:
-        print("interrupted; nothing half-written was left", file=sys.stderr)
+        sys.stderr.write("interrupted; nothing half-written was left\n")
         raise SystemExit(130) from None
     run()
 

@@ -46,6 +46,11 @@ def unknown(what: str, value: str, choices: Iterable[str]) -> BadInputError:
     return BadInputError(f"Unknown {what} '{value}'{hint} Choose one of: {', '.join(names)}.")
 
 
+def reason_of(error: BaseException) -> str:
+    """What somebody else's exception says, in one line of at most 300 characters; its type where it says nothing."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
 @contextmanager
 def importing(user: str, install: str, name: str | None = None) -> Iterator[None]:
     """Around the imports that `user` needs: NotAvailableError where one fails, with what brings it or why it fails.

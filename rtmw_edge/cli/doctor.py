@@ -32,7 +32,7 @@ def doctor() -> None:
         failed = "\n".join(f"{device}: {reason}" for device, reason in state.failed.items())
         engines.add_row(
             state.name,
-            state.targets,
+            state.runs,
             state.version or "-",
             ", ".join(state.devices) or "-",
             failed if state.version else state.install,

@@ -14,16 +14,15 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from types import TracebackType
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..bundle import ROLES, Bundle, Manifest
-from ..errors import BadInputError, NotAvailableError, RtmwEdgeError, VerificationError
+from ..errors import BadInputError, NotAvailableError, RtmwEdgeError, VerificationError, reason_of
 from ..keypoints import NUM_KEYPOINTS
 from .machine import cores
 
@@ -221,9 +220,7 @@ class Engine(ABC):
     def __enter__(self) -> Engine:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 
@@ -251,9 +248,7 @@ class SideBySide:
 class BundleEngine(Engine):
     """An engine for exported bundles. A runtime's file overrides `load`, `run` and `describe`, and may `beside`."""
 
-    def __init__(
-        self, bundle: Bundle, device: str, threads: int | None, *, spin: bool = True, streams: int | None = None
-    ) -> None:
+    def __init__(self, bundle: Bundle, device: str, threads: int | None, *, spin: bool, streams: int | None) -> None:
         super().__init__(Model.of(bundle.manifest), device, threads, batch=bundle.manifest.input.batch, fixed=True)
         self._input = bundle.manifest.input.name
         self._outputs = [output.name for output in bundle.manifest.outputs.values()]
@@ -345,8 +340,14 @@ def _streams(bundle: Bundle, device: str, threads: int, asked: int | None) -> in
     return asked
 
 
+def refusals_of(runtime: str, bundle: Bundle, device: str) -> AbstractContextManager[None]:
+    """`refusals` of the model in a bundle."""
+    advice = "update the runtime, or export the bundle again with the installed version"
+    return refusals(runtime, f"the model in {bundle.source}", device, advice)
+
+
 @contextmanager
-def refusals_of(runtime: str, bundle: Bundle, device: str) -> Iterator[None]:
+def refusals(runtime: str, model: str, device: str, advice: str) -> Iterator[None]:
     """Turn whatever a runtime raises while it loads or first runs a model into one sentence.
 
     On the CPU the file is to blame (BadInputError), elsewhere the driver may as well be (NotAvailableError).
@@ -356,9 +357,5 @@ def refusals_of(runtime: str, bundle: Bundle, device: str) -> Iterator[None]:
     except RtmwEdgeError:
         raise
     except Exception as error:
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
         where, kind = ("", BadInputError) if device == "cpu" else (f" on '{device}'", NotAvailableError)
-        raise kind(
-            f"{runtime} cannot run the model in {bundle.source}{where} ({reason}); "
-            "update the runtime, or export the bundle again with the installed version."
-        ) from error
+        raise kind(f"{runtime} cannot run {model}{where} ({reason_of(error)}); {advice}.") from error

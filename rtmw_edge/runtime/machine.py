@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from ..errors import NotAvailableError
+from ..errors import NotAvailableError, reason_of
 from .quiet import quiet_stderr
 
 INT8_FLAGS = ("avx2", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm", "sve")
@@ -56,12 +56,12 @@ EXTRAS: dict[str, tuple[str, tuple[str, ...]]] = {
 class EngineState:
     """One runtime on this machine: `version` None when it is not installed, `devices` those that opened a model.
 
-    `failed` maps a device that the runtime lists and that did not open to the reason. `install` is the command that
-    brings the runtime.
+    `runs` is the target whose bundles it runs, or REFERENCE. `failed` maps a device that the runtime lists and that did
+    not open to the reason. `install` is the command that brings the runtime.
     """
 
     name: str
-    targets: str
+    runs: str
     version: str | None
     install: str
     devices: tuple[str, ...] = ()
@@ -74,20 +74,29 @@ REFERENCE = "reference"
 
 def engine_states() -> list[EngineState]:
     """Every engine, tried in earnest; takes seconds where torch or OpenVINO must be imported."""
-    return [engine_state(runs) for runs in ("onnx", "openvino", "tflite", "ncnn", REFERENCE)]
+    return [engine_state(runs) for runs in _ENGINES]
 
 
 def engine_state(runs: str) -> EngineState:
     """The engine of one target's bundles, or of the reference, tried in earnest."""
-    if runs in ("onnx", "tensorrt"):
-        return _state("ONNX Runtime", "onnx", ("onnxruntime", "onnxruntime-gpu"), "rtmw-edge", _onnx_devices)
-    if runs == "openvino":
-        return _state("OpenVINO", runs, ("openvino",), "rtmw-edge[openvino]", _openvino_devices)
-    if runs == "tflite":
-        return _state("LiteRT", runs, ("ai-edge-litert", "tflite-runtime"), "rtmw-edge[tflite]", _tflite_devices)
-    if runs == "ncnn":
-        return _state("ncnn", runs, ("ncnn",), "rtmw-edge[ncnn]", _ncnn_devices)
-    return _state("PyTorch", REFERENCE, ("torch",), "rtmw-edge[torch]", _torch_devices)
+    runs = "onnx" if runs == "tensorrt" else runs
+    name, distributions, extra, devices = _ENGINES[runs]
+    found = next((v for v in map(_version, distributions) if v is not None), None)
+    install = f'pip install "{extra}"'
+    if found is None:
+        return EngineState(name, runs, None, install)
+    opened, failed = [], {}
+    try:
+        tries = devices()
+    except Exception as error:  # a broken installation may raise anything
+        return EngineState(name, runs, found, install, (), {"import": reason_of(error)})
+    for device, attempt in tries.items():
+        try:
+            attempt()
+            opened.append(device)
+        except Exception as error:  # and so may a driver
+            failed[device] = reason_of(error)
+    return EngineState(name, runs, found, install, tuple(opened), failed)
 
 
 def installed(*distributions: str) -> dict[str, str | None]:
@@ -143,31 +152,6 @@ def _version(distribution: str) -> str | None:
 Try = Callable[[], None]
 
 
-def _state(
-    name: str, targets: str, distributions: tuple[str, ...], extra: str, devices: Callable[[], dict[str, Try]]
-) -> EngineState:
-    found = next((v for v in map(_version, distributions) if v is not None), None)
-    install = f'pip install "{extra}"'
-    if found is None:
-        return EngineState(name, targets, None, install)
-    opened, failed = [], {}
-    try:
-        tries = devices()
-    except Exception as error:  # a broken installation may raise anything
-        return EngineState(name, targets, found, install, (), {"import": _one_line(error)})
-    for device, attempt in tries.items():
-        try:
-            attempt()
-            opened.append(device)
-        except Exception as error:  # and so may a driver
-            failed[device] = _one_line(error)
-    return EngineState(name, targets, found, install, tuple(opened), failed)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
-
-
 def _onnx_devices() -> dict[str, Try]:
     from .onnx_session import PROVIDERS, onnx_runtime, open_session, session_options
 
@@ -221,3 +205,13 @@ def _torch_devices() -> dict[str, Try]:
 
     names = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
     return {name: lambda name=name: torch.ones(1, device=name).add_(1).item() for name in names}  # type: ignore[misc]
+
+
+_ENGINES: dict[str, tuple[str, tuple[str, ...], str, Callable[[], dict[str, Try]]]] = {
+    "onnx": ("ONNX Runtime", ("onnxruntime", "onnxruntime-gpu"), "rtmw-edge", _onnx_devices),
+    "openvino": ("OpenVINO", ("openvino",), "rtmw-edge[openvino]", _openvino_devices),
+    "tflite": ("LiteRT", ("ai-edge-litert", "tflite-runtime"), "rtmw-edge[tflite]", _tflite_devices),
+    "ncnn": ("ncnn", ("ncnn",), "rtmw-edge[ncnn]", _ncnn_devices),
+    REFERENCE: ("PyTorch", ("torch",), "rtmw-edge[torch]", _torch_devices),
+}
+"""What is called what, the distributions that bring it, the product's extra for them, and how its devices are tried."""

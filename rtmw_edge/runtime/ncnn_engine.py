@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +29,9 @@ class NcnnEngine(BundleEngine):
     devices = ("cpu",)
 
     def load(self, bundle: Bundle) -> None:
-        self._ncnn = _runtime()
+        with importing("This", "rtmw-edge[ncnn]"):
+            import ncnn
+        self._ncnn = ncnn
         self._param = bundle.path("param").read_text()
         self._net = self._ncnn.Net()
         options = self._net.opt
@@ -84,9 +85,3 @@ class NcnnEngine(BundleEngine):
     def close(self) -> None:
         super().close()
         self._net = None  # and not clear(): a run that is under way holds it
-
-
-def _runtime() -> Any:
-    with importing("This", "rtmw-edge[ncnn]"):
-        import ncnn
-    return ncnn

@@ -40,7 +40,8 @@ class OpenVinoEngine(BundleEngine):
     _note = ""
 
     def load(self, bundle: Bundle) -> None:
-        openvino = _runtime()
+        with importing("This", "rtmw-edge[openvino]", self.runtime):
+            import openvino
         self._version = str(openvino.__version__).partition("-")[0]
         core = openvino.Core()
         there = sorted({name.partition(".")[0].lower() for name in core.available_devices})
@@ -84,12 +85,6 @@ def _macs(convolution: Any) -> int:
         return 0
     batch, _, *positions = convolution.get_output_shape(0)
     return math.prod([batch, *positions]) * math.prod(convolution.get_input_shape(1))
-
-
-def _runtime() -> Any:
-    with importing("This", "rtmw-edge[openvino]", "OpenVINO"):
-        import openvino
-    return openvino
 
 
 def configuration(device: str, threads: int | None) -> dict[str, Any]:

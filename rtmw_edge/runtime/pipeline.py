@@ -13,10 +13,9 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from types import TracebackType
 from typing import Generic, TypeVar
 
-from ..errors import RtmwEdgeError
+from ..errors import RtmwEdgeError, reason_of
 from .frames import Failure, Frame, Result, Source
 
 log = logging.getLogger(__name__)
@@ -146,9 +145,7 @@ class Pipeline:
             thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._stopped = True
         self._frames.close(drop=True)
         self._results.close(drop=True)
@@ -184,10 +181,9 @@ class Pipeline:
             self._fail(error)
         except Exception as error:
             log.info("A thread of the run failed.", exc_info=True)
-            reason = " ".join(str(error).split())[:300]
             broke = RtmwEdgeError(
-                f"The run broke off ({type(error).__name__}: {reason}); its cause, or rtmw-edge --verbose run, "
-                "shows where."
+                f"The run broke off ({type(error).__name__}: {reason_of(error)}); its cause, or rtmw-edge --verbose "
+                "run, shows where."
             )
             broke.__cause__ = error
             self._fail(broke)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...crops import check_image
-from ...errors import BadInputError, NotAvailableError, RtmwEdgeError, VerificationError
+from ...errors import BadInputError, NotAvailableError, VerificationError
 from ..detection import Detections
 from ..devices import check_device, check_threads
+from ..engine import refusals
 from ..frames import UInt8
 from ..loading import BUILTIN
 from .graph import Graph, read_graph
@@ -175,20 +175,7 @@ def _shape(shape: Any) -> str:
     return "(" + ",".join(str(side) for side in shape) + ")"
 
 
-@contextmanager
-def _refusals(file: Path, device: str) -> Iterator[None]:
-    """Whatever ONNX Runtime raises, as one sentence: on the CPU the file is to blame, elsewhere the device may be."""
-    try:
-        yield
-    except RtmwEdgeError:
-        raise
-    except Exception as error:
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        if device == "cpu":
-            raise BadInputError(
-                f"ONNX Runtime cannot run the detector {file} ({reason}); pass an ONNX file of RTMDet or YOLOX."
-            ) from error
-        raise NotAvailableError(
-            f"ONNX Runtime cannot run the detector {file} on '{device}' ({reason}); "
-            "pass --detector-device cpu, or another file."
-        ) from error
+def _refusals(file: Path, device: str) -> AbstractContextManager[None]:
+    elsewhere = "pass --detector-device cpu, or another file"
+    advice = "pass an ONNX file of RTMDet or YOLOX" if device == "cpu" else elsewhere
+    return refusals("ONNX Runtime", f"the detector {file}", device, advice)
