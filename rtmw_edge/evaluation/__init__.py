@@ -10,7 +10,7 @@ from .datasets import Dataset, Detections, open_dataset, read_detections
 from .evaluate import Evaluation, evaluate
 from .flip import Flip
 from .mpjpe import JointErrors, Mpjpe
-from .whole_body_ap import EVALUATED_PARTS, Report, Scores, whole_body_ap
+from .whole_body_ap import EVALUATED_PARTS, Scores, whole_body_ap
 
 __all__ = [
     "EVALUATED_PARTS",
@@ -20,7 +20,6 @@ __all__ = [
     "Flip",
     "JointErrors",
     "Mpjpe",
-    "Report",
     "Scores",
     "evaluate",
     "open_dataset",

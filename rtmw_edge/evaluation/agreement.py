@@ -12,11 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..keypoints import NUM_KEYPOINTS
+from ..runtime.engine import Logits
 from ..simcc import decode
 from .intervals import Estimate, Weights, estimate, weighted_means, weighted_percentiles
 from .whole_body_ap import EVALUATED_PARTS
-
-Logits = tuple[NDArray[np.float32], ...]
 
 SURE = 0.5
 """Share of the median score above which a keypoint is sure."""

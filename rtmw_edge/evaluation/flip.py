@@ -12,8 +12,7 @@ from ..errors import BadInputError
 from ..keypoints import FLIP
 from ..poses import Poses
 from ..runtime import Runner
-
-Logits = tuple[NDArray[np.float32], ...]
+from ..runtime.engine import Logits
 
 NOT_IN_3D = "The flip test works on 2D variants only: leave --flip out."
 

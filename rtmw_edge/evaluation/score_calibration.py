@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import BadInputError
 from ..keypoints import SIGMAS
 from .datasets import Dataset
-from .evaluate import ImageRunner, clipped_boxes, labelled_people
+from .evaluate import ImageRunner, boxes_to_run, labelled_people
 
 SIMILAR = 0.5
 """A keypoint is right when its own OKS term, exp(-d^2 / (2 (2 sigma)^2 area)), is at least this."""
@@ -30,10 +30,9 @@ def collect(runner: ImageRunner, dataset: Dataset) -> tuple[NDArray[np.float64],
     scores, correct = [], []
     for item in dataset:
         chosen = labelled_people(item)
-        boxes = clipped_boxes(item, chosen)
         if not len(chosen):
             continue
-        poses = runner(item.image, boxes, np.ones(len(boxes), np.float32))
+        poses = runner(item.image, *boxes_to_run(item, None))
         squares = ((poses.keypoints[..., :2] - item.people.keypoints[chosen]) ** 2).sum(axis=-1)
         similarity = np.exp(-squares / (2 * (2 * SIGMAS) ** 2 * item.people.areas[chosen, None]))
         scores.append(poses.scores.ravel())

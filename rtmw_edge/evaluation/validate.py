@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,23 +16,21 @@ from ..bundle.gate_report import FEWEST_IMAGES
 from ..errors import BadInputError, VerificationError
 from ..poses import Poses
 from ..runtime import Runner
+from ..runtime.engine import Logits
 from ..runtime.runner import Cut
-from .agreement import Agreement, Logits, PartAgreement
+from .agreement import Agreement, PartAgreement
 from .datasets import Dataset, Detections, Item
-from .evaluate import Evaluator, boxes_to_run
+from .evaluate import Evaluator, Progress, boxes_to_run
 from .flip import NOT_IN_3D, Flip, mean_logits, mirrored_logits
 from .gates import Figures, Gate
 from .intervals import Weights, estimate, resamples, weighted_means
-from .mpjpe import COLUMNS, ROWS
+from .mpjpe import COLUMNS, MM, ROWS
 from .validation import PartAp, PartMpjpe, Side, Validation
 from .whole_body_ap import EVALUATED_PARTS
 from .worst_crops import WorstCrops
 
 POINTS = 100.0
-MM = 1000.0
 ROOT = COLUMNS.index("root")
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, eq=False)

@@ -73,13 +73,6 @@ class Scores:
     ar_large: float
 
 
-@dataclass(frozen=True)
-class Report:
-    """Scores of "body", "foot", "face", "left_hand", "right_hand" and "whole"."""
-
-    parts: dict[str, Scores]
-
-
 def rank(poses: Poses, *, nms: float | None = NMS_THRESHOLD) -> Ranked:
     """Order the people of an image by `poses.instance_scores()` and drop doubles by OKS-NMS over all 133 keypoints.
 
@@ -94,10 +87,10 @@ def rank(poses: Poses, *, nms: float | None = NMS_THRESHOLD) -> Ranked:
     return Ranked(keypoints[keep], poses.scores.astype(np.float64)[keep], scores[keep])
 
 
-def whole_body_ap(predictions: Mapping[int, Ranked], ground_truth: Mapping[int, People]) -> Report:
-    """Evaluate `predictions` against `ground_truth`, both by image; every image of the latter counts."""
+def whole_body_ap(predictions: Mapping[int, Ranked], ground_truth: Mapping[int, People]) -> dict[str, Scores]:
+    """Scores per part of `predictions` against `ground_truth`, both by image; every image of the latter counts."""
     images = [match_image(predictions.get(image, NOBODY), people) for image, people in ground_truth.items()]
-    return Report({part: part_scores([image[part] for image in images]) for part in EVALUATED_PARTS})
+    return {part: part_scores([image[part] for image in images]) for part in EVALUATED_PARTS}
 
 
 def match_image(found: Ranked, people: People) -> dict[str, Matches]:

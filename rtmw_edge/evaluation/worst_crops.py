@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..runtime.engine import Logits
 from ..simcc import decode
-from .agreement import Agreement, Logits
+from .agreement import Agreement
 from .validation import WorstCrop
 
 WORST = 16

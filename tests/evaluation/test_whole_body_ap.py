@@ -45,10 +45,10 @@ def test_equal_to_the_official_figures(mode: str, reference_dir: Path, samples_d
     report = whole_body_ap(found, truth)
 
     expected = reference["expected"][mode]
-    assert astuple(report.parts["whole"]) == pytest.approx(list(expected["whole"].values()), abs=1e-6)
+    assert astuple(report["whole"]) == pytest.approx(list(expected["whole"].values()), abs=1e-6)
     printed = np.array([float(line.rsplit("=", 1)[1]) for line in expected["printed"]]).reshape(6, 10)
     for figures, part in zip(printed, ("body", "foot", "face", "left_hand", "right_hand", "whole"), strict=True):
-        assert np.round(astuple(report.parts[part]), 3) == pytest.approx(figures, abs=1e-9), part
+        assert np.round(astuple(report[part]), 3) == pytest.approx(figures, abs=1e-9), part
 
 
 def _noisy(truth: dict[int, People], seed: int = 0) -> dict[int, Ranked]:
@@ -95,7 +95,7 @@ def test_equal_to_faster_coco_eval(part: str, tmp_path: Path) -> None:
     write_images(tmp_path, 30)
     truth = _labels(tmp_path / "labels.json", tmp_path)
     found = _noisy(truth)
-    ours = np.array(astuple(whole_body_ap(found, truth).parts[part]))
+    ours = np.array(astuple(whole_body_ap(found, truth)[part]))
     theirs = _peer(labels, found, EVALUATED_PARTS[part])
     compared = range(10) if part == "body" else [0, 1, 2, 5, 6, 7]
     assert 0.02 < ours[0] < 0.9, "the noise leaves something to measure"
@@ -111,12 +111,12 @@ def _one_person(offset: float = 0.0) -> tuple[People, Ranked]:
 def test_perfect_missed_and_absent() -> None:
     people, found = _one_person()
     perfect = whole_body_ap({7: found}, {7: people})
-    assert all((scores.ap, scores.ar) == pytest.approx((1, 1)) for scores in perfect.parts.values())
-    assert perfect.parts["whole"].ap_large == -1, "nobody is that large"
+    assert all((scores.ap, scores.ar) == pytest.approx((1, 1)) for scores in perfect.values())
+    assert perfect["whole"].ap_large == -1, "nobody is that large"
     missed = whole_body_ap({}, {7: people})
-    assert all((scores.ap, scores.ar) == (0, 0) for scores in missed.parts.values())
+    assert all((scores.ap, scores.ar) == (0, 0) for scores in missed.values())
     absent = whole_body_ap({}, {})
-    assert all(scores.ap == -1 for scores in absent.parts.values())
+    assert all(scores.ap == -1 for scores in absent.values())
 
 
 def test_one_threshold_at_a_time() -> None:
@@ -127,7 +127,7 @@ def test_one_threshold_at_a_time() -> None:
     distance = np.sqrt(-np.log(0.72) * 2 * 5000) * 2 * SIGMAS[0]
     moved = Ranked(found.keypoints + np.array([distance, 0]), found.keypoint_scores, found.scores)
     labelled = People(people.keypoints, visible, people.boxes, people.areas, people.crowd)
-    scores = whole_body_ap({7: moved}, {7: labelled}).parts["body"]
+    scores = whole_body_ap({7: moved}, {7: labelled})["body"]
     assert (scores.ap, scores.ap50, scores.ap75) == pytest.approx((0.5, 1, 0))
 
 
@@ -136,9 +136,9 @@ def test_unlabelled_parts_and_crowds_count_neither_way() -> None:
     visible = people.visible.copy()
     visible[:, 91:112] = 0
     report = whole_body_ap({7: found}, {7: People(people.keypoints, visible, people.boxes, people.areas, people.crowd)})
-    assert report.parts["left_hand"].ap == -1 and report.parts["right_hand"].ap == pytest.approx(1)
+    assert report["left_hand"].ap == -1 and report["right_hand"].ap == pytest.approx(1)
     crowd = People(people.keypoints, people.visible, people.boxes, people.areas, np.ones(1, bool))
-    assert whole_body_ap({7: found}, {7: crowd}).parts["body"].ap == -1
+    assert whole_body_ap({7: found}, {7: crowd})["body"].ap == -1
 
 
 def test_detections_without_a_scored_part_are_left_out() -> None:
@@ -146,7 +146,7 @@ def test_detections_without_a_scored_part_are_left_out() -> None:
     scores = found.keypoint_scores.copy()
     scores[:, 17:23] = 0
     report = whole_body_ap({7: Ranked(found.keypoints, scores, found.scores)}, {7: people})
-    assert report.parts["foot"].ap == 0 and report.parts["body"].ap == pytest.approx(1)
+    assert report["foot"].ap == 0 and report["body"].ap == pytest.approx(1)
 
 
 def test_rank_drops_doubles_and_keeps_the_better() -> None:
