@@ -11,9 +11,6 @@ if TYPE_CHECKING:
     from ..runtime.benchmark import Benchmark
 
 
-DURATION_S = 10.0
-
-
 def benchmark(
     bundle: Annotated[str | None, typer.Argument(help="A bundle (directory or .zip), or 'builtin'.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, tensorrt, gpu or npu.")] = "cpu",
@@ -27,8 +24,8 @@ def benchmark(
     ] = None,
     batch: Annotated[int, typer.Option(help="People in a call.", min=1)] = 1,
     duration: Annotated[
-        float, typer.Option(help="Seconds to measure for at least; at least 100 calls too.")
-    ] = DURATION_S,
+        float | None, typer.Option(help="Seconds to measure for at least; at least 100 calls too.", show_default="10")
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the whole record to this file.")] = None,
     compare: Annotated[
         tuple[Path, Path] | None, typer.Option(help="Two such records, side by side; measures nothing.")
@@ -45,8 +42,7 @@ def benchmark(
     from ..errors import BadInputError
 
     if compare is not None:
-        measuring = (bundle, json_file, threads, streams) != (None,) * 4
-        if measuring or (device, batch, duration) != ("cpu", 1, DURATION_S):
+        if (bundle, device, threads, streams, batch, duration, json_file) != (None, "cpu", None, None, 1, None, None):
             raise BadInputError("--compare reads two records and measures nothing: leave out all but --across.")
         return _compare(*compare, across)
     if bundle is None:
@@ -62,14 +58,14 @@ def _measure(
     threads: int | None,
     streams: int | None,
     batch: int,
-    duration: float,
+    duration: float | None,
     json_file: Path | None,
 ) -> None:
     from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
     from ..files import check_writable
     from ..runtime import load
-    from ..runtime.benchmark import HEAD
+    from ..runtime.benchmark import HEAD, SECONDS
     from ..runtime.benchmark import benchmark as run_benchmark
     from .console import bar
 
@@ -84,7 +80,7 @@ def _measure(
         result = run_benchmark(
             runner,
             people=batch,
-            seconds=duration,
+            seconds=SECONDS if duration is None else duration,
             on_progress=lambda share: progress.update(task, completed=share),
         )
     if json_file is not None:
@@ -126,7 +122,7 @@ def _title(result: Benchmark) -> str:
     threads, people = settings["threads"], settings["people"]
     work = {None: "its own threads", 1: "1 thread"}.get(threads, f"{threads} threads")
     whom = "1 person a call" if people == 1 else f"{people} people a call"
-    if people > 1 and settings.get("streams", 1) > 1:
+    if people > 1 and settings["streams"] > 1:
         whom += f", {settings['streams']} side by side"
     return f"{model['variant']} {model['target']} {model['precision']} on {settings['device']}, {work}, {whom}"
 
@@ -149,11 +145,12 @@ def _compare(one: Path, other: Path, across: bool) -> None:
     from rich.table import Table
 
     from ..errors import BadInputError
-    from ..runtime.benchmark import Benchmark, check_comparable
+    from ..runtime.benchmark import Benchmark
+    from ..runtime.environment import differences
     from .console import Console
 
     first, second = Benchmark.load_file(one), Benchmark.load_file(other)
-    differing = check_comparable(first, second)
+    differing = differences(first.environment, second.environment)
     if differing and not across:
         raise BadInputError(
             f"{one} and {other} were measured in different environments ({'; '.join(differing)}): measure both in "

@@ -24,7 +24,7 @@ from ..bundle import ROLES
 from ..errors import BadInputError
 from ..files import atomic_write, check_writable
 from .engine import Description
-from .environment import Sensors, differences, environment, read_sensors
+from .environment import Sensors, environment, read_sensors
 from .runner import Runner
 
 FORMAT = "rtmw-edge benchmark"
@@ -47,7 +47,7 @@ BUSY = 0.3
 
 REQUIRED = (
     *(("model", key) for key in ("variant", "target", "precision")),
-    *(("settings", key) for key in ("device", "threads", "people")),
+    *(("settings", key) for key in ("device", "threads", "people", "streams")),
 )
 """What a record says of itself, beside its fields."""
 
@@ -143,11 +143,6 @@ class Benchmark:
             return found
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise BadInputError(f"{path} is a damaged benchmark ({error}); measure again.") from error
-
-
-def check_comparable(one: Benchmark, other: Benchmark) -> list[str]:
-    """What two runs' environments do not share; [] means that their times can be compared."""
-    return differences(one.environment, other.environment)
 
 
 def benchmark(
