@@ -20,6 +20,9 @@ class Detections(NamedTuple):
     scores: NDArray[np.float32]
 
 
+NOBODY = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
+
+
 class Detector(Protocol):
     """Anything that finds people: a picture (H,W,3) uint8 BGR in, their boxes and scores out.
 

@@ -10,13 +10,11 @@ from numpy.typing import NDArray
 
 from ..camera import ASSUMED_DEPTH, assumed_camera, to_camera
 from ..errors import BadInputError
-from .detection import Detections, Look, looking_with, whole_image
+from .detection import NOBODY, Look, looking_with, whole_image
 from .frames import Failure, Frame, Result
 from .runner import Runner
 from .smoothing import OneEuroOptions, PoseSmoother
 from .tracking import Tracker, TrackingOptions, distinct
-
-NOBODY = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
 
 
 @dataclass(frozen=True, eq=False)

@@ -40,8 +40,6 @@ def load(
 
     >>> runner = load("builtin", threads=2)                             # doctest: +SKIP
     """
-    check_device(device)
-    check_threads(threads)
     opened = open_bundle(bundle)
     try:
         engine = open_engine(opened, device, threads, spin=spin, streams=streams)
@@ -53,9 +51,7 @@ def load(
     return Runner(engine, opened, subbin=subbin)
 
 
-def torch_runner(
-    variant: str, weights: Path | None = None, device: str = "cpu", threads: int | None = None, *, subbin: bool = False
-) -> Runner:
+def torch_runner(variant: str, weights: Path | None = None, device: str = "cpu", threads: int | None = None) -> Runner:
     """The reference: `variant` in PyTorch, as a Runner like any other; None takes the embedded or fetched weights.
 
     Raises NotAvailableError without torch, and BadInputError for an unknown variant or a wrong file.
@@ -64,7 +60,7 @@ def torch_runner(
     check_threads(threads)
     with importing("The reference runner", "rtmw-edge[torch]"):
         from .torch_engine import open_torch
-    return Runner(open_torch(variant, weights, device, threads), subbin=subbin)
+    return Runner(open_torch(variant, weights, device, threads))
 
 
 def open_bundle(bundle: str | Path) -> bundles.Bundle:
@@ -74,7 +70,7 @@ def open_bundle(bundle: str | Path) -> bundles.Bundle:
 
 def builtin_path() -> Path:
     """Where the ready bundle of this installation lies, a directory or a .zip."""
-    found = sorted(BUILTIN_DIRECTORY.glob("rtmw-*")) if BUILTIN_DIRECTORY.is_dir() else []
+    found = sorted(BUILTIN_DIRECTORY.glob("rtmw-*"))
     if not found:
         raise BadInputError(
             "This installation has no builtin bundle; install rtmw-edge from a release (pip install rtmw-edge), "

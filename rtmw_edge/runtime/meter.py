@@ -19,7 +19,6 @@ class Meter:
 
     def __init__(self) -> None:
         self.frames = 0
-        self.most_people = 0
         self._times: dict[str, deque[float]] = {}
         self._seen: deque[float] = deque(maxlen=WINDOW)
         self._first_s = 0.0
@@ -27,7 +26,6 @@ class Meter:
     def add(self, result: Result, **more_ms: float) -> None:
         """Count a result; `more_ms` are stages that ran after it was made, as drawing."""
         self.frames += 1
-        self.most_people = max(self.most_people, len(result.poses))
         self._seen.append(time.perf_counter())
         if self.frames == 1:
             self._first_s = self._seen[0]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..errors import BadInputError
 from ..keypoints import PARTS, SIGMAS
 from ..poses import Poses
-from .detection import Detections
+from .detection import NOBODY, Detections
 
 Float = NDArray[np.float32]
 
@@ -124,7 +124,7 @@ class Tracker:
         `found` is what the detector saw; None where it was not asked. Who is missed more than `misses` times is lost.
         """
         self._since_look += 1
-        new = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
+        new = NOBODY
         if found is not None:
             self._look, self._since_look = False, 1
             pairs = greedy_pairs(iou(_places(self._people), found.boxes), self.options.match_iou)

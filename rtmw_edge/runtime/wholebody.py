@@ -83,7 +83,7 @@ class Wholebody:
         self._check_backend(backend)
         self._check_size(None if pose is None else pose_input_size)
         self._to_openpose = to_openpose
-        self.det_model = PersonBoxes(finder)
+        self.det_model = RtmlibDetector(finder)
 
     def __call__(self, image: UInt8) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Keypoints (N,133,2) in pixels and scores (N,133) in 0..1 of the people in `image` (H,W,3) uint8 BGR.
@@ -128,7 +128,7 @@ def _opened(det: Detector | str | Path, device: str, threads: int | None, size: 
     return open_detector(det, "cpu" if str(det) == BUILTIN else device, threads, size=size)
 
 
-class PersonBoxes:
+class RtmlibDetector:
     """A detector as rtmlib calls one: a picture (H,W,3) in, boxes (N,4) xyxy of its people out."""
 
     det_mode = "human"

@@ -50,5 +50,4 @@ class GrowingFile:
 
     def discard(self) -> None:
         """Remove what is unfinished."""
-        dropped = RuntimeError("dropped")
-        self._stack.__exit__(RuntimeError, dropped, None)
+        self._stack.__exit__(RuntimeError, RuntimeError("dropped"), None)

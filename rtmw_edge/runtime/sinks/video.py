@@ -159,7 +159,7 @@ class AnnotatedVideo:
         if self._writer is not None:
             self._writer.release()
             self._writer = None
-            self._stack.__exit__(RuntimeError, RuntimeError("dropped"), None)
+        self._stack.__exit__(RuntimeError, RuntimeError("dropped"), None)
 
     def _open(self, annotated: Annotated, fps: float) -> None:
         self._start_s, self._fps = annotated.result.frame.time_s, fps
@@ -173,7 +173,7 @@ class AnnotatedVideo:
             if writer.isOpened():
                 self._writer, self._codec = writer, codec
                 return
-        self._stack.__exit__(RuntimeError, RuntimeError("dropped"), None)
+        self.discard()
         raise BadInputError(
             f"OpenCV cannot write {self.path.suffix} videos of {self._size[0]}x{self._size[1]} pixels at {fps:g} fps "
             "here: choose another ending, or save the poses alone."

@@ -20,7 +20,7 @@ class Window:
     Raises NotAvailableError where there is no display or no Tk.
     """
 
-    def __init__(self, stop: Callable[[], None], title: str = "rtmw-edge") -> None:
+    def __init__(self, stop: Callable[[], None]) -> None:
         try:
             import tkinter
         except ImportError:
@@ -33,7 +33,7 @@ class Window:
             raise NotAvailableError(
                 "There is no display for --show: run it on a desktop, or use --serve 8080 and a browser."
             ) from None
-        self._root.title(title)
+        self._root.title("rtmw-edge")
         self._root.protocol("WM_DELETE_WINDOW", self._quit)
         for key in ("q", "<Escape>"):
             self._root.bind(key, lambda event: self._quit())

@@ -66,9 +66,9 @@ class PictureFormat:
 class RawFrames:
     """Frames of a fixed format from a file or its number; a `live` one may be dropped, and is timed by the clock."""
 
-    def __init__(self, file: int | Path, picture: PictureFormat, *, live: bool = False, name: str = "stdin") -> None:
+    def __init__(self, file: int | Path, picture: PictureFormat, *, live: bool = False) -> None:
         self._file, self._format = file, picture
-        self.origin = Origin(name, fps=picture.fps, live=live)
+        self.origin = Origin("stdin", fps=picture.fps, live=live)
 
     def __iter__(self) -> Iterator[Frame | Failure]:
         # Not buffered: a thread that waits in a buffer's lock does not let the process end.
