@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from ..bundle.gate_report import GateCheck
-    from ..evaluation.datasets import Dataset, Detections
+    from ..evaluation.datasets import Dataset, Detected
     from ..evaluation.validate import Contender
     from ..evaluation.validation import Validation
 
@@ -104,7 +104,7 @@ def validate(
     print(result.gate.sentence())
 
 
-def _check_in_float64(truth: Contender, file: Path | None, dataset: Dataset, boxes: Detections | None) -> str:
+def _check_in_float64(truth: Contender, file: Path | None, dataset: Dataset, boxes: Detected | None) -> str:
     """The sentence on how far the reference is from float64; VerificationError when too far."""
     from importlib.util import find_spec
 

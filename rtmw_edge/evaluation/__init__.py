@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from .datasets import Dataset, Detections, open_dataset, read_detections
+from .datasets import Dataset, Detected, open_dataset, read_detections
 from .evaluate import Evaluation, evaluate
 from .flip import Flip
 from .mpjpe import JointErrors, Mpjpe
@@ -15,7 +15,7 @@ from .whole_body_ap import EVALUATED_PARTS, Scores, whole_body_ap
 __all__ = [
     "EVALUATED_PARTS",
     "Dataset",
-    "Detections",
+    "Detected",
     "Evaluation",
     "Flip",
     "JointErrors",

@@ -7,7 +7,7 @@ A dataset is named by a text: "synthetic:val", "synthetic:val:100", "coco:ANNOTA
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from ..data.instances import Instance, InstanceSet, read_annotated
 from ..data.sets.coco_files import BAD_VALUES, listed_size, read_json, whole_body
 from ..errors import BadInputError, unknown
 from ..keypoints import NUM_KEYPOINTS
+from ..runtime.detection import Detections
 from .whole_body_ap import People
 
 DEFAULT_SYNTHETIC = 500
@@ -276,20 +277,11 @@ def _people(annotations: list[dict[str, Any]]) -> People:
     return People(points, visible, boxes, areas, crowd)
 
 
-@dataclass(frozen=True, eq=False)
-class Detections:
-    """Person boxes (N,4) xyxy and their scores (N,), by image."""
-
-    boxes: dict[int, NDArray[np.float32]]
-    scores: dict[int, NDArray[np.float32]]
-
-    def of(self, image_id: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Boxes and scores of one image; none is fine."""
-        none = np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
-        return self.boxes.get(image_id, none[0]), self.scores.get(image_id, none[1])
+Detected = Mapping[int, Detections]
+"""Who was detected, by image_id; nobody in an image that it does not speak of."""
 
 
-def read_detections(path: Path, dataset: Dataset) -> Detections:
+def read_detections(path: Path, dataset: Dataset) -> Detected:
     """A COCO result file of boxes: a list of {image_id, category_id, bbox [x, y, w, h], score}; category 1 is a person.
 
     Other categories are left out, as mmpose does, and so is what scores 0 or less. Raises BadInputError for a file that
@@ -318,4 +310,4 @@ def read_detections(path: Path, dataset: Dataset) -> Detections:
             "this data set, which have its image_id."
         )
     arrays = {image: np.array(values, np.float32) for image, values in rows.items()}
-    return Detections({k: v[:, :4] for k, v in arrays.items()}, {k: v[:, 4] for k, v in arrays.items()})
+    return {image: Detections(array[:, :4], array[:, 4]) for image, array in arrays.items()}

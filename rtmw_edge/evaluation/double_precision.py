@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BadInputError, VerificationError
-from .datasets import Dataset, Detections
+from .datasets import Dataset, Detected
 from .evaluate import boxes_to_run
 
 if TYPE_CHECKING:
@@ -26,15 +26,14 @@ CROPS = 4
 """Crops that are compared; float64 takes a few times as long as float32."""
 
 
-def first_crops(runner: Runner, dataset: Dataset, detections: Detections | None = None) -> NDArray[np.uint8]:
+def first_crops(runner: Runner, dataset: Dataset, detections: Detected | None = None) -> NDArray[np.uint8]:
     """The crops (CROPS,H,W,3) of the first people of the data set as `runner` would cut them; fewer where it has fewer.
 
     Raises BadInputError when there is nobody.
     """
     found: list[NDArray[np.uint8]] = []
     for item in dataset:
-        boxes, scores = boxes_to_run(item, detections)
-        found += list(runner.cut(item.image, boxes, scores).crops.copy())
+        found += list(runner.cut(item.image, *boxes_to_run(item, detections)).crops.copy())
         if len(found) >= CROPS:
             break
     if not found:

@@ -13,13 +13,14 @@ from ..camera import root_depth, to_camera
 from ..crops import FARTHEST
 from ..errors import BadInputError
 from ..poses import Poses
-from .datasets import Dataset, Detections, Item, Labels3D
+from ..runtime.detection import NOBODY, Detections
+from .datasets import Dataset, Detected, Item, Labels3D
 from .flip import Flip, FlipTest
 from .intervals import Weights, estimate, resampled_ap, resamples
 from .matching import Matches
 from .mpjpe import JointErrors, Mpjpe
 from .pck import Pck
-from .whole_body_ap import EVALUATED_PARTS, NOBODY, Scores, match_image, part_scores, rank
+from .whole_body_ap import EVALUATED_PARTS, Scores, match_image, part_scores, rank
 
 Progress = Callable[[int, int], None]
 
@@ -77,7 +78,7 @@ class Evaluator:
     With `detections` the people were run on detected boxes, where PCK and MPJPE have no label to go by.
     """
 
-    def __init__(self, dataset: str, *, detections: Detections | None = None, flip: Flip | None = None) -> None:
+    def __init__(self, dataset: str, *, detections: Detected | None = None, flip: Flip | None = None) -> None:
         self._dataset, self._detections, self._flip = dataset, detections, flip
         self._matches: list[dict[str, Matches]] = []
         self._pck, self._pck10 = Pck(), Pck(coarse=True)
@@ -89,7 +90,7 @@ class Evaluator:
         labels = item.people
         self._people += len(poses)
         if self._detections is not None:
-            self._left_out += len(self._detections.of(item.image_id)[1]) - len(poses)
+            self._left_out += len(self._detections.get(item.image_id, NOBODY).boxes) - len(poses)
         elif len(poses):
             chosen = labelled_people(item)
             keypoints = poses.keypoints[..., :2]
@@ -99,7 +100,7 @@ class Evaluator:
                 self.mpjpe = self.mpjpe or Mpjpe()
                 in_metres = _in_metres(poses, item.labels_3d, labels.visible > 0, chosen)
                 self.mpjpe.add(*in_metres, image=len(self._matches))
-        self._matches.append(match_image(rank(poses) if len(poses) else NOBODY, labels))
+        self._matches.append(match_image(rank(poses), labels))
 
     def resampled_ap(self, part: str, weights: Weights) -> NDArray[np.float64]:
         """The part's AP in 0..1 over every resample of the images so far, in the order in which they came."""
@@ -138,7 +139,7 @@ def evaluate(
     runner: ImageRunner,
     dataset: Dataset,
     *,
-    detections: Detections | None = None,
+    detections: Detected | None = None,
     flip: Flip | None = None,
     intervals: bool = False,
     on_progress: Progress | None = None,
@@ -169,20 +170,20 @@ def evaluate(
     return evaluator.result(intervals=intervals)
 
 
-def boxes_to_run(item: Item, detections: Detections | None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Boxes (N,4) xyxy and scores (N,) to run: the detected ones, or the labelled ones cut to the image, of score 1.
+def boxes_to_run(item: Item, detections: Detected | None) -> Detections:
+    """The people to run: the detected ones, or the labelled ones cut to the image, of score 1.
 
     Detected boxes that `crops.check_boxes` would refuse, empty or wholly outside the image, are left out.
     """
     if detections is not None:
-        boxes, scores = detections.of(item.image_id)
+        boxes, scores = detections.get(item.image_id, NOBODY)
         height, width = item.image.shape[:2]
         low, high = boxes[:, :2], boxes[:, 2:]
         runs = ((high > low) & (high >= 0) & (low <= [width - 1, height - 1])).all(axis=1)
         runs &= (abs(boxes) <= FARTHEST).all(axis=1)
-        return boxes[runs], scores[runs]
+        return Detections(boxes[runs], scores[runs])
     chosen = labelled_people(item)
-    return clipped_boxes(item, chosen), np.ones(len(chosen), np.float32)
+    return Detections(clipped_boxes(item, chosen), np.ones(len(chosen), np.float32))
 
 
 def _in_metres(

@@ -19,7 +19,7 @@ from ..runtime import Runner
 from ..runtime.engine import Logits
 from ..runtime.runner import Cut
 from .agreement import Agreement, PartAgreement
-from .datasets import Dataset, Detections, Item
+from .datasets import Dataset, Detected, Item
 from .evaluate import Evaluator, Progress, boxes_to_run
 from .flip import NOT_IN_3D, Flip, mean_logits, mirrored_logits
 from .gates import Figures, Gate
@@ -49,7 +49,7 @@ def validate(
     gate: Gate,
     *,
     strict: bool = False,
-    detections: Detections | None = None,
+    detections: Detected | None = None,
     flip: bool = False,
     on_progress: Progress | None = None,
 ) -> Validation:
@@ -111,7 +111,7 @@ class _Run:
     """One contender on its way through the data, scored once for every kind of flip test (None: without)."""
 
     def __init__(
-        self, contender: Contender, dataset: Dataset, detections: Detections | None, kinds: tuple[Flip | None, ...]
+        self, contender: Contender, dataset: Dataset, detections: Detected | None, kinds: tuple[Flip | None, ...]
     ) -> None:
         self.contender = contender
         self.evaluators = {kind: Evaluator(dataset.name, detections=detections, flip=kind) for kind in kinds}

@@ -50,10 +50,6 @@ class Ranked:
     scores: Float
 
 
-NOBODY = Ranked(np.zeros((0, NUM_KEYPOINTS, 2)), np.zeros((0, NUM_KEYPOINTS)), np.zeros(0))
-"""What is found in an image where nobody is."""
-
-
 @dataclass(frozen=True)
 class Scores:
     """COCO's ten figures, each in 0..1, or -1 where there is nobody to find.
@@ -89,7 +85,8 @@ def rank(poses: Poses, *, nms: float | None = NMS_THRESHOLD) -> Ranked:
 
 def whole_body_ap(predictions: Mapping[int, Ranked], ground_truth: Mapping[int, People]) -> dict[str, Scores]:
     """Scores per part of `predictions` against `ground_truth`, both by image; every image of the latter counts."""
-    images = [match_image(predictions.get(image, NOBODY), people) for image, people in ground_truth.items()]
+    nobody = rank(Poses.empty())
+    images = [match_image(predictions.get(image, nobody), people) for image, people in ground_truth.items()]
     return {part: part_scores([image[part] for image in images]) for part in EVALUATED_PARTS}
 
 

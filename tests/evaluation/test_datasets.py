@@ -198,7 +198,7 @@ def test_detections(tmp_path: Path) -> None:
         {"image_id": 4, "category_id": 1, "bbox": [9, 9, 9, 9], "score": 0},
     ]
     path.write_text(json.dumps(rows))
-    boxes, scores = read_detections(path, SyntheticPeople(5)).of(4)
+    boxes, scores = read_detections(path, SyntheticPeople(5))[4]
     assert boxes.tolist() == [[1, 2, 4, 6]] and scores.tolist() == [0.5]
 
 

@@ -13,7 +13,7 @@ from label_runners import contender
 from small_deployable import smooth_crops
 
 from rtmw_edge.errors import BadInputError, VerificationError
-from rtmw_edge.evaluation.datasets import Detections, SyntheticPeople
+from rtmw_edge.evaluation.datasets import SyntheticPeople
 from rtmw_edge.evaluation.double_precision import CROPS, check, first_crops, relative_error
 from rtmw_edge.evaluation.evaluate import clipped_boxes
 from rtmw_edge.models import build
@@ -80,4 +80,4 @@ def test_the_first_crops_are_those_that_are_compared() -> None:
     box = clipped_boxes(item, np.array([0]))
     assert np.array_equal(crops[0], runner.cut(item.image, box).crops[0]) and not np.array_equal(crops[0], crops[1])
     with pytest.raises(BadInputError, match="The data set synthetic:val:2 holds nobody to compare on"):
-        first_crops(runner, people, Detections({}, {}))
+        first_crops(runner, people, {})

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from rtmw_edge.crops import check_boxes
 from rtmw_edge.errors import BadInputError
 from rtmw_edge.evaluation import evaluate, read_detections
-from rtmw_edge.evaluation.datasets import CocoWholeBody, Dataset, Detections, Item
+from rtmw_edge.evaluation.datasets import CocoWholeBody, Dataset, Item
 from rtmw_edge.evaluation.evaluate import boxes_to_run, clipped_boxes, labelled_people
 from rtmw_edge.evaluation.whole_body_ap import People
 from rtmw_edge.poses import Poses
+from rtmw_edge.runtime.detection import Detections
 
 PARTS = ("body", "foot", "face", "left_hand", "right_hand", "whole")
 
@@ -65,25 +66,22 @@ def test_an_offset_costs_small_parts_most(noise: CocoWholeBody) -> None:
 def test_detected_boxes(noise: CocoWholeBody) -> None:
     """Given the labelled boxes as detections the figures are the same; without any, nobody is found."""
     oracle = Oracle(noise, offset=2.0)
-    boxes = {item.image_id: clipped_boxes(item, labelled_people(item)) for item in noise}
-    found = Detections(boxes, {image: np.ones(len(rows), np.float32) for image, rows in boxes.items()})
+    found = {item.image_id: boxes_to_run(item, None) for item in noise}
     detected, labelled = evaluate(oracle, noise, detections=found), evaluate(oracle, noise)
     assert detected.parts == labelled.parts and detected.people == labelled.people
     assert detected.pck == {} and detected.boxes == "detected"
-    nobody = evaluate(oracle, noise, detections=Detections({}, {}))
+    nobody = evaluate(oracle, noise, detections={})
     assert nobody.people == 0 and nobody.parts["whole"].ar == 0
 
 
 def test_detections_that_nobody_could_run_are_left_out_and_counted(noise: CocoWholeBody) -> None:
     oracle = Oracle(noise, offset=2.0)
-    boxes = {item.image_id: clipped_boxes(item, labelled_people(item)) for item in noise}
-    found = Detections(boxes, {image: np.ones(len(rows), np.float32) for image, rows in boxes.items()})
+    found = {item.image_id: boxes_to_run(item, None) for item in noise}
     bad = [[900, 0, 950, 50], [-50, 9, -1, 60], [9, 9, 9, 60], [9, 320, 60, 400]]
     # In front, so that a box and its score would part if only one were left out.
-    mixed = Detections(
-        {**boxes, 3: np.concatenate([np.array(bad, np.float32), boxes[3]])},
-        {**found.scores, 3: np.concatenate([np.full(4, 0.5, np.float32), found.scores[3]])},
-    )
+    boxes, scores = np.array(bad, np.float32), np.full(4, 0.5, np.float32)
+    third = Detections(np.concatenate([boxes, found[3].boxes]), np.concatenate([scores, found[3].scores]))
+    mixed = {**found, 3: third}
     plain, left = evaluate(oracle, noise, detections=found), evaluate(oracle, noise, detections=mixed)
     assert left.parts == plain.parts and left.people == plain.people and (left.left_out, plain.left_out) == (4, 0)
     assert left.left_out_sentence() == (
@@ -97,7 +95,7 @@ def test_a_detection_that_begins_on_the_last_pixel_is_run() -> None:
     item = Item(0, np.zeros((100, 80, 3), np.uint8), nobody)
     boxes = np.array([[79, 10, 90, 50], [10, 99, 20, 120], [80, 10, 90, 50], [10, 100, 20, 120]], np.float32)
     scores = np.array([0.9, 0.8, 0.7, 0.6], np.float32)
-    run, kept = boxes_to_run(item, Detections({0: boxes}, {0: scores}))
+    run, kept = boxes_to_run(item, {0: Detections(boxes, scores)})
     assert np.array_equal(run, boxes[:2]) and np.array_equal(kept, scores[:2])
 
 
@@ -123,9 +121,9 @@ def test_official_detections_file(samples_dir: Path) -> None:
     folder = samples_dir / "coco"
     dataset = CocoWholeBody(folder / "test_coco_wholebody.json", folder)
     detections = read_detections(folder / "test_coco_det_AP_H_56.json", dataset)
-    boxes, scores = detections.of(785)
+    boxes, scores = detections[785]
     assert boxes[0] == pytest.approx([277.118, 45.6997, 502.21, 379.26], abs=0.01) and scores[0] > 0.999
-    assert detections.of(-1)[0].shape == (0, 4)
+    assert -1 not in detections
 
 
 def test_what_a_runner_refuses_is_named_with_its_image(noise: CocoWholeBody) -> None:
@@ -137,4 +135,4 @@ def test_what_a_runner_refuses_is_named_with_its_image(noise: CocoWholeBody) -> 
     with pytest.raises(
         BadInputError, match=r"^Image 3: It has had enough\.$"
     ):  # and no word of the box that is too far
-        evaluate(strict, noise, detections=Detections({3: boxes}, {3: np.ones(2, np.float32)}))
+        evaluate(strict, noise, detections={3: Detections(boxes, np.ones(2, np.float32))})

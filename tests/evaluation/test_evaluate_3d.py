@@ -16,8 +16,8 @@ from reference_weights import fill
 from rtmw_edge.cli import main
 from rtmw_edge.crops import box_to_crop, warp_matrix
 from rtmw_edge.evaluation import evaluate
-from rtmw_edge.evaluation.datasets import Detections, Item, Labels3D, SyntheticPeople
-from rtmw_edge.evaluation.evaluate import Evaluator, clipped_boxes
+from rtmw_edge.evaluation.datasets import Item, Labels3D, SyntheticPeople
+from rtmw_edge.evaluation.evaluate import Evaluator, boxes_to_run, clipped_boxes
 from rtmw_edge.models import build
 from rtmw_edge.models.checkpoints import save_safetensors
 from rtmw_edge.models.variants import variant_named
@@ -131,8 +131,7 @@ def test_a_pixel_costs_what_the_camera_says(dataset: SyntheticPeople) -> None:
 
 
 def test_detected_boxes_and_two_dimensions_have_none(dataset: SyntheticPeople) -> None:
-    boxes = {item.image_id: clipped_boxes(item, np.array([0])) for item in dataset}
-    found = Detections(boxes, {image: np.ones(1, np.float32) for image in boxes})
+    found = {item.image_id: boxes_to_run(item, None) for item in dataset}
     assert evaluate(DeepOracle(dataset), dataset, detections=found).mpjpe == {}
     deep = DeepOracle(dataset)
 

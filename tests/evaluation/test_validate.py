@@ -13,12 +13,13 @@ from label_runners import contender
 from rtmw_edge.errors import BadInputError, VerificationError
 from rtmw_edge.evaluation import evaluate
 from rtmw_edge.evaluation.agreement import Agreement
-from rtmw_edge.evaluation.datasets import Dataset, Detections, Item, SyntheticPeople
+from rtmw_edge.evaluation.datasets import Dataset, Item, SyntheticPeople
 from rtmw_edge.evaluation.gates import parse_gate, read_gate
 from rtmw_edge.evaluation.validate import _without_folders, validate
 from rtmw_edge.evaluation.validation import Validation
 from rtmw_edge.evaluation.worst_crops import CANDIDATES, WORST, WorstCrops
 from rtmw_edge.keypoints import PARTS
+from rtmw_edge.runtime.detection import Detections
 
 PEOPLE = 6
 
@@ -176,7 +177,7 @@ def test_the_flip_test_shows_what_it_does(people: SyntheticPeople) -> None:
 def test_detected_boxes_and_images_of_nobody(people: SyntheticPeople) -> None:
     """Half the images have no detection: those people are missed by both, and nothing is run."""
     boxes = {item.image_id: item.people.boxes.astype(np.float32) for item in people if item.image_id % 2}
-    found = Detections(boxes, {image: np.ones(1, np.float32) for image in boxes})
+    found = {image: Detections(box, np.ones(1, np.float32)) for image, box in boxes.items()}
 
     class Odd(SyntheticPeople):
         def __iter__(self):  # type: ignore[no-untyped-def]
