@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .options import Device, Threads
+
 if TYPE_CHECKING:
     from ..runtime.benchmark import Benchmark
 
 
 def benchmark(
     bundle: Annotated[str | None, typer.Argument(help="A bundle (directory or .zip), or 'builtin'.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, tensorrt, gpu or npu.")] = "cpu",
-    threads: Annotated[int | None, typer.Option(help="Threads; all cores when left out.")] = None,
+    device: Device = "cpu",
+    threads: Threads = None,
     streams: Annotated[
         int | None,
         typer.Option(

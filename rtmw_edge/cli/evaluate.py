@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .options import Data, DetectionFile, Figures, Limit
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -20,11 +22,9 @@ HEAD = b'{\n "model": '
 
 def evaluate(
     model: Annotated[str, typer.Argument(help="A bundle, 'builtin', or a variant (run by PyTorch, the reference).")],
-    data: Annotated[
-        str, typer.Option(help="synthetic:val[:N], coco:ANNOTATIONS:IMAGES or h3wb:FILE[:ROOT].")
-    ] = "synthetic:val",
+    data: Data = "synthetic:val",
     weights: Annotated[Path | None, typer.Option(help="Weights of the variant.")] = None,
-    detections: Annotated[Path | None, typer.Option(help="Detected person boxes, a COCO result file.")] = None,
+    detections: DetectionFile = None,
     flip: Annotated[
         bool, typer.Option("--flip", help="Average with the mirror image, as official figures do.")
     ] = False,
@@ -33,8 +33,8 @@ def evaluate(
     ] = False,
     device: Annotated[str, typer.Option(help="Device to run on.")] = "cpu",
     threads: Annotated[int | None, typer.Option(help="Threads of the runtime.", min=1)] = None,
-    limit: Annotated[int | None, typer.Option(help="Only the first images.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")] = None,
+    limit: Limit = None,
+    json_file: Figures = None,
 ) -> None:
     """Body, foot, face, hand and whole-body AP and AR by the COCO-WholeBody protocol, PCK, and MPJPE of 3D variants.
 

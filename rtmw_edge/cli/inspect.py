@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .options import BundleName
+
 if TYPE_CHECKING:
     from ..bundle import Bundle
     from ..bundle.manifest import Convolutions
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def inspect(
-    bundle: Annotated[str, typer.Argument(help="A bundle (directory or .zip), or 'builtin'.")] = "builtin",
+    bundle: BundleName = "builtin",
     device: Annotated[str | None, typer.Option(help="cpu, cuda, tensorrt, gpu or npu.", show_default="cpu")] = None,
 ) -> None:
     """Print what a bundle is and what runs of it here.

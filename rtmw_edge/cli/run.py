@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .options import BundleName, Device, Threads
+
 if TYPE_CHECKING:
     from ..runtime.detectors import OnnxDetector
     from ..runtime.frame_runner import View
+    from ..runtime.frames import Source
 
 Sources = Annotated[
     list[str] | None,
@@ -26,10 +29,12 @@ Save = Annotated[
 
 DRAWN_FROM = 0.1
 """Confidence in 0..1 from which a keypoint is drawn."""
+NEAREST_M, FARTHEST_M = 0.1, 1000.0
+"""Where somebody's hips may be before a camera."""
 
 
 def run(
-    bundle: Annotated[str, typer.Argument(help="A bundle (directory or .zip), or 'builtin'.")] = "builtin",
+    bundle: BundleName = "builtin",
     sources: Sources = None,
     source: Annotated[list[str] | None, typer.Option(help="A source, where BUNDLE is left out.")] = None,
     boxes: Annotated[Path | None, typer.Option(help='JSON: {"a.jpg": [[x1, y1, x2, y2], ...]}, or COCO.')] = None,
@@ -59,8 +64,8 @@ def run(
     save: Save = None,
     show: Annotated[bool, typer.Option("--show", help="Show a window.")] = False,
     serve: Annotated[str | None, typer.Option(help="Serve a page on HOST:PORT; a port alone is loopback.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, tensorrt, gpu or npu.")] = "cpu",
-    threads: Annotated[int | None, typer.Option(help="Threads; all cores when left out.")] = None,
+    device: Device = "cpu",
+    threads: Threads = None,
     streams: Annotated[
         int | None,
         typer.Option(
@@ -105,12 +110,10 @@ def run(
     from ..runtime.boxes import BoxFile
     from ..runtime.detection import listed_in, looking_with
     from ..runtime.frame_runner import FrameRunner
-    from ..runtime.loading import BUILTIN
     from ..runtime.painting import VIEWS, Painter
     from ..runtime.serve import parse_address
     from ..runtime.sinks import is_drawn
     from ..runtime.smoothing import OneEuroOptions
-    from ..runtime.sources import PictureFormat, open_sources
     from ..runtime.tracking import TrackingOptions
     from .run_job import RunJob
 
@@ -127,25 +130,14 @@ def run(
     tracking = TrackingOptions(detect_every=1, misses=0, same_oks=1, shrinks=1) if boxes else TrackingOptions()
     if detect_every is not None:
         tracking = replace(tracking, detect_every=detect_every)
-    if detector is None and detector_file is None and boxes is None:
-        detector = BUILTIN
-    wants_detector = detector not in (None, "none") or detector_file is not None
-    if detector == "none" and detector_file is not None:
-        raise BadInputError(f"--detector none and --detector-file {detector_file} contradict: leave one of them out.")
-    if wants_detector and boxes:
-        raise BadInputError("People come from --boxes or from a detector, not from both: leave one of them out.")
-    if not wants_detector and not (detector_score is detector_device is detect_every is None):
+    finder = _finder(detector, detector_file, boxes)
+    if finder is None and not (detector_score is detector_device is detect_every is None):
         instead = "--boxes" if boxes else "--detector none"
         raise BadInputError(f"There is no detector to set up: leave out {instead}, or the detector's options.")
     names = [*(sources or []), *(source or [])]
     if not names and Path(bundle).is_file() and Path(bundle).suffix.lower() != ".zip":
         raise BadInputError(f"'{bundle}' is no bundle. To run the builtin model on it: rtmw-edge run builtin {bundle}")
-    picture, wanted = (PictureFormat.parse(text) if text else None for text in (raw, camera))
-    if wanted is not None and camera is not None and ":" in camera:
-        raise BadInputError(
-            f"--camera {camera} names a pixel format, which the camera's driver chooses: write WxH@FPS."
-        )
-    opened = open_sources(names, raw=picture, camera=wanted, live=live)
+    opened = _sources(names, raw, camera, live)
     if not any(one.origin.moving for one in opened):
         moving = {"--detect-every": detect_every, "--draw-ids": draw_ids}
         _refuse(moving, "is for videos and cameras, and every source is an image: leave it out.")
@@ -155,10 +147,10 @@ def run(
     view = _view(intrinsics, depth)
     address = parse_address(serve) if serve else None
     look = listed_in(box_file) if box_file else None
-    if wants_detector:
-        finder = _detector(detector, detector_file, detector_device, device, threads, detector_score)
-        typer.echo(f"detector: {finder.about}", err=json_file == "-")
-        look = looking_with(finder)
+    if finder is not None:
+        found_by = _open_detector(finder, detector_device, device, threads, detector_score)
+        typer.echo(f"detector: {found_by.about}", err=json_file == "-")
+        look = looking_with(found_by)
     # Reading and output want the cores too.
     with load(bundle, device=device, threads=threads, subbin=subbin, spin=False, streams=streams) as runner:
         process = FrameRunner(
@@ -187,25 +179,53 @@ def _refuse(options: Mapping[str, object], why: str) -> None:
             raise BadInputError(f"{name} {why}")
 
 
-def _detector(
-    name: str | None, file: Path | None, device: str | None, pose_device: str, threads: int | None, score: float | None
-) -> OnnxDetector:
-    """The builtin detector, that of a name that was fetched, or of a file."""
+def _finder(detector: str | None, file: Path | None, boxes: Path | None) -> str | Path | None:
+    """What finds the people: a detector's name or file; None where nothing does."""
     from ..errors import BadInputError
+    from ..runtime.loading import BUILTIN
+
+    if detector is not None and file is not None:
+        raise BadInputError(f"--detector {detector} and --detector-file {file} contradict: leave one of them out.")
+    if detector is file is boxes is None:
+        return BUILTIN
+    finder = file if detector is None else detector
+    if finder == "none":
+        return None
+    if finder is not None and boxes is not None:
+        raise BadInputError("People come from --boxes or from a detector, not from both: leave one of them out.")
+    return finder
+
+
+def _open_detector(
+    finder: str | Path, device: str | None, pose_device: str, threads: int | None, score: float | None
+) -> OnnxDetector:
+    """The detector in a file, the builtin one, or one of a name that was fetched."""
     from ..models.detectors import cached_detector, detector_named
     from ..runtime.detectors import SCORE, open_detector
     from ..runtime.loading import BUILTIN
 
     score = SCORE if score is None else score
-    if name in (None, "none") and file is not None:
-        return open_detector(file, device or pose_device, threads, score=score)
-    if file is not None:
-        raise BadInputError(f"--detector {name} and --detector-file {file} are two detectors: pass one of them.")
-    if name == BUILTIN:
+    if finder == BUILTIN:
         # So small that no device gains from it, and poses run on devices that detectors have not.
         return open_detector(BUILTIN, device or "cpu", threads, score=score)
-    known = detector_named(str(name), BUILTIN, "none")
-    return open_detector(cached_detector(known), device or pose_device, threads, score=score, size=known.input_size)
+    size = None
+    if isinstance(finder, str):
+        known = detector_named(finder, BUILTIN, "none")
+        finder, size = cached_detector(known), known.input_size
+    return open_detector(finder, device or pose_device, threads, score=score, size=size)
+
+
+def _sources(names: list[str], raw: str | None, camera: str | None, live: bool | None) -> list[Source]:
+    """The sources that are named, with the formats that --raw and --camera ask for."""
+    from ..errors import BadInputError
+    from ..runtime.sources import PictureFormat, open_sources
+
+    picture, wanted = (PictureFormat.parse(text) if text else None for text in (raw, camera))
+    if camera and ":" in camera:
+        raise BadInputError(
+            f"--camera {camera} names a pixel format, which the camera's driver chooses: write WxH@FPS."
+        )
+    return open_sources(names, raw=picture, camera=wanted, live=live)
 
 
 def _view(intrinsics: str | None, depth: float | None) -> View:
@@ -216,8 +236,11 @@ def _view(intrinsics: str | None, depth: float | None) -> View:
     from ..errors import BadInputError
     from ..runtime.frame_runner import View
 
-    if depth is not None and not 0 < depth < 1000:
-        raise BadInputError(f"The depth {depth:g} is no distance in metres: pass 3.5, say.")
+    if depth is not None and not NEAREST_M <= depth <= FARTHEST_M:
+        raise BadInputError(
+            f"The depth {depth:g} is no distance in metres of somebody before a camera: pass {NEAREST_M:g} to "
+            f"{FARTHEST_M:g}."
+        )
     camera = None
     if intrinsics is not None:
         try:

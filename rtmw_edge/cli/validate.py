@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .options import BundleName, Data, DetectionFile, Figures, Limit
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -17,17 +19,15 @@ if TYPE_CHECKING:
 
 
 def validate(
-    bundle: Annotated[str, typer.Argument(help="A bundle (directory or .zip), or 'builtin'.")],
+    bundle: BundleName,
     reference: Annotated[
         str, typer.Option(help="torch:cpu, torch:cuda, onnx:cpu, onnx:cuda, or another bundle.")
     ] = "torch:cpu",
-    data: Annotated[
-        str, typer.Option(help="synthetic:val[:N], coco:ANNOTATIONS:IMAGES or h3wb:FILE[:ROOT].")
-    ] = "synthetic:val",
+    data: Data = "synthetic:val",
     weights: Annotated[
         Path | None, typer.Option(help="The weights that the bundle was exported from; default: shipped or fetched.")
     ] = None,
-    detections: Annotated[Path | None, typer.Option(help="Detected person boxes, a COCO result file.")] = None,
+    detections: DetectionFile = None,
     gate: Annotated[str, typer.Option(help="A TOML file of limits per part, or 'default'.")] = "default",
     strict: Annotated[
         bool, typer.Option("--strict", help="Every limit must hold for the whole 95 % interval.")
@@ -36,10 +36,10 @@ def validate(
         bool, typer.Option("--flip", help="Figures with the official flip test; shows what it does.")
     ] = False,
     report: Annotated[Path | None, typer.Option(help="Write an HTML page with the worst crops.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")] = None,
+    json_file: Figures = None,
     device: Annotated[str, typer.Option(help="Device of the bundle: cpu, cuda, tensorrt, gpu or npu.")] = "cpu",
     threads: Annotated[int | None, typer.Option(help="Threads of both.", min=1)] = None,
-    limit: Annotated[int | None, typer.Option(help="Only the first images.")] = None,
+    limit: Limit = None,
 ) -> None:
     """Compare a bundle with a reference on the same crops, and judge it by a gate.
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
+from .options import BundleName, Device, Threads
 
-def verify(
-    bundle: Annotated[str, typer.Argument(help="A bundle (directory or .zip), or 'builtin'.")] = "builtin",
-    device: Annotated[str, typer.Option(help="cpu, cuda, tensorrt, gpu or npu.")] = "cpu",
-    threads: Annotated[int | None, typer.Option(help="Threads; all cores when left out.")] = None,
-) -> None:
+
+def verify(bundle: BundleName = "builtin", device: Device = "cpu", threads: Threads = None) -> None:
     """Re-run a bundle's golden crops on this machine.
 
     Every file is checked by size and sha256 first. The exit code is 1 when an answer is beyond the tolerance.

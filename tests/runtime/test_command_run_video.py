@@ -219,7 +219,12 @@ def test_a_full_disk_at_the_end_of_a_video_keeps_the_poses(
         (["CLIP", "--view3d", "side"], 2, "Unknown 3D view 'side'"),
         (["CLIP", "--intrinsics", "1,2,3"], 2, "Cannot read the intrinsics '1,2,3': write FX,FY,CX,CY in pixels."),
         (["CLIP", "--intrinsics", "0,1,2,3"], 2, "FX and FY are positive pixels"),
-        (["CLIP", "--depth", "0"], 2, "The depth 0 is no distance in metres: pass 3.5, say."),
+        (
+            ["CLIP", "--depth", "0"],
+            2,
+            "The depth 0 is no distance in metres of somebody before a camera: pass 0.1 to 1000",
+        ),
+        (["CLIP", "--depth", "0.01"], 2, "The depth 0.01 is no distance in metres of somebody before a camera"),
         (["CLIP", "--serve", "pi"], 2, "Cannot serve on 'pi': write HOST:PORT"),
         (["CLIP", "--show"], 3, "There is no display for --show"),
         (["CLIP", "--save", "BUNDLE.mp4", "--save", "CLIP"], 2, "it is no video of this tool"),

@@ -323,7 +323,11 @@ def test_run_with_a_name(
     ("arguments", "code", "text"),
     [
         (("--detector", "yolox-tin"), 2, "Unknown detector 'yolox-tin'; did you mean 'yolox-tiny'?"),
-        (("--detector", "yolox-s", "--detector-file", "x.onnx"), 2, "are two detectors: pass one of them."),
+        (
+            ("--detector", "yolox-s", "--detector-file", "x.onnx"),
+            2,
+            "--detector yolox-s and --detector-file x.onnx contradict: leave one of them out.",
+        ),
         (("--detector-file", "x.onnx", "--boxes", "b.json"), 2, "from --boxes or from a detector, not from both"),
         (("--detector", "none", "--detector-score", "0.4"), 2, "to set up: leave out --detector none"),
         (("--boxes", "b.json", "--detector-device", "cpu"), 2, "to set up: leave out --boxes"),
