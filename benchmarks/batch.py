@@ -9,11 +9,10 @@ ncnn's files take one crop. --processor-time is for machines that are not quiet.
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from pathlib import Path
 
-from networks import weights_for
+from networks import timing_options, weights_for
 from rtmw_edge.targets.export import calibrate, export, load_deployable
 
 from rtmw_edge.errors import NotAvailableError
@@ -32,16 +31,10 @@ def gain(larger: Runner, single: Runner, people: int, processor_time: bool) -> s
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--variant", default="rtmw-n-256x192")
-    parser.add_argument("--weights", type=Path)
+    parser = timing_options(__doc__, TARGETS)
     parser.add_argument("--precision", default="fp32", choices=("fp32", "int8"))
     parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--targets", nargs="+", default=list(TARGETS), choices=TARGETS)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--calibration", default="synthetic:16", help="of int8; times hardly depend on it")
-    parser.add_argument("--processor-time", action="store_true", help="count this process's time, not the clock's")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

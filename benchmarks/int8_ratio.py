@@ -11,12 +11,11 @@ machines that are not quiet.
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from pathlib import Path
 
 import numpy as np
-from networks import weights_for
+from networks import timing_options, weights_for
 from rtmw_edge.quantization import GRIDS
 from rtmw_edge.targets import target_named
 from rtmw_edge.targets.export import calibrate, export, load_deployable
@@ -39,14 +38,8 @@ def ratio(single: Runner, integer: Runner, processor_time: bool) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--variant", default="rtmw-n-256x192")
-    parser.add_argument("--weights", type=Path)
-    parser.add_argument("--targets", nargs="+", default=list(TARGETS), choices=TARGETS)
+    parser = timing_options(__doc__, TARGETS)
     parser.add_argument("--grids", nargs="+", default=["common", "full"], choices=INT8_GRIDS)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--calibration", default="synthetic:16", help="times hardly depend on it")
-    parser.add_argument("--processor-time", action="store_true", help="count this process's time, not the clock's")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -10,12 +10,11 @@ with. --processor-time is for machines that are not quiet.
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from pathlib import Path
 
 import numpy as np
-from networks import weights_for
+from networks import timing_options, weights_for
 from rtmw_edge.targets.export import calibrate, export, load_deployable
 
 from rtmw_edge.errors import NotAvailableError
@@ -38,15 +37,10 @@ def gain(beside: Runner, alone: Runner, people: int, processor_time: bool) -> Pa
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--variant", default="rtmw-n-256x192")
-    parser.add_argument("--weights", type=Path)
+    parser = timing_options(__doc__, TARGETS)
     parser.add_argument("--precision", nargs="+", default=["fp32", "int8"], choices=("fp32", "int8"))
-    parser.add_argument("--targets", nargs="+", default=list(TARGETS), choices=TARGETS)
-    parser.add_argument("--threads", type=int, default=cores())
+    parser.set_defaults(threads=cores())
     parser.add_argument("--streams", type=int, default=2)
-    parser.add_argument("--calibration", default="synthetic:16", help="of int8; times hardly depend on it")
-    parser.add_argument("--processor-time", action="store_true", help="count this process's time, not the clock's")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtmw_edge import runtime
-from rtmw_edge.crops import box_to_crop, crop, to_image, warp_matrix
+from rtmw_edge.crops import to_image, warp_matrix
 from rtmw_edge.evaluation.datasets import SyntheticPeople
 from rtmw_edge.evaluation.whole_body_ap import rank, whole_body_ap
 from rtmw_edge.models.variants import VARIANTS
 from rtmw_edge.poses import Poses
+from rtmw_edge.runtime.engine import Logits
 
 Array = NDArray[np.float32]
 Refine = Callable[[Array, NDArray[np.intp]], Array]
@@ -63,14 +64,11 @@ METHODS: dict[str, Refine] = {
 }
 
 
-def logits_of(
-    runner: runtime.Runner, people: SyntheticPeople
-) -> Iterator[tuple[int, NDArray, NDArray, tuple[Array, ...]]]:
+def logits_of(runner: runtime.Runner, people: SyntheticPeople) -> Iterator[tuple[int, NDArray, NDArray, Logits]]:
     """Per person: image id, centre and scale of the crop, and logits."""
     for item in people:
-        centers, scales = box_to_crop(item.people.boxes, runner.input_size)
-        image = crop(item.image, centers[0], scales[0], runner.input_size)
-        yield item.image_id, centers, scales, runner.logits(image[None])
+        cut = runner.cut(item.image, item.people.boxes)
+        yield item.image_id, cut.centers, cut.scales, runner.logits(cut.crops)
 
 
 def main() -> None:
@@ -102,7 +100,7 @@ def main() -> None:
             keypoints = to_image(points, centers, scales, runner.input_size)
             found[image] = rank(Poses(keypoints, scores, truth[image].boxes, np.ones(1)))
         error = np.concatenate(errors)
-        ap = whole_body_ap(found, truth).parts["whole"].ap
+        ap = whole_body_ap(found, truth)["whole"].ap
         print(f"{name:<30} {error.mean():8.4f} {np.median(error):8.4f} {ap:9.4f}")
 
 

@@ -13,7 +13,6 @@ are not quiet.
 
 from __future__ import annotations
 
-import argparse
 import logging
 import tempfile
 import warnings
@@ -23,7 +22,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import torch
-from networks import weights_for
+from networks import timing_options, weights_for
 from rtmw_edge.targets.export import export, load_deployable
 
 from rtmw_edge.models.variants import MEAN_RGB, STD_RGB, variant_named
@@ -87,12 +86,7 @@ def over_rtmlib(runner: Runner, pose: Any, people: int, processor_time: bool) ->
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--variant", default="rtmw-n-256x192")
-    parser.add_argument("--weights", type=Path)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--processor-time", action="store_true", help="count this process's time, not the clock's")
-    options = parser.parse_args()
+    options = timing_options(__doc__).parse_args()
     counted = options.processor_time
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
