@@ -51,7 +51,7 @@ class EvaluationImages:
             raise BadInputError(
                 f"There is no evaluation set '{text}'; give a folder, coco:ANNOTATIONS.json:IMAGES or synthetic:val."
             )
-        return cls(text, find_images([Path(text)]))
+        return cls(text, find_images(Path(text)))
 
     def refuse(self, paths: Iterable[Path]) -> None:
         """Raise BadInputError naming the first of `paths` that is an evaluation image.

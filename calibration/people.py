@@ -149,7 +149,7 @@ def in_folder(folder: Path, boxes: Path | None = None) -> Photographed:
     """
     if not folder.is_dir():
         raise BadInputError(f"There is no folder '{folder}' to calibrate on; give one with images, or synthetic:200.")
-    paths = find_images([folder])
+    paths = find_images(folder)
     if boxes is None:
         return Photographed("folder", folder, [(path, None) for path in paths])
     listed = BoxFile(boxes)

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 __version__ = "0.1.0"
 __all__ = ["Poses", "Wholebody", "__version__", "load"]
 
+_PLACES = {"load": ".runtime", "Poses": ".poses", "Wholebody": ".runtime.wholebody"}
+
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
@@ -28,16 +31,6 @@ def __dir__() -> list[str]:
 
 def __getattr__(name: str) -> Any:
     """Import on first use, so that `import rtmw_edge` stays fast on a board."""
-    if name == "load":
-        from .runtime import load
-
-        return load
-    if name == "Poses":
-        from .poses import Poses
-
-        return Poses
-    if name == "Wholebody":
-        from .runtime.wholebody import Wholebody
-
-        return Wholebody
-    raise AttributeError(f"module 'rtmw_edge' has no attribute '{name}'")
+    if name not in _PLACES:
+        raise AttributeError(f"module 'rtmw_edge' has no attribute '{name}'")
+    return getattr(import_module(_PLACES[name], __name__), name)

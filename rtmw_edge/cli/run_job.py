@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -64,7 +64,7 @@ class RunJob:
         if boxes is not None and ended and (unmet := boxes.frames_not_asked_for(videos)):
             more = f" and {len(unmet) - 1} more" if len(unmet) > 1 else ""
             self._say(f"{boxes.path} has boxes for {unmet[0]}{more}, which did not come")
-        self._conclude(told, kept=bool(keepers or show or address))
+        self._conclude(told)
         if signals.asked and not any(source.origin.live for source in self._sources):
             self._say("stopped before the end" + ("; what was done is saved" if keepers else ""))
             raise typer.Exit(130)
@@ -102,10 +102,7 @@ class RunJob:
         return sinks
 
     def _deliver(self, result: Result | Failure, sinks: list[Sink], boxes: BoxFile | None) -> None:
-        """Say what came, and hand it to the sinks; one that fails is dropped, and its error raised.
-
-        Where nobody reads standard output any more (`| head`), the other sinks go on.
-        """
+        """Say what came, and hand it to the sinks."""
         import time
 
         from ..runtime.frames import Annotated as Drawn
@@ -116,22 +113,12 @@ class RunJob:
             self._failures.append(result)
             self._note("")
             self._echo(f"error: {result.reason}", err=True)
-        drawn = None if isinstance(result, Failure) else Drawn(result, self._paint)
-        for sink in list(sinks):
-            try:
-                if isinstance(result, Failure):
-                    sink.fail(result)
-                elif drawn:
-                    sink.write(drawn)
-            except BaseException as error:
-                sinks.remove(sink)
-                sink.discard()
-                if not (isinstance(error, BrokenPipeError) and sinks):
-                    raise
-                _give_up(sys.stdout)
-        if drawn:
-            self._meter.add(drawn.result, output=1000 * (time.perf_counter() - start))
-            self._tell(drawn.result, boxes)
+            _hand(sinks, lambda sink: sink.fail(result))
+        else:
+            drawn = Drawn(result, self._paint)
+            _hand(sinks, lambda sink: sink.write(drawn))
+            self._meter.add(result, output=1000 * (time.perf_counter() - start))
+            self._tell(result, boxes)
 
     def _tell(self, result: Result, boxes: BoxFile | None) -> None:
         """A line for each image; for moving sources one that changes, where somebody looks at it."""
@@ -149,7 +136,7 @@ class RunJob:
         if self._told_s:
             self._echo(f"\r{text:<79}\r", err=True, nl=False)
 
-    def _conclude(self, told: list[str], *, kept: bool) -> None:
+    def _conclude(self, told: list[str]) -> None:
         """The summary; raises BadInputError when a source could not be used."""
         from ..errors import BadInputError
 
@@ -168,7 +155,7 @@ class RunJob:
             self._say(f"{count}, {spent:.1f} ms each (median) on {runtime}, {device}")
         for line in told:
             self._say(line)
-        if meter.frames and not kept:
+        if meter.frames and not self._goes_on:
             self._say("Nothing was kept: add --save DIR for pictures, --json FILE for the poses.")
         if self._failures:
             names = ", ".join(Path(failure.name).name for failure in self._failures[:10])
@@ -190,6 +177,22 @@ class RunJob:
             if not self._goes_on:
                 raise
             _give_up(sys.stderr if err else sys.stdout)
+
+
+def _hand(sinks: list[Sink], give: Callable[[Sink], None]) -> None:
+    """Give every sink its turn; one that fails is dropped, and its error raised.
+
+    Where nobody reads standard output any more (`| head`), the other sinks go on.
+    """
+    for sink in list(sinks):
+        try:
+            give(sink)
+        except BaseException as error:
+            sinks.remove(sink)
+            sink.discard()
+            if not (isinstance(error, BrokenPipeError) and sinks):
+                raise
+            _give_up(sys.stdout)
 
 
 def _close(sinks: list[Sink]) -> tuple[list[str], Exception | None]:

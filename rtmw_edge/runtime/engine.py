@@ -246,7 +246,10 @@ class SideBySide:
 
 
 class BundleEngine(Engine):
-    """An engine for exported bundles. A runtime's file overrides `load`, `run` and `describe`, and may `beside`."""
+    """An engine for exported bundles. A runtime's file overrides `load`, `run` and `describe`, and may say `shared`."""
+
+    shared: ClassVar[bool] = False
+    """Whether several threads may run one model at once; else every stream opens its own."""
 
     def __init__(self, bundle: Bundle, device: str, threads: int | None, *, spin: bool, streams: int | None) -> None:
         super().__init__(Model.of(bundle.manifest), device, threads, batch=bundle.manifest.input.batch, fixed=True)
@@ -278,17 +281,19 @@ class BundleEngine(Engine):
     def load(self, bundle: Bundle) -> None:
         """Load the model; called once, by the constructor."""
 
-    def beside(self, threads: int) -> list[Run]:
-        """`streams` ways to run a batch, each for a thread of its own and on `threads` threads."""
-        return [self._again(threads).run for _ in range(self.streams)]
-
     def close(self) -> None:
         if self._side_by_side is not None:
             self._side_by_side.close()
             self._side_by_side = None
 
-    def _again(self, threads: int) -> BundleEngine:
-        return type(self)(self._bundle, self.device, threads, spin=False, streams=1)
+    def _runs(self) -> list[Run]:
+        """`streams` ways to run a batch, each for a thread of its own and on its share of the threads."""
+        threads = (self._threads or cores()) // self.streams
+
+        def opened() -> Run:
+            return type(self)(self._bundle, self.device, threads, spin=False, streams=1).run
+
+        return [opened()] * self.streams if self.shared else [opened() for _ in range(self.streams)]
 
     def _infer(self, crops: NDArray[np.uint8], logits: Logits, starts: Sequence[int]) -> None:
         """Full rounds side by side; what is left, one after the other on all threads."""
@@ -297,7 +302,7 @@ class BundleEngine(Engine):
             self._several, together = True, 0
         if together:
             if self._side_by_side is None:
-                self._side_by_side = SideBySide(self.beside((self._threads or cores()) // self.streams))
+                self._side_by_side = SideBySide(self._runs())
             self._side_by_side.share(starts[:together], lambda run, share: self._fill(run, crops, logits, share))
             if not self._side_by_side.proven:
                 self._check_streams(crops, logits, starts[: self.streams])

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..bundle import Bundle
 from ..errors import importing
-from .engine import IN_INT8, BundleEngine, Description, Ran, Run, refusals_of
+from .engine import IN_INT8, BundleEngine, Description, Ran, refusals_of
 from .machine import cores, has_vnni
 
 REDUCED = ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_packed", "use_bf16_storage")
@@ -27,6 +27,7 @@ class NcnnEngine(BundleEngine):
 
     runtime = "ncnn"
     devices = ("cpu",)
+    shared = True
 
     def load(self, bundle: Bundle) -> None:
         with importing("This", "rtmw-edge[ncnn]"):
@@ -57,10 +58,6 @@ class NcnnEngine(BundleEngine):
         extractor = self._net.create_extractor()
         extractor.input(self._input, pixels)
         return [np.array(extractor.extract(output)[1], np.float32) for output in self._outputs]
-
-    def beside(self, threads: int) -> list[Run]:
-        """One network, of which several threads may run extractors at once."""
-        return [self._again(threads).run] * self.streams
 
     def describe(self) -> Description:
         """From the layers of the .param: ncnn runs those with int8 weights in int8, the others in float32.

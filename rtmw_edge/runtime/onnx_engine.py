@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..bundle import Bundle
 from ..errors import NotAvailableError
-from .engine import IN_INT8, BundleEngine, Description, Ran, Run, refusals_of
+from .engine import IN_INT8, BundleEngine, Description, Ran, refusals_of
 from .onnx_session import PROVIDERS, RUNTIME, onnx_runtime, open_session, session_options
 
 CONVOLUTIONS = ("Conv", "FusedConv", "NhwcFusedConv", "QLinearConv", "ConvInteger")
@@ -39,6 +39,7 @@ class OnnxEngine(BundleEngine):
 
     runtime = RUNTIME
     devices = tuple(PROVIDERS)
+    shared = True
 
     def load(self, bundle: Bundle) -> None:
         if self.device == "tensorrt" and bundle.manifest.target == "onnx" and self.model.precision in QUANTIZED:
@@ -51,10 +52,6 @@ class OnnxEngine(BundleEngine):
     def run(self, crops: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:
         answers: Sequence[NDArray[np.float32]] = self._session.run(self._outputs, {self._input: crops})
         return answers
-
-    def beside(self, threads: int) -> list[Run]:
-        """One session, which several threads may run at once."""
-        return [self._again(threads).run] * self.streams
 
     def describe(self) -> Description:
         """From ONNX Runtime's own profile of one run: operators after fusion, and the provider that ran each."""

@@ -157,7 +157,7 @@ def test_batches_run_in_threads_of_their_own(tmp_path: Path) -> None:
             return run(crops)
 
         engine.run = noted
-        engine.beside = lambda threads: [noted, noted]
+        engine._runs = lambda: [noted, noted]
         engine.infer(images[:1])
         engine.infer(images)  # once is not worth to open anything for
         assert seen == ["MainThread"] * 6
@@ -173,7 +173,7 @@ def test_batches_run_in_threads_of_their_own(tmp_path: Path) -> None:
 
 def test_a_runtime_that_mixes_up_its_threads_is_found_out(tmp_path: Path) -> None:
     with bundle.read(Case("onnx", 1, False).write(tmp_path)) as opened, open_engine(opened, "cpu", threads=2) as engine:
-        engine.beside = lambda threads: [engine.run, lambda crops: [line[:, ::-1] for line in engine.run(crops)]]
+        engine._runs = lambda: [engine.run, lambda crops: [line[:, ::-1] for line in engine.run(crops)]]
         text = (
             r"^ONNX Runtime computes another answer when 2 people run side by side \([0-9.]+ off, relative rms\): let "
         )

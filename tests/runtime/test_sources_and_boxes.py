@@ -9,7 +9,7 @@ import pytest
 
 from rtmw_edge.errors import BadInputError
 from rtmw_edge.runtime.boxes import MAX_BYTES, BoxFile, PersonBoxes
-from rtmw_edge.runtime.sources import find_images
+from rtmw_edge.runtime.sources import find_images, open_sources
 
 
 @pytest.fixture()
@@ -22,31 +22,29 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_folder_is_its_images_by_name(folder: Path) -> None:
-    assert [path.name for path in find_images([folder])] == ["a.png", "b.JPG", "c.jpeg"]
+    assert [path.name for path in find_images(folder)] == ["a.png", "b.JPG", "c.jpeg"]
 
 
 def test_sources_keep_their_order_and_are_taken_once(folder: Path) -> None:
-    found = find_images([folder / "c.jpeg", folder, folder / "missing.jpg"])
-    assert [path.name for path in found] == ["c.jpeg", "a.png", "b.JPG", "missing.jpg"]
-
-
-def test_a_named_file_is_taken_whatever_its_suffix(folder: Path) -> None:
-    assert find_images([folder / "notes.txt"]) == [folder / "notes.txt"]
+    found = open_sources([folder / "c.jpeg", folder, folder / "missing.jpg", folder / "notes.txt"])
+    names = ["c.jpeg", "a.png", "b.JPG", "missing.jpg", "notes.txt"]
+    assert [source.origin.name for source in found] == [str(folder / name) for name in names]
 
 
 @pytest.mark.parametrize(
-    ("source", "text"),
+    ("name", "text"),
     [
-        (None, "There is nothing to run on: name at least one image or folder"),
         ("*.gif", r"No file matches '.*\*\.gif': check the pattern and the folder"),
         ("photo?.jpg", r"No file matches '.*photo\?\.jpg'"),
-        ("deeper/none", r"There is no image in the folder '.*none': it needs .bmp, .jp2, .jpeg"),
+        ("deeper/none", r"There is no image or video in the folder '.*none': it needs .bmp, .jp2, .jpeg"),
     ],
 )
-def test_what_gives_no_image(folder: Path, source: str | None, text: str) -> None:
+def test_what_gives_no_image(folder: Path, name: str, text: str) -> None:
     (folder / "deeper" / "none").mkdir()
     with pytest.raises(BadInputError, match=text):
-        find_images([] if source is None else [folder / source])
+        open_sources([folder / name])
+    with pytest.raises(BadInputError, match=r"There is no image in the folder '.*none': it needs .bmp, .jp2, .jpeg"):
+        find_images(folder / "deeper" / "none")
 
 
 def read(tmp_path: Path, document: object) -> BoxFile:

@@ -32,27 +32,19 @@ class ImageFile:
             yield Frame(self.origin, 0, 0.0, image, 1000 * (time.perf_counter() - start))
 
 
-def find_images(sources: Sequence[str | Path]) -> list[Path]:
-    """The image files that `sources` name: files as they are, folders as their images sorted by name (not deeper).
+def find_images(folder: Path) -> list[Path]:
+    """The image files of `folder` (not deeper), sorted by name; BadInputError where there is none."""
+    return files_of(folder, IMAGE_SUFFIXES, "image")
 
-    A file that is named twice is taken once; a pattern is taken for the files that match it. A file that is missing
-    stays in the list, to be reported by name when its turn comes. Raises BadInputError for no source, a folder without
-    images, and a pattern that nothing matches.
+
+def expand(name: str) -> list[Path]:
+    """The files that match a pattern, sorted; a name without wildcards, or of a file that is there, means itself.
+
+    Raises BadInputError for a pattern that nothing matches. A file that is missing is told when its turn comes.
     """
-    if not sources:
-        raise BadInputError("There is nothing to run on: name at least one image or folder.")
-    found: dict[Path, None] = {}
-    for source in sources:
-        path = Path(source)
-        found.update(dict.fromkeys(files_of(path, IMAGE_SUFFIXES, "image") if path.is_dir() else expand(source)))
-    return list(found)
-
-
-def expand(name: str | Path) -> list[Path]:
-    """The files that match a pattern, sorted; a name without wildcards, or of a file that is there, means itself."""
-    if Path(name).exists() or not glob.has_magic(str(name)):
+    if Path(name).exists() or not glob.has_magic(name):
         return [Path(name)]
-    paths = sorted(path for path in map(Path, glob.glob(str(name), recursive=True)) if path.is_file())
+    paths = sorted(path for path in map(Path, glob.glob(name, recursive=True)) if path.is_file())
     if not paths:
         raise BadInputError(f"No file matches '{name}': check the pattern and the folder.")
     return paths
