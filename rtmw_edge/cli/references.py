@@ -21,7 +21,7 @@ def open_reference(
     judged: Manifest,
     bundle: str,
     *,
-    weights: Path | None = None,
+    weights: Path | None,
     threads: int | None = None,
     on_step: Callable[[str], None] = lambda _: None,
 ) -> Iterator[tuple[Contender, Path | None]]:

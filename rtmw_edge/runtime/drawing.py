@@ -107,7 +107,7 @@ def draw(
     threshold: float,
     scale: int | None = None,
     boxes: bool = False,
-    labels: Sequence[str] | None = None,
+    labels: Sequence[str] = (),
 ) -> NDArray[np.uint8]:
     """A copy of `image` (H,W,3) BGR with the people of `poses` drawn on it, with their `boxes` and `labels` if wanted.
 
@@ -127,7 +127,7 @@ def draw(
         if boxes:
             _draw_box(canvas, _enlarged(poses.boxes[person].reshape(2, 2), scale))
         _draw_person(canvas, points, _opacity(poses.scores[person], threshold))
-    for person, label in enumerate(labels or ()):
+    for person, label in enumerate(labels):
         _draw_label(canvas, label, _enlarged(poses.boxes[person, :2], scale))
     return canvas
 

@@ -28,7 +28,7 @@ class Painter:
     def __call__(self, result: Result) -> UInt8:
         """The frame of `result` (H,W,3) with its people; small images are enlarged, see `drawing.draw`."""
         shown = replace(result.poses, scores=result.confidence)
-        labels = self._labels(result) if self._boxes or self._ids else None
+        labels = self._labels(result) if self._boxes or self._ids else ()
         picture = draw(result.frame.image, shown, threshold=self._threshold, boxes=self._boxes, labels=labels)
         if result.metres is None or self._view is None:
             return picture

@@ -119,7 +119,8 @@ class Pipeline:
         self._frames: Line[Frame | Failure] = Line(depth)
         self._results: Line[Result | Failure] = Line(depth)
         self._error: BaseException | None = None
-        self._stopped = False
+        self.stopped = False
+        """Whether it reads no more: somebody asked to stop, or it is over."""
         self._given_up: set[str] = set()
         self.dropped = 0
         """Frames of a live source that inference was too slow for."""
@@ -130,13 +131,8 @@ class Pipeline:
 
     def stop(self) -> None:
         """Read no more. A thread that is stuck in a camera's driver is not waited for."""
-        self._stopped = True
+        self.stopped = True
         self._frames.close()
-
-    @property
-    def stopped(self) -> bool:
-        """Whether somebody asked to stop."""
-        return self._stopped
 
     def __enter__(self) -> Pipeline:
         if self._threads[0].ident is not None:
@@ -146,7 +142,7 @@ class Pipeline:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._stopped = True
+        self.stopped = True
         self._frames.close(drop=True)
         self._results.close(drop=True)
         reads, infers = self._threads
@@ -199,7 +195,7 @@ class Pipeline:
     def _read(self) -> None:
         for source in self._sources:
             for item in source:
-                if self._stopped:
+                if self.stopped:
                     return
                 if source.origin.name in self._given_up:
                     break

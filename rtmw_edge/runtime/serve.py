@@ -71,7 +71,8 @@ class Served:
         self.number = 0
         """How many pictures there were."""
         self._asked_s = float("-inf")
-        self._over = False
+        self.over = False
+        """Whether no picture will come any more."""
         self._updated_s = time.monotonic()
         self._status: dict[str, Any] = {}
         self.viewers = 0
@@ -113,24 +114,19 @@ class Served:
         """The figures of the newest frame, and its age in seconds; before the first, the age of the run."""
         with self._changed:
             age_s = round(time.monotonic() - self._updated_s, 1)
-            return {**self._status, "age_s": age_s, "viewers": self.viewers, "running": not self._over}
+            return {**self._status, "age_s": age_s, "viewers": self.viewers, "running": not self.over}
 
     def picture(self, after: int, patience_s: float) -> tuple[int, bytes] | None:
         """Number and JPEG of the newest picture that is not number `after`; None when none came in time or at all."""
         with self._changed:
             self._asked_s = time.monotonic()
-            self._changed.wait_for(lambda: self._over or self.number > after, patience_s)
+            self._changed.wait_for(lambda: self.over or self.number > after, patience_s)
             return (self.number, self._jpeg) if self.number > after else None
-
-    @property
-    def over(self) -> bool:
-        """Whether no picture will come any more."""
-        return self._over
 
     def end(self) -> None:
         """Send the viewers home."""
         with self._changed:
-            self._over = True
+            self.over = True
             self._changed.notify_all()
 
 

@@ -59,7 +59,7 @@ SKIPPED = {
 
 
 class AnnotatedVideo:
-    """One moving source as a video file; the ending chooses the format.
+    """One moving source as a video file; the ending, one of CODECS, chooses the format.
 
     Frames are written at the source's rate, repeated or left out where its time wants it: a camera that was followed at
     7 frames a second plays at the right speed. The first waits for the second, which shows whether a file's mean rate
@@ -67,15 +67,12 @@ class AnnotatedVideo:
     """
 
     def __init__(self, path: Path) -> None:
-        if path.suffix.lower() not in CODECS:
-            raise BadInputError(f"Cannot write a video '{path}': its name must end in {', '.join(CODECS)}.")
         check_writable(path)
         if path.exists() and not _is_ours(path):
             raise BadInputError(f"Refusing to overwrite '{path}': it is no video of this tool. Choose another name.")
         self.path = path
         self._stack = ExitStack()
         self._writer: cv2.VideoWriter | None = None
-        self._source = ""
         self._fps = 0.0
         self._size = (0, 0)
         self._codec = MPEG4
@@ -85,18 +82,11 @@ class AnnotatedVideo:
         self._temporary = path
 
     def write(self, annotated: Annotated) -> None:
-        frame = annotated.result.frame
-        if not frame.origin.moving:
-            raise BadInputError(f"{frame.name} is not a video: save pictures in a folder, with --save DIR.")
         if self._writer is None and self._first is None:
-            self._source, self._first = frame.origin.name, annotated
+            self._first = annotated
             return
-        if frame.origin.name != self._source:
-            raise BadInputError(
-                f"{self.path} cannot hold both {self._source} and {frame.origin.name}: save in a folder."
-            )
         if self._first is not None:
-            self._begin(frame)
+            self._begin(annotated.result.frame)
         self._append(annotated)
 
     def _begin(self, second: Frame | None) -> None:
