@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from rtmw_edge.crops import box_to_crop, check_boxes, crop, read_image
 from rtmw_edge.data.sets import SetConfig, open_set
 from rtmw_edge.errors import BadInputError
-from rtmw_edge.runtime.boxes import BoxFile, PersonBoxes
+from rtmw_edge.runtime.boxes import BoxFile
 from rtmw_edge.runtime.sources import find_images
 
 Box = tuple[float, float, float, float]
@@ -154,9 +154,7 @@ def in_folder(folder: Path, boxes: Path | None = None) -> Photographed:
         return Photographed("folder", folder, [(path, None) for path in paths])
     listed = BoxFile(boxes)
     listed.check_matches([str(path) for path in paths])
-    return Photographed(
-        "folder", folder, [(path, box) for path in paths for box in (listed.of(str(path)) or PersonBoxes()).boxes]
-    )
+    return Photographed("folder", folder, [(path, row[:4]) for path in paths for row in listed.of(str(path)) or ()])
 
 
 def cropped(image: NDArray[np.uint8], box: ArrayLike, input_size: tuple[int, int]) -> NDArray[np.uint8]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +25,7 @@ PERSON = 1
 """COCO's category of people."""
 
 Row = tuple[float, float, float, float, float]
-
-
-@dataclass(frozen=True)
-class PersonBoxes:
-    """The boxes of one image: corners (x1, y1, x2, y2) in pixels, and a score in 0..1 each."""
-
-    boxes: tuple[tuple[float, float, float, float], ...] = ()
-    scores: tuple[float, ...] = ()
+"""A person: corners x1, y1, x2, y2 in pixels, and a score in 0..1."""
 
 
 class BoxFile:
@@ -52,14 +44,13 @@ class BoxFile:
         self._rows = {_place(name): boxes for name, boxes in rows.items()}
         self._asked: set[str] = set()
 
-    def of(self, image: str) -> PersonBoxes | None:
-        """The boxes of an image, by its path or address; None where the file does not speak of it."""
+    def of(self, image: str) -> list[Row] | None:
+        """The people of an image, by its path or address; None where the file does not speak of it."""
         name = next((name for name in (_place(image), Path(image).name) if name in self._rows), None)
         if name is None:
             return None
         self._asked.add(name)
-        rows = self._rows[name]
-        return PersonBoxes(tuple(row[:4] for row in rows), tuple(row[4] for row in rows))
+        return self._rows[name]
 
     def check_matches(self, images: Sequence[str]) -> None:
         """Raise BadInputError when the file speaks of none of `images`: it belongs to others."""

@@ -83,7 +83,7 @@ def listed_in(boxes: BoxFile) -> Look:
             people = boxes.of(frame.origin.name)
         if people is None:
             return None
-        found = np.asarray(people.boxes, np.float32).reshape(-1, 4)
-        return Detections(found, np.asarray(people.scores, np.float32))
+        rows = np.array(people, np.float32).reshape(-1, 5)
+        return Detections(rows[:, :4], rows[:, 4])
 
     return look

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rtmw_edge.errors import BadInputError
-from rtmw_edge.runtime.boxes import MAX_BYTES, BoxFile, PersonBoxes
+from rtmw_edge.runtime.boxes import MAX_BYTES, BoxFile
 from rtmw_edge.runtime.sources import find_images, open_sources
 
 
@@ -57,15 +57,15 @@ def test_corners_by_file(tmp_path: Path) -> None:
     boxes = read(
         tmp_path, {"a.jpg": [[1, 2, 30, 40], [5, 6, 70, 80, 0.5]], "folder/b.jpg": [], "b.jpg": [[0, 0, 1, 1]]}
     )
-    assert boxes.of("somewhere/a.jpg") == PersonBoxes(((1, 2, 30, 40), (5, 6, 70, 80)), (1, 0.5))
-    assert boxes.of("folder/b.jpg") == PersonBoxes() and boxes.of("b.jpg") == PersonBoxes(((0, 0, 1, 1),), (1,))
+    assert boxes.of("somewhere/a.jpg") == [(1, 2, 30, 40, 1), (5, 6, 70, 80, 0.5)]
+    assert boxes.of("folder/b.jpg") == [] and boxes.of("b.jpg") == [(0, 0, 1, 1, 1)]
     assert boxes.of("c.jpg") is None
 
 
 def test_names_are_matched_in_any_spelling_of_their_path(tmp_path: Path) -> None:
     boxes = read(tmp_path, {"./pics//a.jpg": [[1, 2, 30, 40]], "http://h/x/clip.mp4#12": [[0, 0, 1, 1]]})
-    assert boxes.of("pics/a.jpg") == boxes.of("./pics/a.jpg") == PersonBoxes(((1, 2, 30, 40),), (1,))
-    assert boxes.of("http://h/x/clip.mp4#12") == PersonBoxes(((0, 0, 1, 1),), (1,))
+    assert boxes.of("pics/a.jpg") == boxes.of("./pics/a.jpg") == [(1, 2, 30, 40, 1)]
+    assert boxes.of("http://h/x/clip.mp4#12") == [(0, 0, 1, 1, 1)]
     boxes.check_matches(["http://h/x/clip.mp4"])
 
 
@@ -76,8 +76,8 @@ def test_coco_detections_that_name_the_file(tmp_path: Path) -> None:
         {"file_name": "b.jpg", "bbox": [0, 0, 5, 5]},
     ]
     boxes = read(tmp_path, entries)
-    assert boxes.of("a.jpg") == PersonBoxes(((10, 20, 40, 60),), (0.9,))
-    assert boxes.of("b.jpg") == PersonBoxes(((0, 0, 5, 5),), (1,))
+    assert boxes.of("a.jpg") == [(10, 20, 40, 60, 0.9)]
+    assert boxes.of("b.jpg") == [(0, 0, 5, 5, 1)]
 
 
 def test_crowds_are_nobody_s_box(tmp_path: Path) -> None:
@@ -86,14 +86,14 @@ def test_crowds_are_nobody_s_box(tmp_path: Path) -> None:
     images = [{"id": 7, "file_name": "a.jpg"}]
     people = [{"image_id": 7, **crowd}, {"image_id": 7, "bbox": [1, 2, 3, 4], "iscrowd": 0}]
     annotated = read(tmp_path, {"images": images, "annotations": people})
-    assert listed.of("a.jpg") == annotated.of("a.jpg") == PersonBoxes(((1, 2, 4, 6),), (1,))
+    assert listed.of("a.jpg") == annotated.of("a.jpg") == [(1, 2, 4, 6, 1)]
 
 
 def test_coco_annotations(tmp_path: Path) -> None:
     images = [{"id": 7, "file_name": "a.jpg"}, {"id": 8, "file_name": "empty.jpg"}]
     boxes = read(tmp_path, {"images": images, "annotations": [{"image_id": 7, "bbox": [1, 2, 3, 4], "category_id": 1}]})
-    assert boxes.of("a.jpg") == PersonBoxes(((1, 2, 4, 6),), (1,))
-    assert boxes.of("empty.jpg") == PersonBoxes()
+    assert boxes.of("a.jpg") == [(1, 2, 4, 6, 1)]
+    assert boxes.of("empty.jpg") == []
 
 
 @pytest.mark.parametrize(
