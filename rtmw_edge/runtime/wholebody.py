@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..crops import check_image
 from ..errors import BadInputError, unknown
 from .detection import Detector, detections, whole_image
+from .detectors import open_detector
 from .frames import UInt8
 from .loading import BUILTIN, load
 from .runner import Runner
@@ -123,8 +124,6 @@ def _opened(det: Detector | str | Path, device: str, threads: int | None, size: 
         return det
     if str(det) == NO_DETECTOR:
         return whole_image
-    from .detectors import open_detector
-
     return open_detector(det, "cpu" if str(det) == BUILTIN else device, threads, size=size)
 
 

@@ -64,7 +64,7 @@ def test_without_det_the_package_s_detector_looks(tiny_bundle: Path, monkeypatch
         asked.append((file, device, threads))
         return two_people
 
-    monkeypatch.setattr("rtmw_edge.runtime.detectors.open_detector", opened)
+    monkeypatch.setattr("rtmw_edge.runtime.wholebody.open_detector", opened)
     keypoints, _ = rtmw_edge.Wholebody(pose=tiny_bundle, threads=1)(picture())
     assert asked == [("builtin", "cpu", 1)] and keypoints.shape == (2, 133, 2)
 

@@ -16,7 +16,8 @@ from ..detection import Detections
 from ..devices import check_device, check_threads
 from ..engine import refusals
 from ..frames import UInt8
-from ..loading import BUILTIN
+from ..loading import BUILTIN, BUILTIN_DIRECTORY
+from ..onnx_session import PROVIDERS, RUNTIME, open_session, session_options
 from .graph import Graph, read_graph
 from .heads import STRIDES, UNDERSTOOD, Arrays, Head, head_of
 from .letterbox import PAD, letterbox, suppress, to_picture
@@ -29,7 +30,7 @@ SMALLEST = 1.0
 """Boxes that are narrower or lower than this many pixels of the picture are nobody."""
 FREE_SIZE = (640, 640)
 """(width, height) for networks that take any size, unless another is asked for."""
-BUILTIN_FILE = Path(__file__).parents[2] / "builtin" / "person-detector.onnx"
+BUILTIN_FILE = BUILTIN_DIRECTORY / "person-detector.onnx"
 """The detector that comes with the package; what it can do is in the card beside it."""
 NAME_KEY = "rtmw_edge.name"
 """Of a file's metadata: what the network is called, where its form is another family's."""
@@ -48,7 +49,7 @@ class OnnxDetector:
         self.size, self.device = size, device
         self.metadata: dict[str, str] = dict(session.get_modelmeta().custom_metadata_map)
         name = self.metadata.get(NAME_KEY, f"{head.family.name} ({head.form})")
-        self.about = f"{name}, {size[0]}x{size[1]}, ONNX Runtime, {device}"
+        self.about = f"{name}, {size[0]}x{size[1]}, {RUNTIME}, {device}"
         self._session, self._head, self._score = session, head, score
         self._lock = threading.Lock()
         self._canvas = np.empty((size[1], size[0], 3), np.uint8)
@@ -130,11 +131,9 @@ def open_detector(
 
 def _session(file: Path, device: str, threads: int | None) -> tuple[Any, bytes]:
     """The session, and the bytes it was made of."""
-    from ..onnx_session import PROVIDERS, open_session, session_options
-
     if device not in PROVIDERS:
         raise NotAvailableError(
-            f"Detectors run in ONNX Runtime, which has no device '{device}' (it has {', '.join(PROVIDERS)}): "
+            f"Detectors run in {RUNTIME}, which has no device '{device}' (it has {', '.join(PROVIDERS)}): "
             "pass --detector-device cpu."
         )
     with _refusals(file, device):
@@ -178,4 +177,4 @@ def _shape(shape: Any) -> str:
 def _refusals(file: Path, device: str) -> AbstractContextManager[None]:
     elsewhere = "pass --detector-device cpu, or another file"
     advice = "pass an ONNX file of RTMDet or YOLOX" if device == "cpu" else elsewhere
-    return refusals("ONNX Runtime", f"the detector {file}", device, advice)
+    return refusals(RUNTIME, f"the detector {file}", device, advice)
