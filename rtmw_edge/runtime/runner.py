@@ -173,7 +173,12 @@ class Runner:
 def _box_scores(scores: ArrayLike | None, people: int) -> NDArray[np.float32]:
     if scores is None:
         return np.ones(people, np.float32)
-    array = np.asarray(scores, np.float32)
+    try:
+        array = np.asarray(scores, np.float32)
+    except (TypeError, ValueError):
+        raise BadInputError("The box scores are not numbers: pass one in 0..1 a box.") from None
     if array.shape != (people,):
         raise BadInputError(f"There are {people} boxes and box scores of shape {array.shape}: pass one score a box.")
+    if not np.isfinite(array).all():
+        raise BadInputError("The box scores hold a value that is not finite: pass one in 0..1 a box.")
     return array

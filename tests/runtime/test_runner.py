@@ -139,9 +139,17 @@ def test_bad_input_is_one_sentence(runner: Runner, image: NDArray, boxes: object
         runner(image, boxes)  # type: ignore[arg-type]
 
 
-def test_box_scores_must_match(runner: Runner) -> None:
-    with pytest.raises(BadInputError, match=r"There are 1 boxes and box scores of shape \(2,\): pass one score a box"):
-        runner(picture(9, 9), [[0, 0, 20, 20]], [1, 1])
+@pytest.mark.parametrize(
+    ("scores", "text"),
+    [
+        ([1, 1], r"There are 1 boxes and box scores of shape \(2,\): pass one score a box"),
+        (["sure"], r"The box scores are not numbers: pass one in 0\.\.1 a box"),
+        ([float("nan")], r"The box scores hold a value that is not finite: pass one in 0\.\.1 a box"),
+    ],
+)
+def test_box_scores_must_match(runner: Runner, scores: list[object], text: str) -> None:
+    with pytest.raises(BadInputError, match=text):
+        runner(picture(9, 9), [[0, 0, 20, 20]], scores)  # type: ignore[arg-type]
 
 
 def test_depth_comes_in_metres() -> None:
