@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -91,21 +92,12 @@ def _measure(
 
 
 def _print(result: Benchmark) -> None:
-    from rich.table import Table
-
     from ..runtime import Description
-    from .console import Console
 
     ran = Description(**result.runs)
     print(_title(result))
-    table = Table()
-    table.add_column("step, ms")
-    for name in ("p50", "p90", "p99", "mean"):
-        table.add_column(name, justify="right")
-    for step, times in result.steps.items():
-        figures = (times.p50, times.p90, times.p99, times.mean)
-        table.add_row(step, *(f"{figure:.2f}" for figure in figures), end_section=step == "decode")
-    Console(highlight=False).print(table)
+    steps = {step: (times.p50, times.p90, times.p99, times.mean) for step, times in result.steps.items()}
+    _print_steps(("p50", "p90", "p99", "mean"), steps)
     for line in (
         f"{result.calls} calls in {result.seconds:.1f} s, {result.people_per_second:.1f} people/s",
         f"{ran.runtime} {ran.version}: {ran.int8_share}",
@@ -117,6 +109,21 @@ def _print(result: Benchmark) -> None:
         print(
             f"Other programs were at work (load {result.load:.1f}) before this began: measure again on a quiet machine."
         )
+
+
+def _print_steps(columns: Sequence[str], steps: Mapping[str, Sequence[float]]) -> None:
+    """A table of figures by step; a line parts the whole call from what it consists of."""
+    from rich.table import Table
+
+    from .console import Console
+
+    table = Table()
+    table.add_column("step, ms")
+    for name in columns:
+        table.add_column(name, justify="right")
+    for step, figures in steps.items():
+        table.add_row(step, *(f"{figure:.2f}" for figure in figures), end_section=step == "decode")
+    Console(highlight=False).print(table)
 
 
 def _title(result: Benchmark) -> str:
@@ -144,12 +151,9 @@ def _heat(result: Benchmark) -> str:
 
 
 def _compare(one: Path, other: Path, across: bool) -> None:
-    from rich.table import Table
-
     from ..errors import BadInputError
     from ..runtime.benchmark import Benchmark
     from ..runtime.environment import differences
-    from .console import Console
 
     first, second = Benchmark.load_file(one), Benchmark.load_file(other)
     differing = differences(first.environment, second.environment)
@@ -159,15 +163,11 @@ def _compare(one: Path, other: Path, across: bool) -> None:
             "one, or pass --across to compare them all the same."
         )
     print(f"A: {_title(first)}\nB: {_title(second)}")
-    table = Table()
-    table.add_column("step, ms")
-    for name in ("A p50", "B p50", "B / A", "A p90", "B p90", "B / A"):
-        table.add_column(name, justify="right")
+    steps = {}
     for step, mine in first.steps.items():
         theirs = second.steps[step]
-        figures = (mine.p50, theirs.p50, theirs.p50 / mine.p50, mine.p90, theirs.p90, theirs.p90 / mine.p90)
-        table.add_row(step, *(f"{figure:.2f}" for figure in figures), end_section=step == "decode")
-    Console(highlight=False).print(table)
+        steps[step] = (mine.p50, theirs.p50, theirs.p50 / mine.p50, mine.p90, theirs.p90, theirs.p90 / mine.p90)
+    _print_steps(("A p50", "B p50", "B / A", "A p90", "B p90", "B / A"), steps)
     for name, result in (("A", first), ("B", second)):
         if result.busy:
             print(f"{name} was measured while other programs were at work (load {result.load:.1f}).")
