@@ -323,6 +323,6 @@ def test_threads_of_the_runtime_that_wait_leave_the_cores_to_drawing(
         return session_options(threads, spin=spin)
 
     monkeypatch.setattr("rtmw_edge.runtime.onnx_engine.session_options", options)
-    monkeypatch.setattr("rtmw_edge.runtime.onnx_session.session_options", options)
+    monkeypatch.setattr("rtmw_edge.runtime.detectors.detector.session_options", options)
     assert cli("run", tiny_bundle, photos).code == 0
     assert told == [False, False], "those of the detector and of the model"
