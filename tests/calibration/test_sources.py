@@ -113,7 +113,7 @@ def test_a_picture_of_another_size_than_annotated_is_refused(folder: Path, tmp_p
     people = [("a.jpg", [10.0, 20.0, 50.0, 130.0])]
     annotations = coco_file(tmp_path / "people.json", people, {"a.jpg": {"width": 200, "height": 400}})
     source = open_source(f"coco:{annotations}:{folder}")
-    with pytest.raises(BadInputError, match=r"a\.jpg has 100x200 pixels and is annotated as 200x400: take the file that"):
+    with pytest.raises(BadInputError, match=r"a\.jpg has 100x200 pixels and is annotated as 200x400: take the file"):
         list(source.crops(SIZE))
 
 
