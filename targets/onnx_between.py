@@ -25,11 +25,11 @@ SCOPES = "pkg.torch.onnx.name_scopes"
 SUFFIXES = {"QuantizeLinear": "quantize", "DequantizeLinear": "dequantize"}
 
 
-def with_quantizers(deployable: Deployable, table: Table) -> Deployable:
+def with_quantizers(network: Deployable, table: Table) -> Deployable:
     """A copy of the network that rounds to the table's integers at the places between convolutions that it names."""
     from rtmw_edge.quantization.fake import FakeQuantizeTensor
 
-    quantized = copy.deepcopy(deployable)
+    quantized = copy.deepcopy(network)
     for point, place in quantized.between().items():
         if point in table.entries:
             place.quant = FakeQuantizeTensor(table.entries[point])

@@ -1,4 +1,4 @@
-"""The zoo: what each variant is, what it costs, what was published about it. No torch here, so that lists are instant.
+"""The zoo: what each variant is, what it costs, what was published about it. Lists are instant: no torch, no numpy.
 
 Sizes and figures of the official variants are those of the MMPose model zoo (projects/rtmpose and projects/rtmpose3d);
 parameters and multiply-accumulates are ours, counted on the built network by `macs.py` and held to it by a test.
@@ -10,15 +10,10 @@ from dataclasses import dataclass
 
 from ..errors import unknown
 
-NUM_KEYPOINTS = 133
 MEAN_RGB = (123.675, 116.28, 103.53)
 """Mean of the 0..255 RGB input, subtracted first."""
 STD_RGB = (58.395, 57.12, 57.375)
 """Standard deviation of the 0..255 RGB input, divided by second."""
-Z_RANGE = 2.1744869
-"""Metres from the hip middle to either end of the depth axis in RTMW3D."""
-SPLIT = 2
-"""Bins per pixel of an axis."""
 URL_BASE = "https://download.openmmlab.com/mmpose/v1/"
 
 
@@ -77,11 +72,15 @@ class Variant:
     @property
     def bins(self) -> dict[str, int]:
         """Bins per axis."""
-        return {axis: size * SPLIT for axis, size in zip(self.axes, self.pixels, strict=True)}
+        from ..simcc import SPLIT_RATIO
+
+        return {axis: size * SPLIT_RATIO for axis, size in zip(self.axes, self.pixels, strict=True)}
 
     @property
     def z_range(self) -> float | None:
         """Metres from the hip middle to either end of the depth axis; None where there is none."""
+        from ..simcc import Z_RANGE
+
         return Z_RANGE if "z" in self.axes else None
 
 

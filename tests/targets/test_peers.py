@@ -33,7 +33,7 @@ def test_onnx_runtime_quantizes_the_convolutions_alone(
     steps: list[str] = []
     converted = PEERS["ort"].quantize(network, CROPS[:7], tmp_path, 2, steps.append)
     assert steps == ["tracing the network", "quantizing with ONNX Runtime"] and capfd.readouterr().out == ""
-    assert converted.convolutions == {"total": 8, "int8": 8} and "onnxruntime" in converted.tools
+    assert converted.convolutions == {"total": 8, "int8": 8}
     options = session_options(threads=1)
     options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
     session = ort.InferenceSession(str(converted.files["model"]), options)
@@ -51,7 +51,7 @@ def test_nncf_quantizes_the_convolutions_alone(
     pytest.importorskip("nncf")
     converted = PEERS["nncf"].quantize(network, CROPS, tmp_path, 1, lambda step: None)
     assert capfd.readouterr() == ("", "")
-    assert converted.convolutions == {"total": 8, "int8": 8} and converted.tools["nncf"][0].isdigit()
+    assert converted.convolutions == {"total": 8, "int8": 8}
     core = openvino.Core()
     model = core.read_model(converted.files["xml"])
     readers = Counter(
