@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from rtmw_edge.quantization import GRIDS, Entry, Grid, Table
+from rtmw_edge.quantization import GRIDS, Entry, Grid, Table, grid_named
 
 from rtmw_edge.errors import BadInputError, NotAvailableError, VerificationError, unknown
 
@@ -150,12 +150,11 @@ def grid_of(target: Target, precision: Precision, name: str | None) -> Grid | No
     there = [grid for grid in target.grids if GRIDS[grid].precision == asked]
     if name is None:
         return GRIDS[there[0]] if there else None
-    if name not in GRIDS:
-        raise unknown("grid", name, GRIDS)
+    grid = grid_named(name)
     if name not in there:
         have = f"it has {', '.join(there)}" if there else "that precision has no grid"
         raise BadInputError(f"{target.name} cannot honour the grid {name} in {precision}: {have}.")
-    return GRIDS[name]
+    return grid
 
 
 def installed(requirements: Iterable[str], extra: str = "export") -> dict[str, str]:

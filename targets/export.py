@@ -184,14 +184,13 @@ def calibrate(
     grid: Grid = COMMON,
     boxes: Path | None = None,
     method: str = METHOD,
-    percentile: float | None = None,
     bias_correction: bool = False,
     on_step: OnStep = lambda _: None,
 ) -> Table:
     """The quantization table of `network` from one pass over `source`, with the images used in its provenance."""
     from rtmw_edge.calibration.collect import Settings, collect
 
-    settings = Settings(Method.named(method), grid, percentile, bias_correction)
+    settings = Settings(Method.named(method), grid, bias_correction=bias_correction)
     images = _opened(source, boxes)
     return collect(network, _crops(network, images, on_step), settings, manifest=images.manifest)
 

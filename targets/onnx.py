@@ -38,6 +38,9 @@ OPSET = 18
 OPSET_16_BITS = 21
 """The first opset whose QuantizeLinear has 16-bit integers."""
 
+HALF = ":half"
+"""How the names of weights end that are stored in half precision."""
+
 IR_VERSIONS = {OPSET: 8, OPSET_16_BITS: 10}
 """The oldest file version that has each opset, so that runtimes of 2023 (16 bits: of 2024) open the file."""
 
@@ -165,8 +168,8 @@ def with_half_weights(model: onnx.ModelProto) -> onnx.ModelProto:
         if values.dtype != np.float32 or np.count_nonzero(np.array(values.shape) > 1) < 2:
             continue
         name = item.name
-        item.CopyFrom(numpy_helper.from_array(to_half(values, name), f"{name}:half"))
-        casts.append(helper.make_node("Cast", [f"{name}:half"], [name], f"{name}:cast", to=onnx.TensorProto.FLOAT))
+        item.CopyFrom(numpy_helper.from_array(to_half(values, name), f"{name}{HALF}"))
+        casts.append(helper.make_node("Cast", [f"{name}{HALF}"], [name], f"{name}:cast", to=onnx.TensorProto.FLOAT))
     nodes = [*casts, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)

@@ -130,14 +130,13 @@ def calibrate(
 
 
 def _grid(name: str) -> Grid:
-    from ..errors import BadInputError, unknown
-    from ..quantization import GRIDS
+    from ..errors import BadInputError
+    from ..quantization import grid_named
 
-    if name not in GRIDS:
-        raise unknown("grid", name, GRIDS)
-    if not GRIDS[name].calibrated:
+    grid = grid_named(name)
+    if not grid.calibrated:
         raise BadInputError(f"{name} quantizes weights alone, which needs no images: export it without a table.")
-    return GRIDS[name]
+    return grid
 
 
 def _report(out: Path, table: Table) -> None:

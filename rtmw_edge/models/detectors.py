@@ -91,9 +91,9 @@ def detector_named(name: str, *others: str) -> PublishedDetector:
     return DETECTORS[name]
 
 
-def cached_detector(detector: PublishedDetector, cache: Path | None = None) -> Path:
+def cached_detector(detector: PublishedDetector) -> Path:
     """Its file in the cache. Raises BadInputError that says how to get it when it is not there."""
-    path = (cache or cache_dir()) / detector.file_name
+    path = cache_dir() / detector.file_name
     if not path.is_file():
         raise BadInputError(
             f"The detector {detector.name} is not here: run 'rtmw-edge fetch {detector.name}', or pass "

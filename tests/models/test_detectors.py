@@ -59,12 +59,13 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_the_network_is_taken_out_of_the_zip(server: Server, tmp_path: Path) -> None:
+def test_the_network_is_taken_out_of_the_zip(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RTMW_EDGE_CACHE", str(tmp_path))
     server.cuts = [100_000]
-    fetched = fetch_detector(SMALL, url=server.url, cache=tmp_path)
+    fetched = fetch_detector(SMALL, url=server.url)
     path = tmp_path / "rtmdet_nano_8xb32-100e_coco-obj365-person-05d8511e.onnx"
     assert fetched == download.Fetched(path, DIGEST, DIGEST) and path.read_bytes() == NETWORK
-    assert names(tmp_path) == [path.name] and cached_detector(SMALL, tmp_path) == path
+    assert names(tmp_path) == [path.name] and cached_detector(SMALL) == path
     assert [wanted for _, wanted in server.requests] == [None, "bytes=100000-"]
     assert fetch_detector(SMALL, url=server.url, cache=tmp_path) == fetched and len(server.requests) == 2
 
