@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from lying_zip import BOMB_BYTES, claim, little_memory
+from bad_zip import BOMB_BYTES, claim, little_memory
 
 from rtmw_edge.bundle import BundleError, Reason, limits, read
 from rtmw_edge.bundle.manifest import signed

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
+from bad_zip import damaged_zip
 from file_server import Server, serving
 from typer.testing import CliRunner
 
@@ -35,15 +36,6 @@ def zipped(*names: str) -> bytes:
     return buffer.getvalue()
 
 
-def packed() -> bytes:
-    """A compressed zip, whose damage zlib finds."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("a.onnx", bytes(range(256)) * 400)
-    return buffer.getvalue()
-
-
-PACKED = packed()
 ZIP = zipped("20230504/rtmdet/end2end.onnx")
 SMALL = dataclasses.replace(DETECTORS["rtmdet-nano"], sha256=DIGEST)
 
@@ -91,7 +83,7 @@ def test_the_bare_network_is_taken_as_it_is(server: Server, tmp_path: Path) -> N
         (zipped(), r"The zip of .*05d8511e\.onnx holds 0 ONNX files, not one\."),
         (zipped("a.onnx", "b.onnx"), r"holds 2 ONNX files, not one\."),
         (ZIP[:5000] + b"\0" + ZIP[5001:], r"The zip of .* is damaged \(Bad CRC-32"),
-        (PACKED[:60] + b"\xff" * 40 + PACKED[100:], r"The zip of .* is damaged \("),
+        (damaged_zip(), r"The zip of .* is damaged \("),
         (b"<html>please log in</html>", f"but should be {DIGEST}"),
     ],
 )

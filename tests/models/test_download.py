@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bad_zip import damaged_zip
 from file_server import Server, serving
 
 from rtmw_edge.errors import BadInputError, VerificationError
@@ -25,14 +26,6 @@ def _checkpoint() -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("archive/data/0", np.random.default_rng(0).bytes(300_000))
-    return buffer.getvalue()
-
-
-def compressed() -> bytes:
-    """A compressed zip, whose damage zlib finds."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("a.onnx", bytes(range(256)) * 400)
     return buffer.getvalue()
 
 
@@ -131,8 +124,7 @@ def test_without_known_digest_damage_still_shows(server: Server, tmp_path: Path)
     server.content = CONTENT[:150_000] + b"\0" + CONTENT[150_001:]
     with pytest.raises(VerificationError, match="is not a whole PyTorch checkpoint"):
         download.fetch(variant(None), url=server.url, cache=tmp_path / "bit")
-    packed = compressed()
-    server.content = packed[:60] + b"\xff" * 40 + packed[100:]
+    server.content = damaged_zip()
     with pytest.raises(VerificationError, match="is not a whole PyTorch checkpoint"):
         download.fetch(variant(None), url=server.url, cache=tmp_path / "bit")
     assert names(tmp_path / "page") == names(tmp_path / "bit") == []
