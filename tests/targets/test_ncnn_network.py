@@ -34,11 +34,6 @@ CROPS = smooth_crops(8)
 
 
 @pytest.fixture(scope="module")
-def network() -> SmallDeployable:
-    return small_deployable()
-
-
-@pytest.fixture(scope="module")
 def table(network: SmallDeployable) -> Table:
     return absmax_table(network, CROPS)
 

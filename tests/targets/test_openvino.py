@@ -28,11 +28,6 @@ from rtmw_edge.targets.openvino import TARGET  # noqa: E402
 CROPS = smooth_crops(6)
 
 
-@pytest.fixture(scope="module")
-def network() -> SmallDeployable:
-    return small_deployable()
-
-
 @pytest.fixture(scope="module", params=[COMMON, AFFINE, FULL], ids=["common", "affine", "full"])
 def table(network: SmallDeployable, request: pytest.FixtureRequest) -> Table:
     return absmax_table(network, CROPS, request.param)

@@ -10,18 +10,13 @@ import pytest
 from rtmw_edge.targets.base import Precision
 from rtmw_edge.targets.export import export
 from rtmw_edge.targets.peers import PEERS, peer_named
-from small_deployable import SmallDeployable, float_logits, relative_rms, small_deployable, smooth_crops
+from small_deployable import SmallDeployable, float_logits, relative_rms, smooth_crops
 
 from rtmw_edge.errors import BadInputError, NotAvailableError
 from rtmw_edge.runtime.machine import int8_sums_overflow
 from rtmw_edge.runtime.openvino_engine import CONVOLUTIONS, FLOAT_KERNELS
 
 CROPS = smooth_crops(8)
-
-
-@pytest.fixture(scope="module")
-def network() -> SmallDeployable:
-    return small_deployable()
 
 
 def test_onnx_runtime_quantizes_the_convolutions_alone(
