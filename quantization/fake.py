@@ -66,16 +66,20 @@ def fake_quantize(network: Deployable, table: Table, kinds: Sequence[str] = (*KI
     """
     check_table(network, table)
     quantized = corrected(network, table)
-    for name, convolution in quantized.convolutions().items():
+    put_quantizers(quantized, table.carrying(kinds))
+    return quantized
+
+
+def put_quantizers(network: Deployable, table: Table) -> None:
+    """Let `network` quantize and dequantize at every point of it that the table has, in place."""
+    for name, convolution in network.convolutions().items():
         for kind, place in PLACES.items():
             entry = table.entries.get(f"{name}:{kind}")
-            if kind in kinds and entry is not None:
+            if entry is not None:
                 setattr(convolution, place, (FakeQuantizeTensor if kind != "weight" else FakeQuantizeChannels)(entry))
-    if GRIDS[table.grid].between:
-        for point, hook in quantized.between().items():
-            if role_of(point) in kinds:
-                hook.quant = FakeQuantizeTensor(table.entries[point])
-    return quantized
+    for point, between in network.between().items():
+        if point in table.entries:
+            between.quant = FakeQuantizeTensor(table.entries[point])
 
 
 def corrected(network: Deployable, table: Table) -> Deployable:
