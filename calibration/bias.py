@@ -8,16 +8,20 @@ used by the next, so that none makes up for a shift that another has already.
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from rtmw_edge.quantization import Table
 from rtmw_edge.quantization.fake import fake_quantize
+from rtmw_edge.quantization.inference import for_inference
 from torch import Tensor, nn
 
-from .observing import Deployable, normalized
+from .observing import normalized
+
+if TYPE_CHECKING:
+    from rtmw_edge.targets.rewrites import Deployable
 
 SPACE_AND_CROPS = (0, 2, 3)
 
@@ -45,15 +49,13 @@ def bias_corrections(deployable: Deployable, table: Table, crops: NDArray[np.uin
 
         return hook
 
-    exact, quantized = copy.deepcopy(deployable), fake_quantize(deployable, table)
+    # For inference: without a quantizer of its weight a convolution runs as a module, hooks and all.
+    exact, quantized = copy.deepcopy(deployable), for_inference(fake_quantize(deployable, table))
     with torch.inference_mode():
         for name, convolution in exact.convolutions().items():
             convolution.conv.register_forward_hook(expect(name))
         exact(batch)
         for name, convolution in quantized.convolutions().items():
-            # Rounded once and for all: without a quantizer of its weight a convolution runs as a module, hooks and all.
-            convolution.conv.weight.data = convolution.quant_w(convolution.conv.weight)
-            convolution.quant_w = nn.Identity()
             if name not in table.floats:
                 convolution.conv.register_forward_hook(correct(name))
         quantized(batch)

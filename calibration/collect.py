@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -22,8 +22,11 @@ from rtmw_edge.models.variants import MEAN_RGB, STD_RGB, Variant
 from .bias import bias_corrections
 from .consumers import CROPS, activation_entry, errors_at_consumers, weight_entry
 from .histogram import Histogram
-from .observing import Deployable, Observed, observe
+from .observing import Observed, observe
 from .ranges import SINGLE, Method, Range, default_percentile, range_of
+
+if TYPE_CHECKING:
+    from rtmw_edge.targets.rewrites import Deployable
 
 RELU6 = (0.0, 6.0)
 """The range of every ReLU6 output; a converter that folds the clamp in must cover all of it."""

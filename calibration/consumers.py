@@ -13,17 +13,21 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from rtmw_edge.quantization import Entry, Grid
-from rtmw_edge.quantization.fake import Convolution, FakeQuantizeChannels, FakeQuantizeTensor, weight_arrays
+from rtmw_edge.quantization.fake import FakeQuantizeChannels, FakeQuantizeTensor, weight_arrays
 from torch import Tensor, nn
 
-from .observing import Deployable, normalized
+from .observing import normalized
 from .ranges import Range
+
+if TYPE_CHECKING:
+    from rtmw_edge.targets.rewrites import ActConv, Deployable
 
 CROPS = 16
 """How many of the kept crops are run: one forward pass, and every convolution once more for each range tried."""
@@ -39,7 +43,7 @@ def activation_entry(grid: Grid, ends: Range, source: str = "") -> Entry:
     return Entry(scale, zero_point, grid.bits, low=grid.low, high=grid.high, source=source)
 
 
-def weight_entry(grid: Grid, convolution: Convolution, input_scale: float | None) -> Entry:
+def weight_entry(grid: Grid, convolution: ActConv, input_scale: float | None) -> Entry:
     """The entry of a convolution's weight when its input has `input_scale`; None: it is float."""
     return Entry(grid.weight_scale(*weight_arrays(convolution), input_scale), axis=0, source="weights")
 
@@ -102,7 +106,7 @@ def _rounded_then_silu(values: Tensor, entry: Entry | None) -> Tensor:
 class _Convolved:
     """The result of a convolution on rounded values, its weights rounded as they are with that input scale."""
 
-    def __init__(self, convolution: Convolution, grid: Grid) -> None:
+    def __init__(self, convolution: ActConv, grid: Grid) -> None:
         self._convolution, self._grid = convolution, grid
 
     def __call__(self, values: Tensor, entry: Entry | None) -> Tensor:

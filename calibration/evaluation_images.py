@@ -2,74 +2,62 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 
 from rtmw_edge.data.sets.coco_files import BAD_VALUES, read_json
 from rtmw_edge.errors import BadInputError
+from rtmw_edge.files import sha256_of
 from rtmw_edge.runtime.sources import find_images
 
 
-class EvaluationImages:
-    """The images of one evaluation set, recognized by their bytes; `text` is what the user called it."""
+def refuse_evaluation_images(paths: Iterable[Path], text: str) -> None:
+    """Raise BadInputError naming the first of `paths` that is, by its bytes, an image of the evaluation set `text`.
 
-    def __init__(self, text: str, paths: Sequence[Path]) -> None:
-        self._text = text
-        self._by_size: dict[int, list[Path]] = {}
-        for path in paths:
-            if path.is_file():
-                self._by_size.setdefault(path.stat().st_size, []).append(path)
+    `text` is "coco:ANNOTATIONS:IMAGES", a folder, or "synthetic:val" with or without a number. The last has no images
+    that could be met again: the renderer's calibration split shares no body, background or seed with it. Raises
+    BadInputError for anything else too.
 
-    @classmethod
-    def named(cls, text: str) -> EvaluationImages:
-        """The images of "coco:ANNOTATIONS:IMAGES" or of a folder.
-
-        "synthetic:val", with or without a number, has none that could be met again: the renderer's calibration split
-        shares no body, background or seed with it. Raises BadInputError for anything else.
-        """
-        kind, separator, rest = text.partition(":")
-        if kind == "synthetic" and rest.partition(":")[0] == "val":
-            return cls(text, [])
-        if kind == "coco" and separator:
-            annotations, _, images = rest.partition(":")
-            if not images or not Path(annotations).is_file() or not Path(images).is_dir():
-                raise BadInputError(f"There is no evaluation set '{text}'; write coco:ANNOTATIONS.json:IMAGES.")
-            try:
-                listed = [str(image["file_name"]) for image in read_json(Path(annotations))["images"]]
-            except BAD_VALUES as error:
-                raise BadInputError(f"{annotations} lists no images ({type(error).__name__}: {error}).") from error
-            paths = [Path(images) / name for name in listed]
-            missing = [path for path in paths if not path.is_file()]
-            if missing:
+    Hashes files of one size alone, so that even large folders take no time; a missing file is for others to report.
+    """
+    by_size: dict[int, list[Path]] = {}
+    for path in _images_of(text):
+        by_size.setdefault(path.stat().st_size, []).append(path)
+    sha256 = cache(sha256_of)
+    for path in paths:
+        alike = by_size.get(path.stat().st_size, []) if path.is_file() else []
+        for other in alike:
+            if sha256(other) == sha256(path):
                 raise BadInputError(
-                    f"{len(missing)} of {len(paths)} evaluation images are not there, so that nobody could tell "
-                    f"whether they are calibrated on: {missing[0]}. Correct '{text}'."
+                    f"'{path}' is the evaluation image '{other.name}' of {text}; calibrate on images that accuracy is "
+                    "not measured on."
                 )
-            return cls(text, paths)
-        if not Path(text).is_dir():
+
+
+def _images_of(text: str) -> Sequence[Path]:
+    """The files of an evaluation set, all of which are there."""
+    kind, separator, rest = text.partition(":")
+    if kind == "synthetic" and rest.partition(":")[0] == "val":
+        return []
+    if kind == "coco" and separator:
+        annotations, _, images = rest.partition(":")
+        if not images or not Path(annotations).is_file() or not Path(images).is_dir():
+            raise BadInputError(f"There is no evaluation set '{text}'; write coco:ANNOTATIONS.json:IMAGES.")
+        try:
+            listed = [str(image["file_name"]) for image in read_json(Path(annotations))["images"]]
+        except BAD_VALUES as error:
+            raise BadInputError(f"{annotations} lists no images ({type(error).__name__}: {error}).") from error
+        paths = [Path(images) / name for name in listed]
+        missing = [path for path in paths if not path.is_file()]
+        if missing:
             raise BadInputError(
-                f"There is no evaluation set '{text}'; give a folder, coco:ANNOTATIONS.json:IMAGES or synthetic:val."
+                f"{len(missing)} of {len(paths)} evaluation images are not there, so that nobody could tell "
+                f"whether they are calibrated on: {missing[0]}. Correct '{text}'."
             )
-        return cls(text, find_images(Path(text)))
-
-    def refuse(self, paths: Iterable[Path]) -> None:
-        """Raise BadInputError naming the first of `paths` that is an evaluation image.
-
-        Hashes files of one size alone, so that even large folders take no time; a missing file is for others to report.
-        """
-        hashes: dict[Path, str] = {}
-
-        def sha256(path: Path) -> str:
-            if path not in hashes:
-                hashes[path] = hashlib.sha256(path.read_bytes()).hexdigest()
-            return hashes[path]
-
-        for path in paths:
-            alike = self._by_size.get(path.stat().st_size, []) if path.is_file() else []
-            for other in alike:
-                if sha256(other) == sha256(path):
-                    raise BadInputError(
-                        f"'{path}' is the evaluation image '{other.name}' of {self._text}; calibrate on images that "
-                        "accuracy is not measured on."
-                    )
+        return paths
+    if not Path(text).is_dir():
+        raise BadInputError(
+            f"There is no evaluation set '{text}'; give a folder, coco:ANNOTATIONS.json:IMAGES or synthetic:val."
+        )
+    return find_images(Path(text))

@@ -6,13 +6,12 @@ import copy
 import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from rtmw_edge.quantization import Grid
-from rtmw_edge.quantization.fake import Quantizable, Runnable
 from torch import Tensor, nn
 
 from rtmw_edge.errors import BadInputError
@@ -22,13 +21,12 @@ from .counting import BinCounter
 from .histogram import Histogram
 from .kept import Kept
 
+if TYPE_CHECKING:
+    from rtmw_edge.targets.rewrites import Deployable
+
 SILU_FLOOR = -6.0
 """Values below it are counted as this one where SiLU comes next and integers have 8 bits: there SiLU is -0.015 and then
 nearer to zero, an error below half a step of any range that reaches 6, so that no range need go further down."""
-
-
-class Deployable(Quantizable, Runnable, Protocol):
-    """A network that takes normalized BGR crops (N,3,H,W), and gives its convolutions and the places between them."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,9 +11,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rtmw_edge.crops import box_to_crop, check_boxes, crop, read_image
+from rtmw_edge.crops import box_to_crop, check_boxes, crop
+from rtmw_edge.data.instances import read_annotated
 from rtmw_edge.data.sets import SetConfig, open_set
 from rtmw_edge.errors import BadInputError
+from rtmw_edge.files import sha256_of
 from rtmw_edge.runtime.boxes import BoxFile
 from rtmw_edge.runtime.sources import find_images
 
@@ -94,13 +95,17 @@ class Photographed:
 
     def person(self, index: int, input_size: tuple[int, int]) -> Person:
         path, box = self._people[index]
-        image = _read(path)
+        image = _read(path, self._annotated_size(index))
         height, width = image.shape[:2]
         try:
             boxes = check_boxes([(0, 0, width, height) if box is None else box], image.shape)
         except BadInputError as error:
             raise BadInputError(f"{path.name}: {error}") from error
         return Person(cropped(image, boxes[0], input_size), boxes[0])
+
+    def _annotated_size(self, index: int) -> tuple[float, float] | None:
+        """Width and height that the image must have; None for any."""
+        return None
 
     def files(self) -> list[Path]:
         return list(dict.fromkeys(path for path, _ in self._people))
@@ -113,7 +118,7 @@ class Photographed:
         images = [
             {
                 "path": path.relative_to(self._folder).as_posix(),
-                "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+                "sha256": sha256_of(path),
                 "boxes": listed,
             }
             for path, listed in boxes.items()
@@ -140,6 +145,9 @@ class Labelled(Photographed):
         seen, labels = super().person(index, input_size), self._set[index]
         return Person(seen.crop, seen.box, labels.keypoints, labels.visible)
 
+    def _annotated_size(self, index: int) -> tuple[float, float] | None:
+        return self._set.size(int(self._set.image[index]))
+
 
 def in_folder(folder: Path, boxes: Path | None = None) -> Photographed:
     """The people in a folder's images, in the order of the file names: every box, or the whole image as one person.
@@ -164,6 +172,6 @@ def cropped(image: NDArray[np.uint8], box: ArrayLike, input_size: tuple[int, int
 
 
 @lru_cache(maxsize=1)
-def _read(path: Path) -> NDArray[np.uint8]:
-    """The image; kept for the next person in it."""
-    return read_image(path)
+def _read(path: Path, size: tuple[float, float] | None) -> NDArray[np.uint8]:
+    """`read_annotated`; kept for the next person in it."""
+    return read_annotated(path, size)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rtmw_edge.errors import BadInputError
 
-from .evaluation_images import EvaluationImages
+from .evaluation_images import refuse_evaluation_images
 from .people import Labelled, People, Rendered, in_folder
 from .selection import OnLooked, chosen_for_cover
 
@@ -83,7 +83,7 @@ def open_source(
     if not len(people):
         raise BadInputError(f"There is nobody to calibrate on in '{text}'; give one with people, or synthetic:200.")
     for name in evaluation:
-        EvaluationImages.named(name).refuse(people.files())
+        refuse_evaluation_images(people.files(), name)
     return Source(people, count, seed)
 
 

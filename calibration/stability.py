@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,10 @@ from rtmw_edge.evaluation import Dataset
 from rtmw_edge.evaluation.whole_body_ap import EVALUATED_PARTS
 
 from .judging import Judge
-from .observing import Deployable, Observed, Pass
+from .observing import Observed, Pass
+
+if TYPE_CHECKING:
+    from rtmw_edge.targets.rewrites import Deployable
 
 MOVED = 0.2
 """A range that moves by more than this share of the narrower one is reported."""

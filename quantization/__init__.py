@@ -5,7 +5,7 @@ Grids and tables need no torch; the other modules of this package do.
 
 from __future__ import annotations
 
-from .grids import AFFINE, COMMON, FULL, GRIDS, W8, W8A16, Grid
+from .grids import AFFINE, COMMON, FULL, GRIDS, W8, W8A16, Grid, grid_named
 from .table import SIGMOID, Entry, Table
 
-__all__ = ["AFFINE", "COMMON", "FULL", "GRIDS", "SIGMOID", "W8", "W8A16", "Entry", "Grid", "Table"]
+__all__ = ["AFFINE", "COMMON", "FULL", "GRIDS", "SIGMOID", "W8", "W8A16", "Entry", "Grid", "Table", "grid_named"]

@@ -4,59 +4,24 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
-from typing import Protocol, TypeVar, cast
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from rtmw_edge.errors import BadInputError
-from rtmw_edge.models.variants import Variant
 
 from .grids import GRIDS, WEIGHT_HIGH, Grid
 from .table import BETWEEN, KINDS, Entry, Table, role_of
 
-
-class Convolution(Protocol):
-    """A convolution with a place for a quantizer at its input, at its weight, and at its output before SiLU."""
-
-    conv: nn.Conv2d
-    quant_in: nn.Module
-    quant_w: nn.Module
-    quant_out: nn.Module
-
-    @property
-    def activation(self) -> str: ...
+if TYPE_CHECKING:
+    from rtmw_edge.targets.rewrites import ActConv, Deployable
 
 
-class Convolutional(Protocol):
-    """A network of a variant that gives its convolutions by name."""
-
-    variant: Variant
-
-    def convolutions(self) -> Mapping[str, Convolution]: ...
-
-
-class Place(Protocol):
-    """A place for a quantizer between convolutions."""
-
-    quant: nn.Module
-
-
-class Quantizable(Convolutional, Protocol):
-    """A network that also gives its places between convolutions, by point: what the grid `full` needs."""
-
-    def between(self) -> Mapping[str, Place]: ...
-
-
-class Runnable(Convolutional, Protocol):
-    """A network that can be run on normalized BGR crops (N,3,H,W); it gives logits (N,133,bins) per axis."""
-
-    def __call__(self, normalized: Tensor) -> tuple[Tensor, ...]: ...
-
-
-Network = TypeVar("Network", bound=Convolutional)
+PLACES = {"input": "quant_in", "weight": "quant_w", "output": "quant_out"}
+"""Where the quantizer of each of a convolution's points goes."""
 
 
 class FakeQuantizeTensor(nn.Module):
@@ -91,7 +56,7 @@ class FakeQuantizeChannels(nn.Module):
         return torch.fake_quantize_per_channel_affine(weight, self.scale, self.zero_point, 0, self.low, self.high)
 
 
-def fake_quantize(network: Network, table: Table, kinds: Sequence[str] = (*KINDS, *BETWEEN)) -> Network:
+def fake_quantize(network: Deployable, table: Table, kinds: Sequence[str] = (*KINDS, *BETWEEN)) -> Deployable:
     """A copy of `network` that quantizes and dequantizes what the table names, with the table's bias corrections.
 
     `kinds` are those that are quantized, of "input", "weight", "output" and, on the grid `full`, the roles of
@@ -101,19 +66,23 @@ def fake_quantize(network: Network, table: Table, kinds: Sequence[str] = (*KINDS
     """
     check_table(network, table)
     quantized = corrected(network, table)
-    for name, convolution in quantized.convolutions().items():
-        for kind, place in (("input", "quant_in"), ("weight", "quant_w"), ("output", "quant_out")):
-            entry = table.entries.get(f"{name}:{kind}")
-            if kind in kinds and entry is not None:
-                setattr(convolution, place, (FakeQuantizeTensor if kind != "weight" else FakeQuantizeChannels)(entry))
-    if GRIDS[table.grid].between:
-        for point, hook in cast(Quantizable, quantized).between().items():
-            if role_of(point) in kinds:
-                hook.quant = FakeQuantizeTensor(table.entries[point])
+    put_quantizers(quantized, table.carrying(kinds))
     return quantized
 
 
-def corrected(network: Network, table: Table) -> Network:
+def put_quantizers(network: Deployable, table: Table) -> None:
+    """Let `network` quantize and dequantize at every point of it that the table has, in place."""
+    for name, convolution in network.convolutions().items():
+        for kind, place in PLACES.items():
+            entry = table.entries.get(f"{name}:{kind}")
+            if entry is not None:
+                setattr(convolution, place, (FakeQuantizeTensor if kind != "weight" else FakeQuantizeChannels)(entry))
+    for point, between in network.between().items():
+        if point in table.entries:
+            between.quant = FakeQuantizeTensor(table.entries[point])
+
+
+def corrected(network: Deployable, table: Table) -> Deployable:
     """A copy of `network` with the table's bias corrections added; what every target converts."""
     changed = copy.deepcopy(network)
     convolutions = changed.convolutions()
@@ -124,14 +93,14 @@ def corrected(network: Network, table: Table) -> Network:
     return changed
 
 
-def weight_arrays(convolution: Convolution) -> tuple[np.ndarray, np.ndarray]:
+def weight_arrays(convolution: ActConv) -> tuple[np.ndarray, np.ndarray]:
     """Weight (C, ...) and bias (C,) of a convolution as float32 arrays."""
     weight = convolution.conv.weight.detach().cpu().float().numpy()
     bias = cast(Tensor, convolution.conv.bias).detach().cpu().float().numpy()
     return weight, bias
 
 
-def weights_sha256(network: Convolutional) -> str:
+def weights_sha256(network: Deployable) -> str:
     """Hash of the weights and biases of all convolutions by name, as float32: what a table's scales were made for."""
     digest = hashlib.sha256()
     for name, convolution in sorted(network.convolutions().items()):
@@ -141,7 +110,7 @@ def weights_sha256(network: Convolutional) -> str:
     return digest.hexdigest()
 
 
-def weights_table(network: Convolutional, grid: Grid) -> Table:
+def weights_table(network: Deployable, grid: Grid) -> Table:
     """The table of a grid on which weights alone are quantized, which needs no images."""
     entries = {
         f"{name}:weight": Entry(grid.weight_scale(*weight_arrays(convolution), None), axis=0, source="weights")
@@ -150,7 +119,7 @@ def weights_table(network: Convolutional, grid: Grid) -> Table:
     return Table(network.variant.name, entries, grid.name, {"method": "weights"}, weights_sha256(network))
 
 
-def points_of(network: Convolutional, grid: Grid, floats: Collection[str] = ()) -> set[str]:
+def points_of(network: Deployable, grid: Grid, floats: Collection[str] = ()) -> set[str]:
     """The points that a table of `grid` has for `network` when the convolutions in `floats` stay in float.
 
     On the grid `full` they are those between convolutions, and of the inputs the first convolution's, the image.
@@ -158,11 +127,11 @@ def points_of(network: Convolutional, grid: Grid, floats: Collection[str] = ()) 
     convolutions = network.convolutions()
     points = {f"{name}:{kind}" for name in convolutions if name not in floats for kind in grid.points}
     if grid.between:
-        points |= {f"{next(iter(convolutions))}:input", *cast(Quantizable, network).between()}
+        points |= {f"{next(iter(convolutions))}:input", *network.between()}
     return points
 
 
-def check_table(network: Convolutional, table: Table) -> None:
+def check_table(network: Deployable, table: Table) -> None:
     """Raise BadInputError unless `table` was made for the network's variant and weights and has exactly its points.
 
     What it has of each must be of its grid, and of as many channels as the convolution.
@@ -209,7 +178,7 @@ def check_table(network: Convolutional, table: Table) -> None:
             )
 
 
-def _check_channels(what: str, count: int, convolution: Convolution) -> None:
+def _check_channels(what: str, count: int, convolution: ActConv) -> None:
     channels = convolution.conv.out_channels
     if count != channels:
         raise BadInputError(

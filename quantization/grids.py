@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rtmw_edge.errors import BadInputError
+from rtmw_edge.errors import BadInputError, unknown
 
 SMALLEST_SCALE = np.float32(2.0**-40)
 """The least scale that there is; that of a channel of weights that are all zero, which any number represents."""
@@ -145,3 +145,10 @@ W8A16 = Grid("w8a16", precision="w8a16", bits=16)
 """8-bit weights and 16-bit symmetric activations at every convolution."""
 
 GRIDS = {grid.name: grid for grid in (COMMON, AFFINE, FULL, W8, W8A16)}
+
+
+def grid_named(name: str) -> Grid:
+    """The grid called `name`; raises BadInputError with the nearest name when there is none."""
+    if name not in GRIDS:
+        raise unknown("grid", name, GRIDS)
+    return GRIDS[name]

@@ -6,12 +6,15 @@ takes 20 to 40 times as long as rounding does; and weights are rounded anew in e
 
 from __future__ import annotations
 
-from typing import cast
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from .fake import FakeQuantizeChannels, FakeQuantizeTensor, Network
+from .fake import FakeQuantizeChannels, FakeQuantizeTensor
+
+if TYPE_CHECKING:
+    from rtmw_edge.targets.rewrites import Deployable
 
 
 class RoundTensor(nn.Module):
@@ -27,14 +30,14 @@ class RoundTensor(nn.Module):
         return values.mul(self.inverse).round_().clamp_(self.low, self.high).mul_(self.scale)
 
 
-def for_inference(network: Network) -> Network:
+def for_inference(network: Deployable) -> Deployable:
     """Change a fake-quantized `network` in place: weights rounded once, activations by `RoundTensor`. Returns it."""
     with torch.no_grad():
         for convolution in network.convolutions().values():
             if isinstance(convolution.quant_w, FakeQuantizeChannels):
                 convolution.conv.weight.copy_(convolution.quant_w(convolution.conv.weight))
                 convolution.quant_w = nn.Identity()
-    for module in list(cast(nn.Module, network).modules()):
+    for module in list(network.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, FakeQuantizeTensor):
                 setattr(module, name, RoundTensor(child))

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .fake import Convolutional, FakeQuantizeTensor, Runnable, weight_arrays, weights_sha256
+from .fake import PLACES, FakeQuantizeTensor, weight_arrays, weights_sha256
 from .grids import GRIDS, SMALLEST_SCALE, WEIGHT_HIGH
 from .table import Entry, Table
 
-PLACES = {"input": "quant_in", "output": "quant_out"}
+if TYPE_CHECKING:
+    from rtmw_edge.targets.rewrites import Deployable
+
+LEARNED = ("input", "output")
+"""The points whose scales are learned; those of weights follow the weights."""
 
 
 class _Round(torch.autograd.Function):
@@ -151,20 +155,20 @@ class AbsmaxChannels(nn.Module):
         return weight + change
 
 
-def learnable(network: Runnable, start: Table, size: tuple[int, int]) -> None:
+def learnable(network: Deployable, start: Table) -> None:
     """Put quantizers that train into a network's convolutions, in place, beginning with the scales of `start`.
 
-    Convolutions that read one tensor and start with one scale keep one scale. `size` is the crop's (width, height).
-    Whether the table is for this network is for the caller to check (`fake.check_table`).
+    Convolutions that read one tensor and start with one scale keep one scale. Whether the table is for this network is
+    for the caller to check (`fake.check_table`).
     """
     symmetric = GRIDS[start.grid].symmetric
-    sources = _inputs(network, size)
+    sources = _inputs(network)
     readers: dict[tuple[int, bytes, int], LearnedTensor] = {}
     for name, convolution in network.convolutions().items():
         if name in start.floats:
             continue
         convolution.quant_w = AbsmaxChannels()
-        for kind, place in PLACES.items():
+        for kind in LEARNED:
             entry = start.entries[f"{name}:{kind}"]
             quantizer: nn.Module
             if kind == "output" and convolution.activation == "relu6":
@@ -175,19 +179,17 @@ def learnable(network: Runnable, start: Table, size: tuple[int, int]) -> None:
                 key = (sources[name], entry.scale.tobytes(), entry.zero_point)
                 first = readers.setdefault(key, cast(LearnedTensor, quantizer))
                 quantizer = quantizer if first is quantizer else Tied(first)
-            setattr(convolution, place, quantizer)
+            setattr(convolution, PLACES[kind], quantizer)
 
 
-def _inputs(network: Runnable, size: tuple[int, int]) -> dict[str, int]:
+def _inputs(network: Deployable) -> dict[str, int]:
     """Which tensor each convolution reads: equal numbers for the same tensor, by running the network once."""
     seen: dict[str, Tensor] = {}
     handles = [
-        cast(nn.Module, convolution).register_forward_pre_hook(
-            lambda _, arguments, name=name: seen.__setitem__(name, arguments[0])
-        )
+        convolution.register_forward_pre_hook(lambda _, arguments, name=name: seen.__setitem__(name, arguments[0]))
         for name, convolution in network.convolutions().items()
     ]
-    width, height = size
+    width, height = network.variant.input_size
     with torch.inference_mode():
         network(torch.zeros(1, 3, height, width))
     for handle in handles:
@@ -203,7 +205,7 @@ def learned_parameters(network: nn.Module) -> Iterator[nn.Parameter]:
 
 
 @torch.no_grad()
-def round_biases(network: Convolutional, table: Table) -> None:
+def round_biases(network: Deployable, table: Table) -> None:
     """Move biases to whole steps of input scale times weight scale, in place.
 
     ONNX and TFLite store them so, in 32 bits; the others keep float32. The rounding is far below a step of any output,
@@ -219,7 +221,7 @@ def round_biases(network: Convolutional, table: Table) -> None:
 
 
 def learned_table(
-    network: Runnable, quantized: Runnable, start: Table, source: str, provenance: Mapping[str, Any]
+    network: Deployable, quantized: Deployable, start: Table, source: str, provenance: Mapping[str, Any]
 ) -> Table:
     """The table for `network`, which has the final weights, with the activation scales that `quantized` has learned.
 
@@ -231,8 +233,8 @@ def learned_table(
     for name, convolution in network.convolutions().items():
         if name in start.floats:
             continue
-        for kind, place in PLACES.items():
-            quantizer = getattr(learned[name], place)
+        for kind in LEARNED:
+            quantizer = getattr(learned[name], PLACES[kind])
             quantizer = quantizer.quantizer if isinstance(quantizer, Tied) else quantizer
             point = f"{name}:{kind}"
             fixed = isinstance(quantizer, FixedTensor)

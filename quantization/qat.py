@@ -166,8 +166,7 @@ class QatTrainer(Trainer):
         exact = deployable(network)
         self.start = self._started(exact)
         quantized = corrected(exact, self.start)
-        width, height = self.variant.input_size
-        learnable(quantized, self.start, (width, height))
+        learnable(quantized, self.start)
         trainable(quantized)
         return QuantizedStudent(quantized), FloatLesson(exact, self.settings, self.recipe.beta)
 

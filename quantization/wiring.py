@@ -3,16 +3,17 @@ convolution reads on the grid `full`."""
 
 from __future__ import annotations
 
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from torch import fx, nn
 
-from .fake import Quantizable
+if TYPE_CHECKING:
+    from rtmw_edge.targets.rewrites import Deployable
 
 Sources = frozenset[str]
 
 
-def wiring(network: Quantizable) -> dict[str, Sources]:
+def wiring(network: Deployable) -> dict[str, Sources]:
     """The nearest points above each point between convolutions and above each "<convolution>:input".
 
     Points of convolutions are "<convolution>:output", before SiLU. The image is the empty set; operations without a
@@ -21,15 +22,14 @@ def wiring(network: Quantizable) -> dict[str, Sources]:
     >>> wiring(deployable(build("rtmw-n-256x192")))["backbone.stage1.1.attention:mean"]
     frozenset({'backbone.stage1.1.join:concat'})
     """
-    module = cast(nn.Module, network)
     convolutions = {id(conv): name for name, conv in network.convolutions().items()}
     places = {id(place): point for point, place in network.between().items()}
     found: dict[str, Sources] = {}
     above: dict[fx.Node, Sources] = {}
-    for node in _trace(module, {*convolutions, *places}).nodes:
+    for node in _trace(network, {*convolutions, *places}).nodes:
         sources: Sources = frozenset().union(*(above[source] for source in node.all_input_nodes))
         if node.op == "call_module":
-            called = id(module.get_submodule(cast(str, node.target)))
+            called = id(network.get_submodule(cast(str, node.target)))
             if called in convolutions:
                 name = convolutions[called]
                 found[f"{name}:input"] = sources

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .errors import BadInputError
 
-SPLIT_RATIO = 2.0
+SPLIT_RATIO = 2
 """Bins per crop pixel."""
 
 Z_RANGE = 2.1744869

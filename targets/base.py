@@ -9,14 +9,14 @@ converter clashes with the others would start it in a process of its own from in
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from rtmw_edge.quantization import GRIDS, Entry, Grid, Table
+from rtmw_edge.quantization import GRIDS, Entry, Grid, Table, grid_named
 
 from rtmw_edge.errors import BadInputError, NotAvailableError, VerificationError, unknown
 
@@ -52,25 +52,29 @@ class Precision(str, Enum):
         return cls(name)
 
 
-def output_names(deployable: Deployable) -> dict[str, str]:
+INPUT = "image"
+"""What every graph calls its input."""
+
+
+def output_names(network: Deployable) -> dict[str, str]:
     """A graph's outputs by axis, called as in the official exports: simcc_x, simcc_y, simcc_z."""
-    return {axis: f"simcc_{axis}" for axis in deployable.variant.axes}
+    return {axis: f"simcc_{axis}" for axis in network.variant.axes}
 
 
 @dataclass(frozen=True)
 class Converted:
     """What a conversion wrote.
 
-    `files` maps a role ("model"; "xml", "bin"; "param", "bin") to the file; `input` holds name, dtype and layout of the
-    graph's input; `outputs` maps an axis ("x", "y", "z") to the graph's output name; `tools` maps a distribution to the
-    version that was used; `convolutions` counts "total" and "int8" in the written file.
+    `files` maps a role ("model"; "xml", "bin"; "param", "bin") to the file; `outputs` maps an axis ("x", "y", "z") to
+    the graph's output name; `convolutions` counts "total" and "int8" in the written file; `dtype` and `layout` are of
+    the graph's input, which is called `INPUT`.
     """
 
     files: dict[str, Path]
-    input: dict[str, str]
     outputs: dict[str, str]
-    tools: dict[str, str] = field(default_factory=dict)
-    convolutions: dict[str, int] = field(default_factory=dict)
+    convolutions: dict[str, int]
+    dtype: str = "uint8"
+    layout: str = "NHWC"
 
 
 @dataclass(frozen=True)
@@ -97,17 +101,11 @@ class Target(Protocol):
         ...
 
     def requirements(self) -> list[str]:
-        """The distributions (names of the package index) that `convert` imports; checked before it is called."""
+        """The distributions (names of the package index) that `convert` imports; for callers to check before."""
         ...
 
     def convert(
-        self,
-        deployable: Deployable,
-        table: Table | None,
-        precision: Precision,
-        out_dir: Path,
-        batch: int,
-        on_step: OnStep,
+        self, network: Deployable, table: Table | None, precision: Precision, out_dir: Path, batch: int, on_step: OnStep
     ) -> Converted:
         """Write the network's files into the existing directory `out_dir`.
 
@@ -121,10 +119,10 @@ class Target(Protocol):
         """The float32 numbers that this format stores for an entry: its scale, multipliers such as 1/scale, bounds."""
         ...
 
-    def read_scales(self, files: Mapping[str, Path], deployable: Deployable) -> dict[str, Stored]:
+    def read_scales(self, files: Mapping[str, Path], network: Deployable) -> dict[str, Stored]:
         """What is stored in the written files, by point ("<convolution>:input"), in this format's spelling.
 
-        Reads the files alone; `deployable` serves only to tell which convolution is which where the format keeps no
+        Reads the files alone; `network` serves only to tell which convolution is which where the format keeps no
         names. A point whose role is `carried` and that is not found is left out, and `check_scales` names it.
         """
         ...
@@ -152,12 +150,11 @@ def grid_of(target: Target, precision: Precision, name: str | None) -> Grid | No
     there = [grid for grid in target.grids if GRIDS[grid].precision == asked]
     if name is None:
         return GRIDS[there[0]] if there else None
-    if name not in GRIDS:
-        raise unknown("grid", name, GRIDS)
+    grid = grid_named(name)
     if name not in there:
         have = f"it has {', '.join(there)}" if there else "that precision has no grid"
         raise BadInputError(f"{target.name} cannot honour the grid {name} in {precision}: {have}.")
-    return GRIDS[name]
+    return grid
 
 
 def installed(requirements: Iterable[str], extra: str = "export") -> dict[str, str]:

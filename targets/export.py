@@ -22,11 +22,12 @@ from rtmw_edge.quantization.table import WRITTEN_BY_QAT, printable
 from rtmw_edge import bundle
 from rtmw_edge.errors import BadInputError, RtmwEdgeError
 from rtmw_edge.files import sha256_of
-from rtmw_edge.models.variants import SPLIT, Variant, variant_named
+from rtmw_edge.models.variants import Variant, variant_named
 from rtmw_edge.models.weights import embedded, find, score_calibration, shipped_table, shipped_tables
+from rtmw_edge.simcc import SPLIT_RATIO
 
 from . import target_named
-from .base import Converted, OnStep, Precision, Stored, Target, check_scales, grid_of, installed
+from .base import INPUT, Converted, OnStep, Precision, Stored, Target, check_scales, grid_of, installed
 from .golden import golden_vectors, tolerance
 from .half_precision import check_fits
 from .peers import OURS, TOLERANCE, peer_named
@@ -83,6 +84,8 @@ def export(
     arithmetic = grid_of(writer, kind, grid)
     peer = None if calibrator == OURS else peer_named(calibrator, target, kind)
     tools = installed([*NEEDED, *writer.requirements()])
+    if peer is not None:
+        tools |= installed(peer.requirements, extra="peers")
     bundle.check_replaceable(Path(out))
     if save_table is not None and Path(out).resolve() in (save_table.resolve(), *save_table.resolve().parents):
         raise BadInputError(f"A bundle holds nothing else: keep the table '{save_table}' out of '{out}'.")
@@ -102,8 +105,6 @@ def export(
         )
     path = find(model, weights)
     on_step(f"loading {path.name}")
-    from rtmw_edge.quantization.fake import corrected, weights_table
-
     with _unchanged(path) as weights_sha256:
         network = load_deployable(model, path)
         if arithmetic is not None and peer is None and arithmetic.calibrated and table is None and not calibrated:
@@ -112,11 +113,7 @@ def export(
         check_fits(network)
     scales = None
     if arithmetic is not None and peer is None:
-        if table is None:  # what cannot be left in float is told before the images are looked at
-            plain = weights_table(network, arithmetic)
-            _check_mixed(plain.leaving_in_float(floats), kind)
-        scales = _table(network, arithmetic, calibration, boxes, method, table, on_step).leaving_in_float(floats)
-        _check_mixed(scales, kind)
+        scales = _scales(network, kind, arithmetic, calibration, boxes, method, table, floats, on_step)
         if grid is not None and scales.grid != grid:
             raise BadInputError(
                 f"The quantization table is on the grid {scales.grid}, not on {grid}; leave out --grid."
@@ -128,22 +125,15 @@ def export(
     crops, logits, movement = golden_vectors(network, scales, () if scales is None else writer.carried(scales.grid))
     with tempfile.TemporaryDirectory(prefix="rtmw-edge-") as folder:
         stored: Mapping[str, Stored] = {}
-        origin = None if scales is None else scales.origin
-        if peer is not None:
-            images = calibration or CALIBRATION
-            source = open_source(images, boxes=boxes) if isinstance(images, str) else images
-            seen = list(_crops(network, source, on_step))
-            with _converter_failures(peer.name):
-                converted = peer.quantize(network, np.concatenate(seen), Path(folder), batch, on_step)
-            origin = printable(f"{peer.name}, {len(source)} crops of {source.manifest()['source']}")
+        if peer is None:
+            converted, stored = _converted(writer, network, scales, kind, Path(folder), batch, on_step)
+            origin = None if scales is None else scales.origin
         else:
-            exact = network if scales is None else corrected(network, scales)
-            with _converter_failures(target):
-                converted = writer.convert(exact, scales, kind, Path(folder), batch, on_step)
-        if scales is not None:
-            on_step("comparing the written scales with the table")
-            stored = writer.read_scales(converted.files, exact)
-            check_scales(scales, stored, writer)
+            source = _opened(calibration or CALIBRATION, boxes)
+            seen = np.concatenate(list(_crops(network, source, on_step)))
+            with _converter_failures(peer.name):
+                converted = peer.quantize(network, seen, Path(folder), batch, on_step)
+            origin = printable(f"{peer.name}, {len(source)} crops of {source.manifest()['source']}")
         on_step("packing the bundle")
         fields = {
             **_described(model, converted, batch),
@@ -155,13 +145,36 @@ def export(
             "precision": str(kind),
             "grid": scales.grid if scales is not None else peer and peer.name,
             "score": _score(model, path),
-            "tools": {**tools, **converted.tools},
+            "tools": tools,
             "weights_sha256": weights_sha256,
             "table_sha256": scales.sha256 if scales is not None else None,
             "scales": origin,
             "tolerance": asdict(tolerance(bundle.TOLERANCES[kind], movement) if peer is None else TOLERANCE),
         }
         return bundle.write(Path(out), fields, converted.files, crops, logits)
+
+
+def _converted(
+    writer: Target,
+    network: Deployable,
+    scales: Table | None,
+    kind: Precision,
+    folder: Path,
+    batch: int,
+    on_step: OnStep,
+) -> tuple[Converted, Mapping[str, Stored]]:
+    """The files of a target in `folder`, and what they hold of the scales, which is what the table says."""
+    from rtmw_edge.quantization.fake import corrected
+
+    exact = network if scales is None else corrected(network, scales)
+    with _converter_failures(writer.name):
+        converted = writer.convert(exact, scales, kind, folder, batch, on_step)
+    if scales is None:
+        return converted, {}
+    on_step("comparing the written scales with the table")
+    stored = writer.read_scales(converted.files, exact)
+    check_scales(scales, stored, writer)
+    return converted, stored
 
 
 def calibrate(
@@ -171,15 +184,14 @@ def calibrate(
     grid: Grid = COMMON,
     boxes: Path | None = None,
     method: str = METHOD,
-    percentile: float | None = None,
     bias_correction: bool = False,
     on_step: OnStep = lambda _: None,
 ) -> Table:
     """The quantization table of `network` from one pass over `source`, with the images used in its provenance."""
     from rtmw_edge.calibration.collect import Settings, collect
 
-    settings = Settings(Method.named(method), grid, percentile, bias_correction)
-    images = open_source(source, boxes=boxes) if isinstance(source, str) else source
+    settings = Settings(Method.named(method), grid, bias_correction=bias_correction)
+    images = _opened(source, boxes)
     return collect(network, _crops(network, images, on_step), settings, manifest=images.manifest)
 
 
@@ -252,6 +264,10 @@ def load_deployable(variant: str | Variant, weights: Path) -> Deployable:
     return deployable(network)
 
 
+def _opened(source: str | Source, boxes: Path | None) -> Source:
+    return open_source(source, boxes=boxes) if isinstance(source, str) else source
+
+
 def _crops(network: Deployable, source: Source, on_step: OnStep) -> Iterator[np.ndarray]:
     """The crops (N,H,W,3) of `source` for `network`, a few at a time, counted aloud."""
     from rtmw_edge.calibration.sources import batches
@@ -310,38 +326,46 @@ def _check_mixed(table: Table, kind: Precision) -> None:
         raise BadInputError("int8-mixed needs convolutions to leave in float; name them, or export int8.")
 
 
-def _table(
+def _scales(
     network: Deployable,
+    kind: Precision,
     grid: Grid,
     calibration: str | Source | None,
     boxes: Path | None,
     method: str | None,
     table: Path | Table | None,
+    floats: Sequence[str],
     on_step: OnStep,
 ) -> Table:
+    """The scales of an export: those of `table`, of the weights alone, or of calibrating."""
     from rtmw_edge.quantization.fake import check_table, weights_table
 
-    if table is None and not grid.calibrated:
-        return weights_table(network, grid)
     if table is None:
-        images = calibration or CALIBRATION
-        if calibration is None and boxes is None and method is None:
-            on_step(f"nothing to calibrate on was given: taking {images}, rendered people")
-        return calibrate(network, images, grid=grid, boxes=boxes, method=method or METHOD, on_step=on_step)
-    loaded = table if isinstance(table, Table) else Table.load(table)
-    check_table(network, loaded)
-    return loaded
+        scales = weights_table(network, grid)
+        _check_mixed(scales.leaving_in_float(floats), kind)  # before the images are looked at
+        if grid.calibrated:
+            images = calibration or CALIBRATION
+            if calibration is None and boxes is None and method is None:
+                on_step(f"nothing to calibrate on was given: taking {images}, rendered people")
+            scales = calibrate(network, images, grid=grid, boxes=boxes, method=method or METHOD, on_step=on_step)
+    else:
+        scales = table if isinstance(table, Table) else Table.load(table)
+        check_table(network, scales)
+    scales = scales.leaving_in_float(floats)
+    _check_mixed(scales, kind)
+    return scales
 
 
 def _described(variant: Variant, converted: Converted, batch: int) -> dict[str, object]:
     """The manifest's fields that follow from the variant and from what was written."""
     width, height = variant.input_size
+    image = {"name": INPUT, "dtype": converted.dtype, "layout": converted.layout, "color": "BGR"}
     outputs = {axis: {"name": converted.outputs[axis], "bins": bins} for axis, bins in variant.bins.items()}
     return {
         "variant": variant.name,
-        "input": {"width": width, "height": height, "batch": batch, "color": "BGR", **converted.input},
+        "input": {"width": width, "height": height, "batch": batch, **image},
         "outputs": outputs,
-        "split": SPLIT,
+        "split": SPLIT_RATIO,
         "z_range": variant.z_range,
     }
 

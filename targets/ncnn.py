@@ -18,7 +18,7 @@ from rtmw_edge.quantization import Entry, Table
 
 from rtmw_edge.models.variants import MEAN_RGB, STD_RGB
 
-from .base import Converted, OnStep, Precision, Stored, installed, output_names
+from .base import INPUT, Converted, OnStep, Precision, Stored, output_names
 from .half_precision import to_half
 from .ncnn_int8 import convolutions, is_int8, multiplier, multipliers_of, quantized
 from .ncnn_model import Layer, NcnnModel, Tensor
@@ -27,7 +27,6 @@ from .weight_matching import check_distinct, match_convolutions
 if TYPE_CHECKING:
     from .rewrites import Deployable
 
-INPUT = "image"
 NORMALIZED = "normalized"
 
 
@@ -42,27 +41,19 @@ class Ncnn:
         return ("input", "weight")
 
     def requirements(self) -> list[str]:
-        """The distributions that `convert` imports."""
         return ["torch", "pnnx"]
 
     def convert(
-        self,
-        deployable: Deployable,
-        table: Table | None,
-        precision: Precision,
-        out_dir: Path,
-        batch: int,
-        on_step: OnStep,
+        self, network: Deployable, table: Table | None, precision: Precision, out_dir: Path, batch: int, on_step: OnStep
     ) -> Converted:
         """Write `model.param` and `model.bin` into `out_dir`; see `Target.convert`."""
-        tools = installed(self.requirements())
         from .ncnn_pnnx import converted
 
-        outputs = output_names(deployable)
-        model = with_convolution_names(converted(deployable, deployable.variant.input_size, on_step), deployable)
+        outputs = output_names(network)
+        model = with_convolution_names(converted(network, network.variant.input_size, on_step), network)
         model = with_blob_names(normalizing(model), {f"out{i}": name for i, name in enumerate(outputs.values())})
         if table is not None:
-            check_distinct(deployable, table)
+            check_distinct(network, table)
             on_step("writing int8 convolutions")
             model = quantized(model, {point: entry.scale for point, entry in table.entries.items()})
         elif precision is Precision.FP16:
@@ -71,32 +62,27 @@ class Ncnn:
         files = {"param": out_dir / "model.param", "bin": out_dir / "model.bin"}
         model.save(files["param"], files["bin"])
         found = convolutions(model)
-        return Converted(
-            files=files,
-            input={"name": INPUT, "dtype": "float32", "layout": "CHW"},
-            outputs=outputs,
-            tools=tools,
-            convolutions={"total": len(found), "int8": sum(is_int8(layer) for layer in found)},
-        )
+        counts = {"total": len(found), "int8": sum(is_int8(layer) for layer in found)}
+        return Converted(files, outputs, counts, dtype="float32", layout="CHW")
 
     def spell(self, entry: Entry) -> np.ndarray:
         """ncnn stores multipliers: 1/scale."""
         return multiplier(entry.scale)
 
-    def read_scales(self, files: Mapping[str, Path], deployable: Deployable) -> dict[str, Stored]:
+    def read_scales(self, files: Mapping[str, Path], network: Deployable) -> dict[str, Stored]:
         """The multipliers of every int8 convolution in the files, whose layers carry the convolutions' names."""
         read = multipliers_of(NcnnModel.load(files["param"], files["bin"]))
         return {point: Stored(numbers) for point, numbers in read.items()}
 
 
-def with_convolution_names(model: NcnnModel, deployable: Deployable) -> NcnnModel:
+def with_convolution_names(model: NcnnModel, network: Deployable) -> NcnnModel:
     """Call every convolution's layer by the path that the convolution has in the network."""
     found = {}
     for layer in convolutions(model):
         weight, bias = (tensor.data.astype(np.float32) for tensor in layer.tensors)
         kernel = (layer.integer(11, layer.integer(1)), layer.integer(1))
         found[layer.name] = (weight.reshape(layer.integer(0), -1, *kernel), bias)
-    names = match_convolutions(found, deployable)
+    names = match_convolutions(found, network)
     return NcnnModel(tuple(replace(layer, name=names.get(layer.name, layer.name)) for layer in model.layers))
 
 

@@ -69,7 +69,7 @@ def _quantized(layer: Layer, scales: Scales) -> Layer:
         Tensor(multiplier(scale_weight), tagged=False),
         Tensor(multiplier(scale_in), tagged=False),
     )
-    return replace(layer.with_params(p8=CONVOLUTIONS[layer.type]), tensors=tensors)
+    return replace(layer, params={**layer.params, 8: CONVOLUTIONS[layer.type]}, tensors=tensors)
 
 
 def _usable(point: str, scale: NDArray[np.float32] | None, size: int) -> NDArray[np.float32]:

@@ -63,10 +63,6 @@ class Layer:
         """Parameter `key` as an integer."""
         return int(self.params.get(key, default))
 
-    def with_params(self, **changes: str) -> Layer:
-        """A copy with parameters changed; keys as `p8="2"`."""
-        return replace(self, params={**self.params, **{int(key[1:]): value for key, value in changes.items()}})
-
     def line(self) -> str:
         """The line of .param."""
         blobs = " ".join(self.bottoms + self.tops)

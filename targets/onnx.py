@@ -23,7 +23,7 @@ from rtmw_edge.quantization.table import KINDS
 from rtmw_edge.bundle.limits import MAX_BATCH
 from rtmw_edge.errors import VerificationError
 
-from .base import Converted, OnStep, Precision, Stored, installed, output_names
+from .base import INPUT, Converted, OnStep, Precision, Stored, output_names
 from .half_precision import to_half
 from .weight_matching import check_distinct, match_convolutions
 
@@ -38,10 +38,11 @@ OPSET = 18
 OPSET_16_BITS = 21
 """The first opset whose QuantizeLinear has 16-bit integers."""
 
+HALF = ":half"
+"""How the names of weights end that are stored in half precision."""
+
 IR_VERSIONS = {OPSET: 8, OPSET_16_BITS: 10}
 """The oldest file version that has each opset, so that runtimes of 2023 (16 bits: of 2024) open the file."""
-
-INPUT = "image"
 
 
 class Onnx:
@@ -58,23 +59,16 @@ class Onnx:
         return ["torch", "onnx", "onnxscript"]
 
     def convert(
-        self,
-        deployable: Deployable,
-        table: Table | None,
-        precision: Precision,
-        out_dir: Path,
-        batch: int,
-        on_step: OnStep,
+        self, network: Deployable, table: Table | None, precision: Precision, out_dir: Path, batch: int, on_step: OnStep
     ) -> Converted:
         """Write `model.onnx`; see `Target.convert`."""
         import onnx
 
         from . import onnx_qdq
 
-        tools = installed(self.requirements())
         if table is not None:
-            check_distinct(deployable, table)
-        model = float_model(deployable, batch, on_step, OPSET_16_BITS if precision is Precision.W8A16 else OPSET)
+            check_distinct(network, table)
+        model = float_model(network, batch, on_step, OPSET_16_BITS if precision is Precision.W8A16 else OPSET)
         if table is not None:
             on_step("inserting the scales")
             model = onnx_qdq.quantize(model, table.carrying(self.carried(table.grid)), self.spelling(precision))
@@ -84,7 +78,7 @@ class Onnx:
         onnx.checker.check_model(model, full_check=True)
         path = out_dir / "model.onnx"
         onnx.save(model, path)
-        return converted(deployable, {"model": path}, counted(deployable, table), tools)
+        return Converted({"model": path}, output_names(network), counted(network, table))
 
     def spelling(self, precision: Precision) -> Spelling:
         """How integers are stored."""
@@ -95,7 +89,7 @@ class Onnx:
     def spell(self, entry: Entry) -> np.ndarray:
         return entry.scale
 
-    def read_scales(self, files: Mapping[str, Path], deployable: Deployable) -> dict[str, Stored]:
+    def read_scales(self, files: Mapping[str, Path], network: Deployable) -> dict[str, Stored]:
         """Scales and zero points by point, read from the nodes around each convolution."""
         import onnx
 
@@ -107,22 +101,14 @@ class Onnx:
 TARGET = Onnx()
 
 
-def converted(
-    deployable: Deployable, files: dict[str, Path], convolutions: dict[str, int], tools: dict[str, str]
-) -> Converted:
-    """What was written of a graph that `float_model` began."""
-    image = {"name": INPUT, "dtype": "uint8", "layout": "NHWC"}
-    return Converted(files, image, output_names(deployable), tools, convolutions)
-
-
-def counted(deployable: Deployable, table: Table | None) -> dict[str, int]:
+def counted(network: Deployable, table: Table | None) -> dict[str, int]:
     """How many convolutions there are, and how many the table puts on integers of 8 bits."""
-    total = len(deployable.convolutions())
+    total = len(network.convolutions())
     integer = table is not None and GRIDS[table.grid].precision == Precision.INT8
     return {"total": total, "int8": total - len(table.floats) if table is not None and integer else 0}
 
 
-def float_model(deployable: Deployable, batch: int, on_step: OnStep, opset: int = OPSET) -> onnx.ModelProto:
+def float_model(network: Deployable, batch: int, on_step: OnStep, opset: int = OPSET) -> onnx.ModelProto:
     """The float32 graph, uint8 (batch,H,W,3) in, with every convolution node called as in the network.
 
     Quantizers between convolutions (`onnx_between.with_quantizers`) are in it, called by their points. Raises
@@ -134,13 +120,13 @@ def float_model(deployable: Deployable, batch: int, on_step: OnStep, opset: int 
     from .rewrites import FromUint8
 
     on_step("tracing the network")
-    width, height = deployable.variant.input_size
+    width, height = network.variant.input_size
     example = torch.zeros((batch, height, width, 3), dtype=torch.uint8)
-    model = traced(FromUint8(deployable), example, output_names(deployable).values(), opset)
-    name_quantizers(model, deployable)
+    model = traced(FromUint8(network), example, output_names(network).values(), opset)
+    name_quantizers(model, network)
     strip_trace(model)
     _spell_biases(model)
-    _name_convolutions(model, deployable)
+    _name_convolutions(model, network)
     return model
 
 
@@ -182,8 +168,8 @@ def with_half_weights(model: onnx.ModelProto) -> onnx.ModelProto:
         if values.dtype != np.float32 or np.count_nonzero(np.array(values.shape) > 1) < 2:
             continue
         name = item.name
-        item.CopyFrom(numpy_helper.from_array(to_half(values, name), f"{name}:half"))
-        casts.append(helper.make_node("Cast", [f"{name}:half"], [name], f"{name}:cast", to=onnx.TensorProto.FLOAT))
+        item.CopyFrom(numpy_helper.from_array(to_half(values, name), f"{name}{HALF}"))
+        casts.append(helper.make_node("Cast", [f"{name}{HALF}"], [name], f"{name}:cast", to=onnx.TensorProto.FLOAT))
     nodes = [*casts, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
@@ -205,7 +191,7 @@ def _spell_biases(model: onnx.ModelProto) -> None:
             node.input.append(name)
 
 
-def _name_convolutions(model: onnx.ModelProto, deployable: Deployable) -> None:
+def _name_convolutions(model: onnx.ModelProto, network: Deployable) -> None:
     """Call each Conv node by the network's convolution that has its weights."""
     from onnx import numpy_helper
 
@@ -217,7 +203,7 @@ def _name_convolutions(model: onnx.ModelProto, deployable: Deployable) -> None:
     for key, node in nodes.items():
         weight, bias = (numpy_helper.to_array(values[name]) for name in node.input[1:3])
         found[key] = (weight, bias)
-    for key, name in match_convolutions(found, deployable).items():
+    for key, name in match_convolutions(found, network).items():
         nodes[key].name = name
 
 

@@ -11,6 +11,7 @@ import copy
 from typing import TYPE_CHECKING
 
 from rtmw_edge.quantization import Table
+from rtmw_edge.quantization.table import BETWEEN
 
 from rtmw_edge.errors import VerificationError
 
@@ -25,14 +26,12 @@ SCOPES = "pkg.torch.onnx.name_scopes"
 SUFFIXES = {"QuantizeLinear": "quantize", "DequantizeLinear": "dequantize"}
 
 
-def with_quantizers(deployable: Deployable, table: Table) -> Deployable:
+def with_quantizers(network: Deployable, table: Table) -> Deployable:
     """A copy of the network that rounds to the table's integers at the places between convolutions that it names."""
-    from rtmw_edge.quantization.fake import FakeQuantizeTensor
+    from rtmw_edge.quantization.fake import put_quantizers
 
-    quantized = copy.deepcopy(deployable)
-    for point, place in quantized.between().items():
-        if point in table.entries:
-            place.quant = FakeQuantizeTensor(table.entries[point])
+    quantized = copy.deepcopy(network)
+    put_quantizers(quantized, table.carrying(BETWEEN))
     return quantized
 
 

@@ -19,9 +19,9 @@ from rtmw_edge.quantization.table import BETWEEN, KINDS, role_of
 from rtmw_edge.bundle.limits import MAX_BATCH
 from rtmw_edge.errors import VerificationError
 
-from .base import Converted, OnStep, Precision, Stored, installed
+from .base import Converted, OnStep, Precision, Stored, output_names
 from .half_precision import to_half
-from .onnx import converted, counted, float_model
+from .onnx import counted, float_model
 from .onnx_between import with_quantizers
 from .weight_matching import check_distinct
 
@@ -58,24 +58,17 @@ class OpenVINO:
         return ["torch", "onnx", "onnxscript", "openvino"]
 
     def convert(
-        self,
-        deployable: Deployable,
-        table: Table | None,
-        precision: Precision,
-        out_dir: Path,
-        batch: int,
-        on_step: OnStep,
+        self, network: Deployable, table: Table | None, precision: Precision, out_dir: Path, batch: int, on_step: OnStep
     ) -> Converted:
         """Write `model.xml` and `model.bin`; see `Target.convert`."""
         from . import onnx_qdq
 
-        tools = installed(self.requirements())
         if table is not None:
-            check_distinct(deployable, table)
+            check_distinct(network, table)
             table = table.carrying(self.carried(table.grid))
             if GRIDS[table.grid].between:
-                deployable = with_quantizers(deployable, table)
-        source = float_model(deployable, batch, on_step)
+                network = with_quantizers(network, table)
+        source = float_model(network, batch, on_step)
         if table is not None:
             on_step("inserting the scales")
             source = onnx_qdq.quantize(source, table, onnx_qdq.INT8)
@@ -86,7 +79,7 @@ class OpenVINO:
             halve_weights(model)
         on_step("writing model.xml and model.bin")
         files = write(model, out_dir, compress_to_fp16=precision is Precision.FP16)
-        return converted(deployable, files, counted(deployable, table), tools)
+        return Converted(files, output_names(network), counted(network, table))
 
     def spell(self, entry: Entry) -> np.ndarray:
         """A weight's scales; the bounds of an activation's FakeQuantize."""
@@ -94,7 +87,7 @@ class OpenVINO:
             return entry.scale
         return np.array([LOWEST - entry.zero_point, HIGHEST - entry.zero_point], np.float32) * entry.scale
 
-    def read_scales(self, files: Mapping[str, Path], deployable: Deployable) -> dict[str, Stored]:
+    def read_scales(self, files: Mapping[str, Path], network: Deployable) -> dict[str, Stored]:
         """Bounds by point, from each FakeQuantize, and the factors of each int8 weight.
 
         What a convolution reads and writes is found beside it, what stands between convolutions by its name.

@@ -23,7 +23,7 @@ from rtmw_edge.bundle import Tolerance
 from rtmw_edge.errors import BadInputError, unknown
 from rtmw_edge.runtime.quiet import quiet_stderr
 
-from .base import Converted, OnStep, Precision, installed
+from .base import INPUT, Converted, OnStep, Precision, installed, output_names
 
 if TYPE_CHECKING:
     from .rewrites import Deployable
@@ -65,7 +65,7 @@ def peer_named(name: str, target: str, precision: Precision) -> Peer:
     return peer
 
 
-def quantize_nncf(deployable: Deployable, crops: np.ndarray, out_dir: Path, batch: int, on_step: OnStep) -> Converted:
+def quantize_nncf(network: Deployable, crops: np.ndarray, out_dir: Path, batch: int, on_step: OnStep) -> Converted:
     """NNCF's post-training quantization of the OpenVINO model, with its bias correction.
 
     The preset MIXED (asymmetric activations) is what NNCF recommends for activations such as SiLU.
@@ -74,9 +74,9 @@ def quantize_nncf(deployable: Deployable, crops: np.ndarray, out_dir: Path, batc
         import nncf
 
     from . import openvino
-    from .onnx import converted, float_model
+    from .onnx import float_model
 
-    model = openvino.read_onnx(float_model(deployable, batch, on_step))
+    model = openvino.read_onnx(float_model(network, batch, on_step))
     others = {node.get_type_name() for node in model.get_ops()}.difference(openvino.CONVOLUTIONS)
     on_step("quantizing with NNCF")
     with _quiet():
@@ -88,15 +88,15 @@ def quantize_nncf(deployable: Deployable, crops: np.ndarray, out_dir: Path, batc
             ignored_scope=nncf.IgnoredScope(types=sorted(others), validate=False),
         )
     openvino.halve_weights(quantized)
-    return converted(deployable, openvino.write(quantized, out_dir), _all(deployable), installed(["nncf", "openvino"]))
+    return Converted(openvino.write(quantized, out_dir), output_names(network), _all(network))
 
 
-def quantize_ort(deployable: Deployable, crops: np.ndarray, out_dir: Path, batch: int, on_step: OnStep) -> Converted:
+def quantize_ort(network: Deployable, crops: np.ndarray, out_dir: Path, batch: int, on_step: OnStep) -> Converted:
     """ONNX Runtime's `quantize_static`: minimum and maximum, uint8 activations, int8 weights per channel."""
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 
-    from .onnx import INPUT, converted, float_model, with_half_weights
+    from .onnx import float_model, with_half_weights
 
     class Reader(CalibrationDataReader):
         def __init__(self) -> None:
@@ -107,7 +107,7 @@ def quantize_ort(deployable: Deployable, crops: np.ndarray, out_dir: Path, batch
             return None if held is None else {INPUT: held}
 
     path = out_dir / "model.onnx"
-    model = float_model(deployable, batch, on_step)
+    model = float_model(network, batch, on_step)
     on_step("quantizing with ONNX Runtime")
     with _quiet():
         quantize_static(
@@ -120,15 +120,15 @@ def quantize_ort(deployable: Deployable, crops: np.ndarray, out_dir: Path, batch
             weight_type=QuantType.QInt8,
         )
     onnx.save(with_half_weights(onnx.load(path)), path)
-    return converted(deployable, {"model": path}, _all(deployable), installed(["onnxruntime", "onnx"]))
+    return Converted({"model": path}, output_names(network), _all(network))
 
 
-def quantize_aeq(deployable: Deployable, crops: np.ndarray, out_dir: Path, batch: int, on_step: OnStep) -> Converted:
+def quantize_aeq(network: Deployable, crops: np.ndarray, out_dir: Path, batch: int, on_step: OnStep) -> Converted:
     """ai-edge-quantizer's static recipe: moving averages of minimum and maximum, zero points, weights per channel."""
-    from .tflite import INPUT, converted, float_graph
+    from .tflite import converted, float_graph
 
     path, source = out_dir / "model.tflite", out_dir / "float.tflite"
-    float_graph(deployable, batch, on_step).save(source)
+    float_graph(network, batch, on_step).save(source)
     on_step("quantizing with ai-edge-quantizer")
     with _quiet(), quiet_stderr(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -143,7 +143,7 @@ def quantize_aeq(deployable: Deployable, crops: np.ndarray, out_dir: Path, batch
         )
         path.write_bytes(quantizer.quantize(seen).quantized_model)
     source.unlink()
-    return converted(deployable, path, installed(["ai-edge-quantizer", "litert-torch"]))
+    return converted(network, path)
 
 
 PEERS = {
@@ -176,6 +176,6 @@ def _quiet() -> Iterator[None]:
             del os.environ[NNCF_SILENT]
 
 
-def _all(deployable: Deployable) -> dict[str, int]:
-    count = len(deployable.convolutions())
+def _all(network: Deployable) -> dict[str, int]:
+    count = len(network.convolutions())
     return {"total": count, "int8": count}

@@ -22,6 +22,7 @@ from rtmw_edge.models.person_detector import PersonDetector, boxes_of, cells
 from rtmw_edge.models.variants import MEAN_RGB, STD_RGB
 
 from .base import installed
+from .onnx import HALF
 from .rewrites import rewrite
 
 if TYPE_CHECKING:
@@ -35,8 +36,6 @@ FORMATS = {
 }
 """What each needs beside torch."""
 OUTPUTS = ("boxes", "scores")
-HALF = ":half"
-"""How `onnx.with_half_weights` ends the names of what it stores in half precision."""
 
 
 class DeployableDetector(nn.Module):

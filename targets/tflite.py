@@ -18,7 +18,7 @@ from rtmw_edge.quantization.table import BETWEEN, KINDS
 
 from rtmw_edge.bundle.limits import MAX_BATCH
 
-from .base import Converted, OnStep, Precision, Stored, installed, output_names
+from .base import INPUT, Converted, OnStep, Precision, Stored, output_names
 from .converter_process import run_converter
 from .weight_matching import check_distinct, match_convolutions
 
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     from .rewrites import Deployable
     from .tflite_model import GraphEditor
-
-INPUT = "image"
 
 
 class TFLite:
@@ -42,39 +40,31 @@ class TFLite:
         return (*KINDS, *BETWEEN)
 
     def requirements(self) -> list[str]:
-        """The distributions that `convert` imports."""
         return ["torch", "litert-torch", "ai-edge-litert"]
 
     def convert(
-        self,
-        deployable: Deployable,
-        table: Table | None,
-        precision: Precision,
-        out_dir: Path,
-        batch: int,
-        on_step: OnStep,
+        self, network: Deployable, table: Table | None, precision: Precision, out_dir: Path, batch: int, on_step: OnStep
     ) -> Converted:
         """Write `model.tflite` into `out_dir`; see `Target.convert`."""
-        tools = installed(self.requirements())
         from .tflite_weights import halve_weights
 
-        graph = float_graph(deployable, batch, on_step)
-        names = convolution_names(graph, deployable)
+        graph = float_graph(network, batch, on_step)
+        names = convolution_names(graph, network)
         if table is not None:
             on_step("writing the scales")
-            quantize(graph, names, table, deployable)
+            quantize(graph, names, table, network)
         elif precision is Precision.FP16:
             on_step("halving the weights")
             halve_weights(graph)
         path = out_dir / "model.tflite"
         graph.save(path)
-        return converted(deployable, path, tools)
+        return converted(network, path)
 
     def spell(self, entry: Entry) -> np.ndarray:
         """TFLite stores scales as they are."""
         return entry.scale
 
-    def read_scales(self, files: Mapping[str, Path], deployable: Deployable) -> dict[str, Stored]:
+    def read_scales(self, files: Mapping[str, Path], network: Deployable) -> dict[str, Stored]:
         """The scales in the file, whose tensors carry the table's names."""
         from .tflite_model import GraphEditor
         from .tflite_scales import stored_in
@@ -82,7 +72,7 @@ class TFLite:
         return stored_in(GraphEditor(files["model"]))
 
 
-def quantize(graph: GraphEditor, names: Mapping[int, str], table: Table, deployable: Deployable) -> None:
+def quantize(graph: GraphEditor, names: Mapping[int, str], table: Table, network: Deployable) -> None:
     """Write a table into the float graph, in place, as its grid says; see `Target.convert`."""
     from rtmw_edge.quantization.wiring import wiring
 
@@ -90,40 +80,35 @@ def quantize(graph: GraphEditor, names: Mapping[int, str], table: Table, deploya
     from .tflite_integers import IntegerWriter
     from .tflite_weights import shrink_weights
 
-    check_distinct(deployable, table)
+    check_distinct(network, table)
     grid = GRIDS[table.grid]
     if not grid.calibrated:
         shrink_weights(graph, names, table)
     elif grid.between:
-        FullWriter(graph, names, table, wiring(deployable)).write()
+        FullWriter(graph, names, table, wiring(network)).write()
     else:
         IntegerWriter(graph, names, table).write()
 
 
-def converted(deployable: Deployable, path: Path, tools: dict[str, str]) -> Converted:
+def converted(network: Deployable, path: Path) -> Converted:
     """What was written to `path` of a graph that `float_graph` began."""
     from .tflite_model import CONVOLUTIONS, GraphEditor
     from .tflite_scales import computes_int8
 
     graph = GraphEditor(path)
-    return Converted(
-        files={"model": path},
-        input={"name": INPUT, "dtype": "uint8", "layout": "NHWC"},
-        outputs=output_names(deployable),
-        tools=tools,
-        convolutions={"total": sum(1 for _ in graph.operators(*CONVOLUTIONS)), "int8": computes_int8(graph)},
-    )
+    counts = {"total": sum(1 for _ in graph.operators(*CONVOLUTIONS)), "int8": computes_int8(graph)}
+    return Converted({"model": path}, output_names(network), counts)
 
 
-def float_graph(deployable: Deployable, batch: int, on_step: OnStep) -> GraphEditor:
+def float_graph(network: Deployable, batch: int, on_step: OnStep) -> GraphEditor:
     """The float32 graph as litert-torch writes it: uint8 (batch,H,W,3) BGR -> logits."""
     import torch
 
     from .rewrites import FromUint8
 
-    width, height = deployable.variant.input_size
+    width, height = network.variant.input_size
     example = torch.zeros(batch, height, width, 3, dtype=torch.uint8)
-    return converted_graph(FromUint8(deployable), example, output_names(deployable).values(), on_step)
+    return converted_graph(FromUint8(network), example, output_names(network).values(), on_step)
 
 
 def converted_graph(network: nn.Module, example: Tensor, outputs: Iterable[str], on_step: OnStep) -> GraphEditor:
@@ -145,7 +130,7 @@ def converted_graph(network: nn.Module, example: Tensor, outputs: Iterable[str],
     return graph
 
 
-def convolution_names(graph: GraphEditor, deployable: Deployable) -> dict[int, str]:
+def convolution_names(graph: GraphEditor, network: Deployable) -> dict[int, str]:
     """Convolution names by the index of the weight tensor.
 
     litert-torch keeps equal weights in one tensor; here each convolution is given its own.
@@ -166,7 +151,7 @@ def convolution_names(graph: GraphEditor, deployable: Deployable) -> dict[int, s
             index = graph.add_constant(f"{graph.name(index)}:{len(found)}", weight)
             set_weight(operator, index)
         found[index] = (channels_first, bias)
-    return match_convolutions(found, deployable)
+    return match_convolutions(found, network)
 
 
 TARGET = TFLite()

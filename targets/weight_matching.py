@@ -20,7 +20,7 @@ Fingerprint = tuple[tuple[int, ...], bytes]
 
 
 def match_convolutions(
-    found: Mapping[Key, tuple[NDArray[np.float32], NDArray[np.float32]]], deployable: Deployable
+    found: Mapping[Key, tuple[NDArray[np.float32], NDArray[np.float32]]], network: Deployable
 ) -> dict[Key, str]:
     """Names for the convolutions of a file, given as key -> (weight (O,I,kh,kw), bias (O,)), both float32.
 
@@ -28,7 +28,7 @@ def match_convolutions(
     names in the order of the file, which is right where nothing but the weights is told by them (`check_distinct`).
     Raises RtmwEdgeError, naming the tensor, when a convolution has no counterpart or is missing in the file.
     """
-    names = _names_by_weights(deployable)
+    names = _names_by_weights(network)
     matched: dict[Key, str] = {}
     for key, (weight, bias) in found.items():
         candidates = names.get(_fingerprint(weight, bias))
@@ -47,14 +47,14 @@ def match_convolutions(
     return matched
 
 
-def check_distinct(deployable: Deployable, table: Table) -> None:
+def check_distinct(network: Deployable, table: Table) -> None:
     """Raise RtmwEdgeError where convolutions with equal weights have scales of what they read or give.
 
     Nothing tells in the converted file which of them is which; scales of the weights alone are equal as well.
     """
     if not GRIDS[table.grid].calibrated:
         return
-    for names in _names_by_weights(deployable).values():
+    for names in _names_by_weights(network).values():
         if len(names) > 1 and not set(names) <= set(table.floats):
             raise RtmwEdgeError(
                 f"Convolutions {' and '.join(repr(name) for name in names)} have the same weights, so their "
@@ -62,11 +62,11 @@ def check_distinct(deployable: Deployable, table: Table) -> None:
             )
 
 
-def _names_by_weights(deployable: Deployable) -> dict[Fingerprint, list[str]]:
+def _names_by_weights(network: Deployable) -> dict[Fingerprint, list[str]]:
     from rtmw_edge.quantization.fake import weight_arrays
 
     names: defaultdict[Fingerprint, list[str]] = defaultdict(list)
-    for name, module in deployable.convolutions().items():
+    for name, module in network.convolutions().items():
         names[_fingerprint(*weight_arrays(module))].append(name)
     return dict(names)
 

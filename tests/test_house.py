@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bundle": LEAVES | CORE,
     "runtime": LEAVES | CORE | {"bundle"},
     "fleet": BOARD,
-    "models": LEAVES,
+    "models": LEAVES | CORE,
     "data": LEAVES | CORE | {"models"},
     "evaluation": BOARD | {"data", "models"},
     "training": DATA | {"evaluation"},

@@ -6,6 +6,7 @@ that picture, doubled in width by linear interpolation, and its y logits the row
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -52,14 +53,17 @@ def logits(images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.f
     return x.astype(np.float32), y.astype(np.float32)
 
 
-def fields(target: str = "onnx", precision: str = "fp32", batch: int = 1, **changes: Any) -> dict[str, Any]:
-    """Manifest fields of the tiny network for `bundle.write`."""
-    planar = target == "ncnn"
+def fields(
+    target: str = "onnx", precision: str = "fp32", batch: int = 1, int8: int | None = None, **changes: Any
+) -> dict[str, Any]:
+    """Manifest fields of the tiny network for `bundle.write`; `int8` of its one convolution are on integers."""
+    planar, single = target == "ncnn", precision in ("fp32", "fp16")
+    int8 = int(precision.startswith("int8")) if int8 is None else int8
     return {
         "variant": "tiny",
         "target": target,
         "precision": precision,
-        "grid": None if precision in ("fp32", "fp16") else "common",
+        "grid": None if single else "common",
         "input": {
             "width": WIDTH,
             "height": HEIGHT,
@@ -76,10 +80,12 @@ def fields(target: str = "onnx", precision: str = "fp32", batch: int = 1, **chan
         "split": 2.0,
         "z_range": None,
         "score": {"a": 2.0, "b": -1.0},
-        "convolutions": {"total": 1, "int8": int(precision.startswith("int8"))},
+        "tolerance": asdict(bundle.TOLERANCES.get(precision, bundle.TOLERANCES["fp32"])),
+        "convolutions": {"total": 1, "int8": int(int8), "int8_macs": float(int8)},
         "tools": {"hand": "1"},
         "weights_sha256": "0" * 64,
         "table_sha256": None,
+        "scales": None if single else "a test",
         **changes,
     }
 

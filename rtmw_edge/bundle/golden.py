@@ -85,14 +85,14 @@ def make(crops: NDArray[np.uint8], logits: Sequence[NDArray]) -> Golden:
     return Golden(crops, lines, keypoints)
 
 
-def agreement(golden: Golden, logits: Sequence[NDArray], tolerance: Tolerance | None = None) -> list[Agreement]:
+def agreement(golden: Golden, logits: Sequence[NDArray], tolerance: Tolerance) -> list[Agreement]:
     """Compare an engine's `logits` for `golden.crops` with the golden ones, crop by crop.
 
-    `tolerance` only says which keypoints are sure (None: all with one peak); `Agreement.within` judges.
+    `tolerance` only says which keypoints are sure; `Agreement.within` judges.
     """
     keypoints, _ = decode(logits[:2])
     distance = np.linalg.norm(keypoints - golden.keypoints, axis=2)
-    sure = np.logical_and(*(_sure(line, tolerance.relative_rms if tolerance else 0.0) for line in golden.logits[:2]))
+    sure = np.logical_and(*(_sure(line, tolerance.relative_rms) for line in golden.logits[:2]))
     found = []
     for index in range(len(golden)):
         want = np.concatenate([line[index].ravel() for line in golden.logits])

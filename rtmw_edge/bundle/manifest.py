@@ -1,7 +1,7 @@
 """The manifest of a bundle: what the model is, what it takes and gives, and the size and sha256 of every file.
 
-`manifest.json`, format version 1. Everything that a board needs to run the model is in it, nothing
-else may be in it, and nothing is optional but what older bundles lack.
+`manifest.json`, format version 1. Everything that a board needs to run the model is in it, nothing else may be in it,
+and nothing is optional.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rtmw_edge.simcc import SPLIT_RATIO
+
 from . import limits
 from .errors import BundleError, Reason
 from .gate_report import GateReport, read_gate_report
@@ -23,7 +25,7 @@ VERSION = 1
 MANIFEST_NAME = "manifest.json"
 GOLDEN_ROLE = "golden"
 DIGEST = "sha256"
-"""The field that holds the manifest's own, of which older ones have none."""
+"""The field that holds the manifest's own."""
 
 ROLES: dict[str, tuple[str, ...]] = {
     "onnx": ("model",),
@@ -81,12 +83,12 @@ class Tolerance:
 class Convolutions:
     """Convolutions of the network, and how many of them the file computes in int8.
 
-    `int8_macs` is the part of all convolutions' multiply-accumulates that these do, 0 to 1; None in older bundles.
+    `int8_macs` is the part of all convolutions' multiply-accumulates that these do, 0 to 1.
     """
 
     total: int
     int8: int
-    int8_macs: float | None = None
+    int8_macs: float
 
 
 @dataclass(frozen=True)
@@ -103,8 +105,8 @@ class FileEntry:
 class Manifest:
     """What a bundle is; `outputs` has the axes in the order x, y[, z], and `z_range` is in metres (3D only).
 
-    `scales` says in words what the scales of integers are from, None for floating point and in older bundles. `gates`
-    is what the gate that was applied to it said; None where none was.
+    `scales` says in words what the scales of integers are from, None for floating point. `gates` is what the gate that
+    was applied to it said; None where none was.
     """
 
     variant: str
@@ -123,8 +125,8 @@ class Manifest:
     weights_sha256: str
     table_sha256: str | None
     created_by: str
-    scales: str | None = None
-    gates: GateReport | None = None
+    scales: str | None
+    gates: GateReport | None
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -145,9 +147,7 @@ class Manifest:
 
     def to_json(self) -> bytes:
         """The bytes of `manifest.json`, with a sha256 of all that it says."""
-        data = {"format": FORMAT, "version": VERSION, **dataclasses.asdict(self)}
-        data[DIGEST] = _digest(data)
-        return (json.dumps(data, indent=1, allow_nan=False) + "\n").encode()
+        return signed({"format": FORMAT, "version": VERSION, **dataclasses.asdict(self)})
 
     @classmethod
     def from_json(cls, text: bytes, source: str) -> Manifest:
@@ -159,14 +159,19 @@ class Manifest:
         data = parse(text, where)
         check_version(data, source)
         fields = Fields(data, where)
-        digest = None if fields.absent(DIGEST) else fields.sha256(DIGEST)
+        digest = fields.sha256(DIGEST)
         manifest = _from_fields(fields, where)
-        if digest is not None and digest != _digest(data):
+        if digest != _digest(data):
             raise BundleError(
                 Reason.WRONG_HASH,
                 f"{where} was changed after it was written: its {DIGEST} is another's; get or export the bundle again.",
             )
         return manifest
+
+
+def signed(data: Mapping[str, Any]) -> bytes:
+    """JSON that says `data`, and the sha256 of what it says."""
+    return (json.dumps({**data, DIGEST: _digest(data)}, indent=1, allow_nan=False) + "\n").encode()
 
 
 def _digest(data: Mapping[str, Any]) -> str:
@@ -224,8 +229,8 @@ def _from_fields(fields: Fields, where: str) -> Manifest:
         weights_sha256=fields.sha256("weights_sha256"),
         table_sha256=None if fields.is_null("table_sha256") else fields.sha256("table_sha256"),
         created_by=fields.text("created_by"),
-        scales=None if fields.absent("scales") else fields.text("scales"),
-        gates=None if fields.absent("gates") else read_gate_report(fields.fields("gates"), where),
+        scales=None if fields.is_null("scales") else fields.text("scales"),
+        gates=None if fields.is_null("gates") else read_gate_report(fields.fields("gates"), where),
     )
     size.finish()
     fields.finish()
@@ -264,11 +269,11 @@ def _convolutions(fields: Fields, where: str) -> Convolutions:
     counts = Convolutions(
         total=fields.integer("total", 0, most),
         int8=fields.integer("int8", 0, most),
-        int8_macs=None if fields.absent("int8_macs") else fields.number("int8_macs", 0.0, 1.0),
+        int8_macs=fields.number("int8_macs", 0.0, 1.0),
     )
     if counts.int8 > counts.total:
         refuse(f"{where} claims {counts.int8} int8 convolutions of {counts.total}; export the bundle again.")
-    if counts.int8_macs is not None and (counts.int8_macs == 0.0) != (counts.int8 == 0):
+    if (counts.int8_macs == 0.0) != (counts.int8 == 0):
         refuse(f"{where} claims int8 arithmetic for {counts.int8} convolutions; export the bundle again.")
     fields.finish()
     return counts
@@ -310,6 +315,8 @@ def _files(entries: list[Fields], target: str, where: str) -> tuple[FileEntry, .
 
 def _check_consistent(manifest: Manifest, where: str) -> None:
     """Refuse what is in range field by field and makes no sense together."""
+    if manifest.split != SPLIT_RATIO:
+        refuse(f"{where} has {manifest.split:g} bins per pixel, and {SPLIT_RATIO} alone are decoded; export it again.")
     for axis, side in (("x", manifest.input.width), ("y", manifest.input.height)):
         bins = manifest.outputs[axis].bins
         if bins != round(side * manifest.split):
@@ -321,5 +328,7 @@ def _check_consistent(manifest: Manifest, where: str) -> None:
         refuse(f"{where} has the grid {manifest.grid} in {precision}: integers alone have one; export it again.")
     if precision in FLOAT and (manifest.table_sha256 or manifest.scales):
         refuse(f"{where} claims scales of integers in {precision}, which has none; export the bundle again.")
+    if precision not in FLOAT and not manifest.scales:
+        refuse(f"{where} does not say what its scales of integers are from; export the bundle again.")
     if (count and precision not in INT8) or (not count and precision == "int8"):
         refuse(f"{where} claims {count} int8 convolutions in {precision}; export the bundle again.")

@@ -119,10 +119,6 @@ class Fields:
             self._wrong(name, value, f"a list of {low} to {high} entries")
         return [Fields(item, f"{self._where}, '{name}' entry {index},") for index, item in enumerate(value)]
 
-    def absent(self, name: str) -> bool:
-        """Whether the field is null or, as a format's older writers did not know it, not there at all."""
-        return name not in self._data or self.is_null(name)
-
     def names(self) -> list[str]:
         """The keys of this object, in the order of the file."""
         return list(self._data)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 import zipfile
@@ -28,7 +27,7 @@ from rtmw_edge.files import (
 from . import archive, golden
 from .errors import BundleError
 from .gate_report import GateReport
-from .manifest import FORMAT, GOLDEN_ROLE, MANIFEST_NAME, VERSION, FileEntry, Manifest, Tolerance
+from .manifest import FORMAT, GOLDEN_ROLE, MANIFEST_NAME, VERSION, FileEntry, Manifest, Tolerance, signed
 from .reading import archived_manifest, listed, read, read_manifest
 
 GOLDEN_NAME = "golden.npz"
@@ -55,22 +54,23 @@ def write(
 ) -> Path:
     """Write a bundle to `out`, a directory or, when `out` ends in .zip, an archive; returns `out`.
 
-    `fields` are the manifest's fields as JSON values, without `files`, `created_by` and, unless another than the usual
-    one is wanted, `tolerance`. `files` maps each role of the target to the file to copy in; its name is kept.
-    `golden_crops` (N,H,W,3) uint8 BGR and `golden_logits` per axis (N,133,bins) are what the reference network gives.
+    `fields` are the manifest's fields as JSON values, but for `files`, `created_by` and `gates`. `files` maps each role
+    of the target to the file to copy in; its name is kept. `golden_crops` (N,H,W,3) uint8 BGR and `golden_logits` per
+    axis (N,133,bins) are what the reference network gives.
 
     A bundle that lies at `out` is replaced. Raises BadInputError when something else lies there, when the disk is full,
     and BundleError when `fields` do not make a manifest that `read` would take.
     """
     out = Path(out)
     check_replaceable(out)
+    answers = golden.make(golden_crops, golden_logits)
     if out.suffix == ".zip":
         with reported_disk_errors(out), tempfile.TemporaryDirectory() as name, atomic_write(out) as temporary:
-            _fill(Path(name), fields, files, golden_crops, golden_logits)
+            _fill(Path(name), fields, files, answers)
             _pack(Path(name), temporary)
     else:
         with staged_directory(out, MANIFEST_NAME) as stage:
-            _fill(stage, fields, files, golden_crops, golden_logits)
+            _fill(stage, fields, files, answers)
     return out
 
 
@@ -105,52 +105,42 @@ def check_replaceable(out: Path) -> None:
     if out.suffix == ".zip" and out.is_dir():
         raise BadInputError(f"Cannot write the archive '{out}': it is a folder. Choose another --out.")
     check_renamable(out)
-    if out.is_dir() and any(out.iterdir()):
-        try:
-            manifest = read_manifest(out)
-            ours = listed(out).keys() <= {entry.path for entry in manifest.files}
-        except BundleError:
-            ours = False
-    elif out.is_file() and out.suffix == ".zip":
-        try:
-            with archive.opened(out) as stored:
-                manifest = Manifest.from_json(archived_manifest(stored, out), str(out))
-                ours = {*stored.namelist()} <= {MANIFEST_NAME, *(entry.path for entry in manifest.files)}
-        except BundleError:
-            ours = False
-    else:
-        ours = out.is_dir() or not out.exists()
-    if not ours:
+    if out.exists() and not _is_ours(out):
         raise BadInputError(
             f"Refusing to overwrite '{out}': it is not empty and holds more than a bundle. Choose another --out."
         )
 
 
-def _fill(
-    stage: Path,
-    fields: Mapping[str, Any],
-    files: Mapping[str, Path],
-    golden_crops: NDArray[np.uint8],
-    golden_logits: Sequence[NDArray],
-) -> None:
+def _is_ours(out: Path) -> bool:
+    """Whether nothing lies at `out` but a bundle; an empty folder is as good."""
+    try:
+        if out.is_dir():
+            return not any(out.iterdir()) or listed(out).keys() <= {entry.path for entry in read_manifest(out).files}
+        if out.suffix != ".zip" or not out.is_file():
+            return False
+        with archive.opened(out) as stored:
+            manifest = Manifest.from_json(archived_manifest(stored, out), str(out))
+            return {*stored.namelist()} <= {MANIFEST_NAME, *(entry.path for entry in manifest.files)}
+    except BundleError:
+        return False
+
+
+def _fill(stage: Path, fields: Mapping[str, Any], files: Mapping[str, Path], answers: golden.Golden) -> None:
     """Write every file of the bundle into the empty directory `stage`, the manifest last."""
     placed = {role: stage / Path(path).name for role, path in files.items()}
     for role, path in files.items():
         shutil.copyfile(path, placed[role])
     placed[GOLDEN_ROLE] = stage / GOLDEN_NAME
-    golden.save(golden.make(golden_crops, golden_logits), placed[GOLDEN_ROLE], list(fields["outputs"]))
-    entries = [asdict(_entry(role, path)) for role, path in placed.items()]
-    usual = asdict(TOLERANCES[fields["precision"]]) if fields.get("precision") in TOLERANCES else None
+    golden.save(answers, placed[GOLDEN_ROLE], list(fields["outputs"]))
     data = {
         "format": FORMAT,
         "version": VERSION,
-        "tolerance": usual,
         "created_by": f"rtmw-edge {rtmw_edge.__version__}",
         **fields,
-        "files": entries,
+        "files": [asdict(_entry(role, path)) for role, path in placed.items()],
+        "gates": None,
     }
-    text = (json.dumps(data, indent=1, allow_nan=False) + "\n").encode()
-    (stage / MANIFEST_NAME).write_bytes(Manifest.from_json(text, "the new bundle").to_json())
+    (stage / MANIFEST_NAME).write_bytes(Manifest.from_json(signed(data), "the new bundle").to_json())
 
 
 def _entry(role: str, path: Path) -> FileEntry:

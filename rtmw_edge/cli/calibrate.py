@@ -96,6 +96,8 @@ def calibrate(
     judged_on = open_dataset(people) if stability else None
     held_out = [*([evaluation] if evaluation else []), *([people] if stability else [])]
     source = open_source(images, boxes=boxes, count=count, seed=seed, evaluation=held_out)
+    if count is not None and count > len(source):
+        typer.echo(f"--count {count} asks for more people than {images} has: all {len(source)} are taken", err=True)
     network = load_deployable(model, find(model, weights))
     halves = Halves(network, settings.grid) if stability else None
     with bar() as progress:
@@ -106,11 +108,13 @@ def calibrate(
 
         def crops() -> Iterator[NDArray[np.uint8]]:
             source.choose(model.input_size, on_progress("choosing people"))
-            for number, batch in enumerate(batches(source, model.input_size)):
-                on_progress("calibrating")(number * len(batch), len(source))
+            done = 0
+            for batch in batches(source, model.input_size):
+                on_progress("calibrating")(done, len(source))
                 if halves is not None:
                     halves.add(batch)
                 yield batch
+                done += len(batch)
             on_progress("choosing ranges")(len(source), len(source))
 
         table = collect(network, crops(), settings, manifest=source.manifest)
@@ -126,14 +130,13 @@ def calibrate(
 
 
 def _grid(name: str) -> Grid:
-    from ..errors import BadInputError, unknown
-    from ..quantization import GRIDS
+    from ..errors import BadInputError
+    from ..quantization import grid_named
 
-    if name not in GRIDS:
-        raise unknown("grid", name, GRIDS)
-    if not GRIDS[name].calibrated:
+    grid = grid_named(name)
+    if not grid.calibrated:
         raise BadInputError(f"{name} quantizes weights alone, which needs no images: export it without a table.")
-    return GRIDS[name]
+    return grid
 
 
 def _report(out: Path, table: Table) -> None:

@@ -26,12 +26,15 @@ def fetch(
     from ..errors import BadInputError
     from ..models import download
     from ..models.detectors import detector_named, fetch_detector
+    from ..models.variants import variant_named
     from .console import bar
 
     if url is not None and file is not None:
         raise BadInputError(f"--url {url} and --file {file} are two places to take it from: leave out one of them.")
     is_detector = name.startswith(("rtmdet", "yolo"))
-    fetch_one = partial(fetch_detector, detector_named(name)) if is_detector else partial(download.fetch, name)
+    fetch_one = (
+        partial(fetch_detector, detector_named(name)) if is_detector else partial(download.fetch, variant_named(name))
+    )
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with bar(*columns, TimeRemainingColumn()) as progress:
         task = progress.add_task(name, total=None)

@@ -61,16 +61,17 @@ def _facts(bundle: Bundle) -> list[tuple[str, str]]:
         ("files", "\n".join(files)),
         ("weights", f"sha256 {manifest.weights_sha256[:16]}..."),
         ("table", f"sha256 {manifest.table_sha256[:16]}..." if manifest.table_sha256 else "none"),
-        ("scales", manifest.scales or ("not said" if manifest.grid else "none")),
+        ("scales", manifest.scales or "none"),
         ("gate", manifest.gates.sentence() if manifest.gates else "none was applied"),
         ("made by", ", ".join([manifest.created_by, *(f"{name} {v}" for name, v in manifest.tools.items())])),
     ]
 
 
 def _in_the_file(convolutions: Convolutions) -> str:
-    share = convolutions.int8_macs
-    part = "" if share is None else f", {100 * share:.1f} % of their multiply-accumulates"
-    return f"{convolutions.int8} of {convolutions.total} convolutions in int8{part}"
+    return (
+        f"{convolutions.int8} of {convolutions.total} convolutions in int8, "
+        f"{100 * convolutions.int8_macs:.1f} % of their multiply-accumulates"
+    )
 
 
 def _what_runs(bundle: Bundle, device: str) -> tuple[str, NotAvailableError | None]:

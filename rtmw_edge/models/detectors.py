@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import BadInputError, VerificationError, unknown
-from ..files import BROKEN_ZIP, atomic_write, cache_dir, reported_disk_errors, sha256_of
-from .download import CHUNK, Fetched, Progress, checked_digest, download
+from ..files import BROKEN_ZIP, CHUNK_BYTES, atomic_write, cache_dir
+from .download import Fetched, Progress, check_digest, checked_digest, obtain
 
 MEGVII = "https://github.com/Megvii-BaseDetection/YOLOX/releases/download/0.1.1rc0/"
 OPENMMLAB = "https://download.openmmlab.com/mmpose/v1/projects/rtmposev1/onnx_sdk/"
@@ -91,9 +91,9 @@ def detector_named(name: str, *others: str) -> PublishedDetector:
     return DETECTORS[name]
 
 
-def cached_detector(detector: PublishedDetector, cache: Path | None = None) -> Path:
+def cached_detector(detector: PublishedDetector) -> Path:
     """Its file in the cache. Raises BadInputError that says how to get it when it is not there."""
-    path = (cache or cache_dir()) / detector.file_name
+    path = cache_dir() / detector.file_name
     if not path.is_file():
         raise BadInputError(
             f"The detector {detector.name} is not here: run 'rtmw-edge fetch {detector.name}', or pass "
@@ -119,55 +119,29 @@ def fetch_detector(
     """
     expected = detector.sha256 if sha256 is None else checked_digest(sha256)
     path = (cache or cache_dir()) / detector.file_name
-    if file is not None:
-        if not Path(file).is_file():
-            raise BadInputError(f"There is no file '{file}' to install. Pass --file the downloaded zip or ONNX file.")
-        return _install(Path(file), path, expected, "Pass another --file.")
-    if path.is_file():
-        if (digest := sha256_of(path)) != expected:
-            raise VerificationError(f"{_wrong(path, digest, expected)} Delete it and fetch again.")
-        return Fetched(path, expected, expected)
-    address = url or detector.url
-    part = path.with_name(f"{path.name}.part")
-    with reported_disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    download(address, part, on_progress)
-    try:
-        fetched = _install(part, path, expected, "The file was not kept; fetch again, or pass another --url.")
-    except VerificationError:
-        part.unlink()
-        raise
-    part.unlink()
-    return fetched
+
+    def check(source: Path) -> str:
+        return check_digest(source, path.name, expected)
+
+    def install(source: Path) -> str:
+        with atomic_write(path) as temporary:
+            _unpack(source, temporary, path.name)
+            return check(temporary)
+
+    return Fetched(path, obtain(path, url or detector.url, file, check, install, on_progress), expected)
 
 
-def _install(source: Path, path: Path, expected: str, remedy: str) -> Fetched:
-    """The ONNX file in or at `source`, checked, under its name."""
-    with atomic_write(path) as temporary:
-        _unpack(source, temporary, path.name, remedy)
-        digest = sha256_of(temporary)
-        if digest != expected:
-            raise VerificationError(f"{_wrong(path, digest, expected)} {remedy}")
-    return Fetched(path, digest, expected)
-
-
-def _unpack(source: Path, target: Path, name: str, remedy: str) -> None:
+def _unpack(source: Path, target: Path, name: str) -> None:
     """Write the one ONNX file of a zip to `target`, or `source` itself when it is no zip."""
-    with target.open("wb") as out:
-        if not zipfile.is_zipfile(source):
-            with source.open("rb") as stream:
-                shutil.copyfileobj(stream, out, CHUNK)
-            return
-        try:
-            with zipfile.ZipFile(source) as archive:
-                inside = [one for one in archive.infolist() if one.filename.endswith(".onnx")]
-                if len(inside) != 1 or inside[0].file_size > LARGEST:
-                    raise VerificationError(f"The zip of {name} holds {len(inside)} ONNX files, not one. {remedy}")
-                with archive.open(inside[0]) as stream:
-                    shutil.copyfileobj(stream, out, CHUNK)
-        except BROKEN_ZIP as error:
-            raise VerificationError(f"The zip of {name} is damaged ({error}). {remedy}") from error
-
-
-def _wrong(path: Path, digest: str, expected: str) -> str:
-    return f"The SHA-256 of {path.name} is {digest}, but should be {expected}."
+    if not zipfile.is_zipfile(source):
+        shutil.copyfile(source, target)
+        return
+    try:
+        with zipfile.ZipFile(source) as archive:
+            inside = [one for one in archive.infolist() if one.filename.endswith(".onnx")]
+            if len(inside) != 1 or inside[0].file_size > LARGEST:
+                raise VerificationError(f"The zip of {name} holds {len(inside)} ONNX files, not one.")
+            with archive.open(inside[0]) as stream, target.open("wb") as out:
+                shutil.copyfileobj(stream, out, CHUNK_BYTES)
+    except BROKEN_ZIP as error:
+        raise VerificationError(f"The zip of {name} is damaged ({error}).") from error

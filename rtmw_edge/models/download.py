@@ -12,15 +12,15 @@ import shutil
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import BadInputError, VerificationError
-from ..files import atomic_write, cache_dir, reported_disk_errors, sha256_of
-from .variants import Official, Variant, variant_named
+from ..files import BROKEN_ZIP, CHUNK_BYTES, atomic_write, cache_dir, reported_disk_errors, sha256_of
+from .variants import Official, Variant
 
-CHUNK = 1 << 20
 TIMEOUT_S = 30.0
 ATTEMPTS = 5
 """Connections in one run, as long as each brings something."""
@@ -38,7 +38,7 @@ class Fetched:
 
 
 def fetch(
-    variant: str | Variant,
+    variant: Variant,
     *,
     url: str | None = None,
     file: Path | None = None,
@@ -52,28 +52,73 @@ def fetch(
     that is in the cache already is only checked. Raises BadInputError when there is nothing to fetch or it cannot be
     reached (what has come stays in `.part` for the next run), VerificationError when the digest is another one.
     """
-    variant = variant_named(variant) if isinstance(variant, str) else variant
     official = _official(variant)
     expected = official.sha256_prefix if sha256 is None else checked_digest(sha256)
     path = (cache or cache_dir()) / official.file_name
+
+    def check(source: Path) -> str:
+        name = source.name.removesuffix(".part")
+        digest = check_digest(source, name, expected or "")
+        if not _is_whole_checkpoint(source):
+            raise VerificationError(f"{name} (SHA-256 {digest}) is not a whole PyTorch checkpoint.")
+        return digest
+
+    def install(source: Path) -> str:
+        digest = check(source)
+        if file is None:
+            source.replace(path)
+        else:
+            with atomic_write(path) as temporary:
+                shutil.copyfile(source, temporary)
+        return digest
+
+    return Fetched(path, obtain(path, url or official.url, file, check, install, on_progress), expected)
+
+
+def obtain(
+    path: Path,
+    address: str,
+    file: Path | None,
+    check: Callable[[Path], str],
+    install: Callable[[Path], str],
+    on_progress: Progress,
+) -> str:
+    """Let a file be at `path` in the cache: from the local `file`, there already, or from `address`; its SHA-256.
+
+    `check` of the file at `path`, and `install`, which puts there what it finds in a file that came, give the SHA-256
+    and raise VerificationError for another file than is wanted; what came is removed then.
+    """
     if file is not None:
-        return _install(Path(file), path, expected, on_progress)
+        if not file.is_file():
+            raise BadInputError(f"There is no file '{file}' to install. Pass --file the file that was downloaded.")
+        with _remedy("Pass another --file, or leave it out to fetch it."):
+            digest = install(file)
+        on_progress(file.stat().st_size, file.stat().st_size)
+        return digest
     if path.is_file():
-        try:
-            return _checked(path, path, expected)
-        except VerificationError as error:
-            raise VerificationError(f"{error} Delete it and fetch again.") from error
+        with _remedy("Delete it and fetch again."):
+            return check(path)
     part = path.with_name(f"{path.name}.part")
     with reported_disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    download(url or official.url, part, on_progress)
+    download(address, part, on_progress)
     try:
-        fetched = _checked(part, path, expected)
-    except VerificationError as error:
+        with _remedy("The file was not kept; fetch again, or pass another --url."):
+            digest = install(part)
+    except VerificationError:
         part.unlink()
-        raise VerificationError(f"{error} The file was not kept; fetch again, or pass another --url.") from error
-    part.replace(path)
-    return fetched
+        raise
+    part.unlink(missing_ok=True)
+    return digest
+
+
+@contextmanager
+def _remedy(text: str) -> Iterator[None]:
+    """Add what to do to a VerificationError."""
+    try:
+        yield
+    except VerificationError as error:
+        raise VerificationError(f"{error} {text}") from error
 
 
 def _official(variant: Variant) -> Official:
@@ -92,29 +137,13 @@ def checked_digest(sha256: str) -> str:
     return sha256.lower()
 
 
-def _install(file: Path, path: Path, expected: str | None, on_progress: Progress) -> Fetched:
-    """Check a local file, then copy it whole into the cache."""
-    if not file.is_file():
-        raise BadInputError(f"There is no file '{file}' to install. Pass --file the downloaded checkpoint.")
-    try:
-        fetched = _checked(file, path, expected)
-    except VerificationError as error:
-        raise VerificationError(f"{error} Download it again, or leave out --file to fetch it.") from error
-    total = file.stat().st_size
-    with atomic_write(path) as temporary, file.open("rb") as source, temporary.open("wb") as target:
-        shutil.copyfileobj(source, target, CHUNK)
-    on_progress(total, total)
-    return fetched
-
-
-def _checked(file: Path, path: Path, expected: str | None) -> Fetched:
-    """`Fetched(path)` for the bytes in `file`. Raises VerificationError when they are not what is expected."""
-    digest, name = sha256_of(file), file.name.removesuffix(".part")
-    if expected is not None and not digest.startswith(expected):
-        raise VerificationError(f"The SHA-256 of {name} is {digest}, but should begin with {expected}.")
-    if not _is_whole_checkpoint(file):
-        raise VerificationError(f"{name} (SHA-256 {digest}) is not a whole PyTorch checkpoint.")
-    return Fetched(path, digest, expected)
+def check_digest(file: Path, name: str, expected: str) -> str:
+    """The SHA-256 of a file, which people know as `name`; VerificationError unless it begins with `expected`."""
+    digest = sha256_of(file)
+    if not digest.startswith(expected):
+        be = "be" if len(expected) == len(digest) else "begin with"
+        raise VerificationError(f"The SHA-256 of {name} is {digest}, but should {be} {expected}.")
+    return digest
 
 
 def _is_whole_checkpoint(file: Path) -> bool:
@@ -126,7 +155,7 @@ def _is_whole_checkpoint(file: Path) -> bool:
     try:
         with zipfile.ZipFile(file) as archive:
             return archive.testzip() is None
-    except zipfile.BadZipFile:
+    except BROKEN_ZIP:
         return False
 
 
@@ -178,7 +207,7 @@ def _receive(url: str, part: Path, on_progress: Progress) -> bool:
         done = start
         try:
             with reported_disk_errors(part), part.open("ab" if start else "wb") as target:
-                while chunk := response.read(CHUNK):
+                while chunk := response.read(CHUNK_BYTES):
                     target.write(chunk)
                     done += len(chunk)
                     on_progress(done, total)

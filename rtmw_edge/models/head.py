@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..keypoints import NUM_KEYPOINTS
 from .attention import GatedAttention, ScaleNorm
 from .layers import ConvUnit, Join
-from .variants import NUM_KEYPOINTS, Variant
+from .variants import Variant
 
 HIDDEN = 256
 KERNEL = 7

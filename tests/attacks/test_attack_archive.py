@@ -10,9 +10,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from bad_zip import BOMB_BYTES, claim, little_memory
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from lying_zip import BOMB_BYTES, claim, little_memory
 
 from rtmw_edge.bundle import BundleError, Reason, check_replaceable, limits, read
 from rtmw_edge.errors import BadInputError

@@ -22,7 +22,6 @@ from small_deployable import (
     absmax_table,
     float_logits,
     relative_rms,
-    small_deployable,
     smooth_crops,
 )
 
@@ -30,11 +29,6 @@ from rtmw_edge.errors import BadInputError
 
 CROPS = smooth_crops(12)
 CALIBRATED = [COMMON, AFFINE, W8A16, FULL]
-
-
-@pytest.fixture(scope="module")
-def network() -> SmallDeployable:
-    return small_deployable()
 
 
 def in_batches(size: int) -> list[np.ndarray]:

@@ -74,6 +74,13 @@ def test_a_count_is_chosen(here: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert (selection["taken"], selection["of"], selection["seed"]) == (3, 6, 5)
 
 
+def test_a_count_of_more_than_there_are_takes_all_and_says_so(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--images", "photos", "--count", "7", "--out", "table.json") == 0
+    said = capsys.readouterr()
+    assert "--count 7 asks for more people than photos has: all 6 are taken" in said.err
+    assert "calibrated on 6 people of 6" in said.out
+
+
 @pytest.mark.slow
 def test_stability_is_printed_and_written(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("numba")

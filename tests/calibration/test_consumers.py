@@ -13,15 +13,10 @@ from rtmw_edge.calibration.observing import normalized, observe
 from rtmw_edge.calibration.ranges import SINGLE, Method, range_of
 from rtmw_edge.quantization import AFFINE, COMMON, FULL, Grid
 from rtmw_edge.quantization.fake import fake_quantize, weight_arrays
-from small_deployable import SmallDeployable, small_deployable, smooth_crops
+from small_deployable import SmallDeployable, smooth_crops
 from torch import Tensor, nn
 
 CROPS = smooth_crops(6, seed=4)
-
-
-@pytest.fixture(scope="module")
-def network() -> SmallDeployable:
-    return small_deployable()
 
 
 def passing(network: nn.Module, module: nn.Module) -> np.ndarray:

@@ -35,10 +35,14 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def coco_file(path: Path, people: list[tuple[str, list[float]]]) -> Path:
+SIZES = {"a.jpg": {"width": 100, "height": 200}, "b.png": {"width": 80, "height": 60}}
+"""Of the photographs that are annotated."""
+
+
+def coco_file(path: Path, people: list[tuple[str, list[float]]], sizes: dict[str, dict[str, int]] = SIZES) -> Path:
     """A COCO-WholeBody annotation file of people with a file name and a bbox each, all keypoints in its middle."""
     names = list(dict.fromkeys(name for name, _ in people))
-    images = [{"id": i, "file_name": name, "width": 100, "height": 200} for i, name in enumerate(names)]
+    images = [{"id": i, "file_name": name, **sizes.get(name, {})} for i, name in enumerate(names)]
     annotations = []
     for name, box in people:
         middle = [box[0] + box[2] / 2, box[1] + box[3] / 2, 2.0]
@@ -102,6 +106,15 @@ def test_people_of_coco_wholebody(folder: Path, tmp_path: Path) -> None:
         ("a.jpg", 2),
         ("b.png", 1),
     ]
+
+
+def test_a_picture_of_another_size_than_annotated_is_refused(folder: Path, tmp_path: Path) -> None:
+    """Its labels lie elsewhere then, and scales would be chosen from crops of the backdrop."""
+    people = [("a.jpg", [10.0, 20.0, 50.0, 130.0])]
+    annotations = coco_file(tmp_path / "people.json", people, {"a.jpg": {"width": 200, "height": 400}})
+    source = open_source(f"coco:{annotations}:{folder}")
+    with pytest.raises(BadInputError, match=r"a\.jpg has 100x200 pixels and is annotated as 200x400: take the file"):
+        list(source.crops(SIZE))
 
 
 def test_batches_hold_every_crop_once(folder: Path) -> None:

@@ -13,7 +13,7 @@ from rtmw_edge.calibration.ranges import Method
 from rtmw_edge.calibration.stability import Halves, compare, stability
 from rtmw_edge.quantization import AFFINE, COMMON, Entry, Table
 from rtmw_edge.targets.rewrites import deployable
-from small_deployable import SmallDeployable, small_deployable, smooth_crops
+from small_deployable import SmallDeployable, smooth_crops
 from small_runs import TINY
 from torch import nn
 
@@ -25,11 +25,6 @@ from rtmw_edge.runtime import Runner
 from rtmw_edge.runtime.torch_engine import TorchEngine
 
 CROPS = smooth_crops(10, seed=5)
-
-
-@pytest.fixture(scope="module")
-def network() -> SmallDeployable:
-    return small_deployable()
 
 
 def test_halves_are_every_other_crop_however_they_are_batched(network: SmallDeployable) -> None:

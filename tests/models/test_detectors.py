@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
+from bad_zip import damaged_zip
 from file_server import Server, serving
 from typer.testing import CliRunner
 
@@ -35,22 +36,13 @@ def zipped(*names: str) -> bytes:
     return buffer.getvalue()
 
 
-def packed() -> bytes:
-    """A compressed zip, whose damage zlib finds."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("a.onnx", bytes(range(256)) * 400)
-    return buffer.getvalue()
-
-
-PACKED = packed()
 ZIP = zipped("20230504/rtmdet/end2end.onnx")
 SMALL = dataclasses.replace(DETECTORS["rtmdet-nano"], sha256=DIGEST)
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setattr(download, "CHUNK", 16_384)
+    monkeypatch.setattr(download, "CHUNK_BYTES", 16_384)
     with serving(ZIP, monkeypatch) as running:
         yield running
 
@@ -59,12 +51,13 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_the_network_is_taken_out_of_the_zip(server: Server, tmp_path: Path) -> None:
+def test_the_network_is_taken_out_of_the_zip(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RTMW_EDGE_CACHE", str(tmp_path))
     server.cuts = [100_000]
-    fetched = fetch_detector(SMALL, url=server.url, cache=tmp_path)
+    fetched = fetch_detector(SMALL, url=server.url)
     path = tmp_path / "rtmdet_nano_8xb32-100e_coco-obj365-person-05d8511e.onnx"
     assert fetched == download.Fetched(path, DIGEST, DIGEST) and path.read_bytes() == NETWORK
-    assert names(tmp_path) == [path.name] and cached_detector(SMALL, tmp_path) == path
+    assert names(tmp_path) == [path.name] and cached_detector(SMALL) == path
     assert [wanted for _, wanted in server.requests] == [None, "bytes=100000-"]
     assert fetch_detector(SMALL, url=server.url, cache=tmp_path) == fetched and len(server.requests) == 2
 
@@ -90,7 +83,7 @@ def test_the_bare_network_is_taken_as_it_is(server: Server, tmp_path: Path) -> N
         (zipped(), r"The zip of .*05d8511e\.onnx holds 0 ONNX files, not one\."),
         (zipped("a.onnx", "b.onnx"), r"holds 2 ONNX files, not one\."),
         (ZIP[:5000] + b"\0" + ZIP[5001:], r"The zip of .* is damaged \(Bad CRC-32"),
-        (PACKED[:60] + b"\xff" * 40 + PACKED[100:], r"The zip of .* is damaged \("),
+        (damaged_zip(), r"The zip of .* is damaged \("),
         (b"<html>please log in</html>", f"but should be {DIGEST}"),
     ],
 )
@@ -115,7 +108,7 @@ def test_local_files_are_checked_the_same_way(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
         cache = tmp_path / f"cache-{name}"
         assert fetch_detector(SMALL, file=tmp_path / name, cache=cache).path.read_bytes() == NETWORK
-    with pytest.raises(VerificationError, match=r"but should be 0{64}\. Pass another --file\."):
+    with pytest.raises(VerificationError, match=r"but should be 0{64}\. Pass another --file, or"):
         fetch_detector(SMALL, file=tmp_path / "d.zip", cache=tmp_path / "other", sha256="0" * 64)
     assert names(tmp_path / "other") == []
     with pytest.raises(BadInputError, match=r"There is no file '.*no\.zip' to install"):

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bad_zip import damaged_zip
 from file_server import Server, serving
 
 from rtmw_edge.errors import BadInputError, VerificationError
@@ -36,7 +37,7 @@ PART = "x.pth.part"
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setattr(download, "CHUNK", 16_384)
+    monkeypatch.setattr(download, "CHUNK_BYTES", 16_384)
     with serving(CONTENT, monkeypatch) as running:
         yield running
 
@@ -109,7 +110,7 @@ def test_wrong_hash_is_not_kept(server: Server, tmp_path: Path) -> None:
 
 def test_given_digest_goes_first(server: Server, tmp_path: Path) -> None:
     assert download.fetch(variant(None), url=server.url, cache=tmp_path, sha256=DIGEST.upper()).checked == DIGEST
-    with pytest.raises(VerificationError, match=f"should begin with {'0' * 64}.*Delete it and fetch again"):
+    with pytest.raises(VerificationError, match=f"should be {'0' * 64}.*Delete it and fetch again"):
         download.fetch(variant(), url=server.url, cache=tmp_path, sha256="0" * 64)
     with pytest.raises(BadInputError, match="--sha256 'abc' is not a SHA-256: pass its 64 hexadecimal digits"):
         download.fetch(variant(), url=server.url, cache=tmp_path, sha256="abc")
@@ -121,6 +122,9 @@ def test_without_known_digest_damage_still_shows(server: Server, tmp_path: Path)
     with pytest.raises(VerificationError, match=r"is not a whole PyTorch checkpoint\. The file was not kept"):
         download.fetch(variant(None), url=server.url, cache=tmp_path / "page")
     server.content = CONTENT[:150_000] + b"\0" + CONTENT[150_001:]
+    with pytest.raises(VerificationError, match="is not a whole PyTorch checkpoint"):
+        download.fetch(variant(None), url=server.url, cache=tmp_path / "bit")
+    server.content = damaged_zip()
     with pytest.raises(VerificationError, match="is not a whole PyTorch checkpoint"):
         download.fetch(variant(None), url=server.url, cache=tmp_path / "bit")
     assert names(tmp_path / "page") == names(tmp_path / "bit") == []
@@ -200,4 +204,4 @@ def test_own_sizes_have_no_official_file(tmp_path: Path) -> None:
     with pytest.raises(
         BadInputError, match="No official file exists for rtmw-n-256x192: it is this project's own size"
     ):
-        download.fetch("rtmw-n-256x192", cache=tmp_path)
+        download.fetch(VARIANTS["rtmw-n-256x192"], cache=tmp_path)

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from rtmw_edge.cli.fetch import fetch
 from rtmw_edge.cli.models import models
 from rtmw_edge.errors import BadInputError
-from rtmw_edge.models import VARIANTS, download, weights
+from rtmw_edge.models import VARIANTS, Variant, download, weights
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_models_as_a_table(run: Any) -> None:
 def test_fetch_says_what_was_checked(run: Any, monkeypatch: pytest.MonkeyPatch, checked: str | None, text: str) -> None:
     asked: dict[str, Any] = {}
 
-    def fake(variant: str, **named: Any) -> download.Fetched:
+    def fake(variant: Variant, **named: Any) -> download.Fetched:
         asked.update(named, variant=variant)
         named["on_progress"](1, 2)
         return download.Fetched(Path("/cache/m.pth"), "ab" * 32, checked)
@@ -74,9 +74,8 @@ def test_fetch_says_what_was_checked(run: Any, monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(download, "fetch", fake)
     output = run("fetch", "rtmw-m-256x192", "--url", "http://mirror/m.pth", "--cache", "c")
     assert "/cache/m.pth" in output and f"SHA-256 {'ab' * 32}: {text}" in output
-    assert (
-        asked["variant"] == "rtmw-m-256x192" and asked["url"] == "http://mirror/m.pth" and asked["cache"] == Path("c")
-    )
+    assert asked["variant"].name == "rtmw-m-256x192"
+    assert asked["url"] == "http://mirror/m.pth" and asked["cache"] == Path("c")
 
 
 def test_fetch_takes_it_from_one_place(run: Any) -> None:

@@ -18,36 +18,25 @@ from rtmw_edge.quantization.fake import (
     weights_table,
 )
 from rtmw_edge.quantization.learned import AbsmaxChannels
+from rtmw_edge.targets.rewrites import ActConv, Place
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from rtmw_edge.errors import BadInputError
 from rtmw_edge.models.variants import Variant
-
-
-class Unit(nn.Module):
-    """A convolution with the hooks that fake quantization fills, as the deployable network has them."""
-
-    def __init__(self, conv: nn.Conv2d, activation: str) -> None:
-        super().__init__()
-        self.conv, self.activation = conv, activation
-        self.quant_in, self.quant_w, self.quant_out = nn.Identity(), nn.Identity(), nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:
-        c = self.conv
-        y = F.conv2d(self.quant_in(x), self.quant_w(c.weight), c.bias, c.stride, c.padding, c.dilation, c.groups)
-        return self.quant_out(F.relu(y) if self.activation == "relu" else y)
 
 
 class Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.variant = Variant("test", (64, 64), 1.0, 1.0, 0, 0.0, ("x", "y"))
-        self.first = Unit(nn.Conv2d(3, 8, 3, stride=2, padding=1), "relu")
-        self.second = Unit(nn.Conv2d(8, 8, 5, padding=2, groups=8), "none")
+        self.first = ActConv("first", nn.Conv2d(3, 8, 3, stride=2, padding=1), "relu")
+        self.second = ActConv("second", nn.Conv2d(8, 8, 5, padding=2, groups=8), "none")
 
-    def convolutions(self) -> dict[str, Unit]:
+    def convolutions(self) -> dict[str, ActConv]:
         return {"first": self.first, "second": self.second}
+
+    def between(self) -> dict[str, Place]:
+        return {}
 
     def forward(self, x: Tensor) -> Tensor:
         return self.second(self.first(x))

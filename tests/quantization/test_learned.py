@@ -30,7 +30,7 @@ def quantized(grid: Grid = COMMON) -> tuple[SmallDeployable, SmallDeployable]:
     """The float network, and one that learns its quantization."""
     network = small_deployable()
     learning = copy.deepcopy(network)
-    learnable(learning, absmax_table(network, CROPS, grid), (WIDTH, HEIGHT))
+    learnable(learning, absmax_table(network, CROPS, grid))
     return network, learning
 
 
@@ -138,7 +138,7 @@ def test_convolutions_that_read_one_tensor_keep_one_scale() -> None:
     network.pair = copy.deepcopy(network.middle)
     points = [f"{name}:{kind}" for name in network.convolutions() for kind in ("input", "output")]
     table = Table("small", {point: Entry(np.float32([0.02])) for point in points})
-    learnable(network, table, (WIDTH, HEIGHT))
+    learnable(network, table)
     assert isinstance(network.pair.quant_in, Tied) and network.pair.quant_in.quantizer is network.middle.quant_in
     assert len(list(learned_parameters(network))) == 2 + 3 and "pair.quant_in.log_scale" not in network.state_dict()
     again = copy.deepcopy(network)
@@ -178,7 +178,7 @@ def test_a_dead_channel_with_a_bias_keeps_it_in_int32() -> None:
         network.middle.conv.bias[0] = 3.0
     start = absmax_table(network, CROPS)
     learning = copy.deepcopy(network)
-    learnable(learning, start, (WIDTH, HEIGHT))
+    learnable(learning, start)
     entries = learned_table(network, learning, start, "here", {}).entries
     assert 3.0 / (float(entries["middle:input"].scale[0]) * float(entries["middle:weight"].scale[0])) < 2**31
 

@@ -49,7 +49,6 @@ def test_inspect_says_what_it_is_and_what_runs(cli: Callable[..., Any], tmp_path
         tiny_formats.onnx(tmp_path, int8=True),
         precision="int8",
         grid="common",
-        convolutions={"total": 1, "int8": 1, "int8_macs": 1.0},
     )
     done = cli("inspect", written)
     assert done.code == 0

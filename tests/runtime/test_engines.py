@@ -42,7 +42,6 @@ class Case:
             target=self.target,
             batch=self.batch,
             precision="int8" if self.int8 else "fp32",
-            convolutions={"total": 1, "int8": int(self.int8)},
         )
 
 

@@ -149,8 +149,8 @@ def test_tensorrt_is_told_of_integers_and_keeps_its_engine(
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "tensorrt_libs", raising=False)
     files = tiny_formats.onnx(tmp_path, int8=bool(int8))
-    fields = {"precision": "int8" if int8 else "fp32", "convolutions": {"total": 1, "int8": int8}}
-    written = tiny_models.write_bundle(tmp_path / "bundle", files, target="tensorrt", **fields)
+    precision = "int8" if int8 else "fp32"
+    written = tiny_models.write_bundle(tmp_path / "bundle", files, target="tensorrt", precision=precision)
     with pytest.raises(NotAvailableError, match=r"cannot run the model in .* on 'tensorrt' \(no GPU\)"):
         load(written, device="tensorrt")
     assert "tensorrt_libs" in sys.modules, "pip's TensorRT loads its libraries when it is imported"

@@ -24,7 +24,6 @@ def described(folder: Path, precision: str, files: dict[str, Path], threads: int
         files,
         target="tflite",
         precision=precision,
-        convolutions={"total": 1, "int8": int(precision == "int8")},
     )
     with bundle.read(out) as opened, open_engine(opened, "cpu", threads=threads) as engine:
         return engine.describe()

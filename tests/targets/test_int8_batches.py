@@ -24,7 +24,7 @@ def in_onnxruntime(converted: Converted, crops: np.ndarray) -> list[np.ndarray]:
     from rtmw_edge.runtime.onnx_session import session_options
 
     opened = onnxruntime.InferenceSession(str(converted.files["model"]), session_options(threads=1))
-    return list(opened.run(list(converted.outputs.values()), {converted.input["name"]: crops}))
+    return list(opened.run(list(converted.outputs.values()), {"image": crops}))
 
 
 def in_openvino(converted: Converted, crops: np.ndarray) -> list[np.ndarray]:
@@ -34,7 +34,7 @@ def in_openvino(converted: Converted, crops: np.ndarray) -> list[np.ndarray]:
 
     config = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
     config |= FLOAT_KERNELS if int8_sums_overflow() else {}
-    found = openvino.Core().compile_model(str(converted.files["xml"]), "CPU", config)({converted.input["name"]: crops})
+    found = openvino.Core().compile_model(str(converted.files["xml"]), "CPU", config)({"image": crops})
     return [np.array(found[name]) for name in converted.outputs.values()]
 
 

@@ -28,11 +28,6 @@ from rtmw_edge.targets.onnx import TARGET, float_model, with_half_weights  # noq
 CROPS = smooth_crops(6)
 
 
-@pytest.fixture(scope="module")
-def network() -> SmallDeployable:
-    return small_deployable()
-
-
 @pytest.fixture(scope="module", params=[COMMON, AFFINE], ids=["common", "affine"])
 def table(network: SmallDeployable, request: pytest.FixtureRequest) -> Table:
     return absmax_table(network, CROPS, request.param)

@@ -10,18 +10,13 @@ import pytest
 from rtmw_edge.targets.base import Precision
 from rtmw_edge.targets.export import export
 from rtmw_edge.targets.peers import PEERS, peer_named
-from small_deployable import SmallDeployable, float_logits, relative_rms, small_deployable, smooth_crops
+from small_deployable import SmallDeployable, float_logits, relative_rms, smooth_crops
 
 from rtmw_edge.errors import BadInputError, NotAvailableError
 from rtmw_edge.runtime.machine import int8_sums_overflow
 from rtmw_edge.runtime.openvino_engine import CONVOLUTIONS, FLOAT_KERNELS
 
 CROPS = smooth_crops(8)
-
-
-@pytest.fixture(scope="module")
-def network() -> SmallDeployable:
-    return small_deployable()
 
 
 def test_onnx_runtime_quantizes_the_convolutions_alone(
@@ -33,7 +28,7 @@ def test_onnx_runtime_quantizes_the_convolutions_alone(
     steps: list[str] = []
     converted = PEERS["ort"].quantize(network, CROPS[:7], tmp_path, 2, steps.append)
     assert steps == ["tracing the network", "quantizing with ONNX Runtime"] and capfd.readouterr().out == ""
-    assert converted.convolutions == {"total": 8, "int8": 8} and "onnxruntime" in converted.tools
+    assert converted.convolutions == {"total": 8, "int8": 8}
     options = session_options(threads=1)
     options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
     session = ort.InferenceSession(str(converted.files["model"]), options)
@@ -51,7 +46,7 @@ def test_nncf_quantizes_the_convolutions_alone(
     pytest.importorskip("nncf")
     converted = PEERS["nncf"].quantize(network, CROPS, tmp_path, 1, lambda step: None)
     assert capfd.readouterr() == ("", "")
-    assert converted.convolutions == {"total": 8, "int8": 8} and converted.tools["nncf"][0].isdigit()
+    assert converted.convolutions == {"total": 8, "int8": 8}
     core = openvino.Core()
     model = core.read_model(converted.files["xml"])
     readers = Counter(

@@ -50,7 +50,7 @@ def trained(grid: str) -> tuple[SmallDeployable, Table]:
         for point, entry in tight.entries.items()
     }
     start = replace(tight, entries=entries)
-    learnable(student, start, (WIDTH, HEIGHT))
+    learnable(student, start)
     scales = list(learned_parameters(student))
     weights = [convolution.conv.weight for convolution in student.convolutions().values()]
     optimizer = torch.optim.Adam([{"params": scales, "lr": 5e-2}, {"params": weights, "lr": 1e-5}])

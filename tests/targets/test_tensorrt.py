@@ -9,7 +9,7 @@ import pytest
 from calm_network import calm_network
 from rtmw_edge.quantization import COMMON, Table
 from rtmw_edge.quantization.fake import fake_quantize
-from small_deployable import SmallDeployable, absmax_table, float_logits, relative_rms, small_deployable, smooth_crops
+from small_deployable import SmallDeployable, absmax_table, float_logits, relative_rms, smooth_crops
 
 from rtmw_edge.errors import BadInputError
 from rtmw_edge.runtime.onnx_session import session_options
@@ -35,11 +35,6 @@ SUPPORTED = {
 }  # fmt: skip
 """Of the operators that NVIDIA lists for TensorRT 8.6 to 10 (onnx-tensorrt, docs/operators.md), what a pose network
 can have."""
-
-
-@pytest.fixture(scope="module")
-def network() -> SmallDeployable:
-    return small_deployable()
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 import torch
 from rtmw_edge.quantization import W8
 from rtmw_edge.targets import target_named
-from rtmw_edge.targets.base import Precision, check_scales, precisions
+from rtmw_edge.targets.base import Precision, check_scales, installed, precisions
 from rtmw_edge.targets.converter_process import run_converter
 from rtmw_edge.targets.half_precision import to_half
 from rtmw_edge.targets.weight_matching import check_distinct, match_convolutions
@@ -42,8 +42,10 @@ def test_a_working_converter_is_silent(tmp_path: Path, capfd: pytest.CaptureFixt
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize(("target", "package"), [("tflite", "litert-torch"), ("ncnn", "pnnx")])
-def test_a_missing_package_is_named(target: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("target", "package"), [("tflite", "litert-torch"), ("ncnn", "pnnx"), ("openvino", "onnxscript")]
+)
+def test_a_missing_package_is_named(target: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     versions = metadata.version
 
     def version(name: str) -> str:
@@ -52,8 +54,12 @@ def test_a_missing_package_is_named(target: str, package: str, tmp_path: Path, m
         return versions(name)
 
     monkeypatch.setattr("rtmw_edge.targets.base.metadata.version", version)
-    with pytest.raises(NotAvailableError, match=f"needs {package}, which is not installed. Run: pip install"):
-        target_named(target).convert(small_deployable(), None, Precision.FP32, tmp_path, 1, lambda step: None)
+    with pytest.raises(NotAvailableError) as caught:
+        installed(target_named(target).requirements())
+    assert str(caught.value) == (
+        f'This export needs {package}, which is not installed. Run: pip install "rtmw-edge[export]".'
+    )
+    assert caught.value.exit_code == 3
 
 
 def test_weights_too_large_for_half_precision_are_refused() -> None:

@@ -160,7 +160,7 @@ def on_integers(single: Converted, table: Table, network: Deployable, folder: Pa
         graph = GraphEditor(single.files["model"])
         tflite.quantize(graph, tflite.convolution_names(graph, network), table, network)
         graph.save(folder / "model.tflite")
-        return tflite.converted(network, folder / "model.tflite", {})
+        return tflite.converted(network, folder / "model.tflite")
     scales = {point: entry.scale for point, entry in table.entries.items()}
     model = ncnn_int8.quantized(NcnnModel.load(single.files["param"], single.files["bin"]), scales)
     files = {role: folder / path.name for role, path in single.files.items()}

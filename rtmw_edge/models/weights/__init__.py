@@ -34,10 +34,10 @@ def shipped_tables(variant: str | Variant) -> list[Path]:
     return sorted(FOLDER.glob(f"{_named(variant).name}.*.table.json"))
 
 
-def cached(variant: str | Variant, cache: Path | None = None) -> Path | None:
+def cached(variant: str | Variant) -> Path | None:
     """The official file of `variant` that `rtmw-edge fetch` put into the cache, if any."""
     official = _named(variant).official
-    path = None if official is None else (cache or cache_dir()) / official.file_name
+    path = None if official is None else cache_dir() / official.file_name
     return path if path is not None and path.is_file() else None
 
 

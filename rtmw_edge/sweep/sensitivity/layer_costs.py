@@ -22,7 +22,7 @@ from ...models.macs import multiply_accumulates
 from ...quantization import GRIDS, Table
 from ...runtime.machine import int8_sums_overflow
 from ...targets import target_named
-from ...targets.base import Converted, Precision
+from ...targets.base import INPUT, Converted, Precision, installed
 
 if TYPE_CHECKING:
     import onnx
@@ -59,6 +59,7 @@ def layer_costs(
         return _by_size(network, "no target was named" if target is None else f"{target} tells no times of layers")
     if target == "openvino" and int8_sums_overflow():
         return _by_size(network, "OpenVINO computes int8 in float on a processor without VNNI")
+    installed(target_named(target).requirements())
     times = []
     for scales, precision in ((None, Precision.FP32), (table, _precision(table))):
         on_step(f"timing the layers in {target}, {precision}")
@@ -106,7 +107,7 @@ def _onnx_times(converted: Converted, crop: NDArray[np.uint8], threads: int | No
         options.profile_file_prefix = str(Path(folder) / "profile")
         session = onnxruntime.InferenceSession(converted.files["model"], options, providers=["CPUExecutionProvider"])
         for _ in range(RUNS):
-            session.run(None, {converted.input["name"]: crop})
+            session.run(None, {INPUT: crop})
         events = json.loads(Path(session.end_profiling()).read_text())
     fastest: dict[str, float] = {}
     for event in events:
@@ -157,7 +158,7 @@ def _openvino_times(converted: Converted, crop: NDArray[np.uint8], threads: int 
     times: dict[str, float] = {}
     fastest: dict[str, float] = {}
     for _ in range(RUNS):
-        request.infer({converted.input["name"]: crop})
+        request.infer({INPUT: crop})
         for node in request.profiling_info:
             milliseconds = node.real_time.total_seconds() * 1e3
             fastest[node.node_name] = min(fastest.get(node.node_name, math.inf), milliseconds)

@@ -55,7 +55,9 @@ def test_an_openvino_that_computes_in_float_is_not_timed(monkeypatch: pytest.Mon
 
 
 def test_a_runtime_that_renames_its_layers_is_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(costs_module, "target_named", lambda _: SimpleNamespace(convert=lambda *_: None))
+    monkeypatch.setattr(
+        costs_module, "target_named", lambda _: SimpleNamespace(convert=lambda *_: None, requirements=list)
+    )
     monkeypatch.setattr(costs_module, "_onnx_times", lambda *_: {"stem": 1.0})
     network, crops = small_deployable(), smooth_crops(2)
     found = layer_costs(network, absmax_table(network, crops), "onnx", None)

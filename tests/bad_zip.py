@@ -1,9 +1,11 @@
-"""An archive whose index says less of a member than it unpacks to, and how much memory a refusal takes."""
+"""Archives that are not what they say: a lying index, damage inside; and how much memory a refusal takes."""
 
 from __future__ import annotations
 
+import io
 import struct
 import tracemalloc
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,3 +32,12 @@ def little_memory() -> Iterator[None]:
         assert tracemalloc.get_traced_memory()[1] < BOMB_BYTES // 4
     finally:
         tracemalloc.stop()
+
+
+def damaged_zip() -> bytes:
+    """A compressed zip of one ONNX file, whose damage zlib finds."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.onnx", bytes(range(256)) * 400)
+    content = buffer.getvalue()
+    return content[:60] + b"\xff" * 40 + content[100:]
