@@ -91,12 +91,10 @@ def check_run(out: Path, backgrounds: Path | None) -> None:
     """
     from ..data.synthetic.background import Photographs
     from ..files import check_replaceable
-    from ..training import checkpoint
 
     if backgrounds is not None:
         Photographs(backgrounds)
-    if not (out / checkpoint.NAME).exists():  # runs of before there were markers go on
-        check_replaceable(out)
+    check_replaceable(out)
 
 
 def follow(trainer: Trainer) -> None:

@@ -193,7 +193,7 @@ class Trainer:
         self.losses = list(state["losses"])
         self.validated = state["validated"]
         self.lanes, self.span = state["lanes"], state["span"]
-        self.held, self.held_recipe, self.saved = state.get("given", {}), state["recipe"], step
+        self.held, self.held_recipe, self.saved = state["given"], state["recipe"], step
         if state["recipe"]["validation"] != self.recipe.validation:  # figures of another set say nothing of this one
             self.best, self.validated, self._validates_anew = {}, step - 1, True
 
@@ -215,7 +215,6 @@ class Trainer:
                 "ema": self.ema.network.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "step": self.step,
-                "samples": self.step * self.recipe.batch,
                 "lanes": self.lanes,
                 "span": self.span,
                 "losses": torch.stack(self.losses) if self.losses else torch.zeros(0),
