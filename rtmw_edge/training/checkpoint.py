@@ -128,7 +128,7 @@ def tell_changes(held: Mapping[str, Any], recipe: Mapping[str, Any]) -> None:
 
 
 def check_given(out: Path, held: Given, given: Given) -> None:
-    """Raise BadInputError when the run in `out` began with something else (`held`, empty for a new one) than `given`."""
+    """Raise BadInputError when the run in `out` was `held` something else than it is `given` now."""
     for name, value in given.items():
         left_out = value is None and name in AT_THE_START
         if name in held and held[name] != value and not left_out:

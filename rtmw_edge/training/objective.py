@@ -14,7 +14,7 @@ from ..models.checkpoints import load_weights, read_state
 from ..models.rtmw import RTMW, build
 from ..models.variants import Variant
 from ..models.weights import find
-from .distillation import Teacher, alignment, feature_loss, logit_loss, take_trunk
+from .distillation import alignment, feature_loss, logit_loss, take_trunk
 from .loss import BoneLoss, SimccLoss, part_weights
 from .recipe import Recipe
 
@@ -67,20 +67,32 @@ class Student(nn.Module):
 
 
 class Lesson(nn.Module):
-    """What a frozen teacher adds to the loss, in either stage of DWPose's distillation (spec 4.6)."""
+    """What a teacher adds to the loss, in either stage of DWPose's distillation (spec 4.6).
+
+    The teacher is frozen: it gets no gradients, and its batch norms stay in evaluation mode.
+    """
 
     def __init__(self, teacher: PoseNetwork, stage: int, beta: float) -> None:
         super().__init__()
-        self.teacher = Teacher(cast(RTMW, teacher))
+        cast(nn.Module, teacher).requires_grad_(False).eval()
+        self.teacher = teacher
         self.stage, self.beta = stage, beta
 
     def forward(self, images: Tensor, outputs: Outputs, share_left: float) -> Tensor:
         """Scalar, a mean over the samples of one pass; `share_left` of the run weighs stage 1."""
         logits, features, aligned = outputs
-        if self.stage == 2:
-            return logit_loss(logits, self.teacher.logits(features), beta=self.beta, weight=1.0)
-        theirs, their_features = self.teacher(images)
+        if self.stage == 2:  # the student has the same trunk
+            with torch.no_grad():
+                theirs = self.teacher.head(features)
+            return logit_loss(logits, theirs, beta=self.beta, weight=1.0)
+        theirs, their_features = self.answers(images)
         return share_left * (feature_loss(aligned, their_features[1]) + logit_loss(logits, theirs, beta=self.beta))
+
+    @torch.no_grad()
+    def answers(self, images: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, Tensor]]:
+        """The teacher's logits per axis and its neck's features at strides 16 and 32, of normalized crops."""
+        features = self.teacher.neck(self.teacher.backbone(images))
+        return self.teacher.head(features), features
 
 
 def prepare(network: RTMW, recipe: Recipe, weights: Path | None) -> tuple[Student, Lesson | None]:

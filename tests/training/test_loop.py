@@ -233,6 +233,14 @@ def test_a_run_is_what_it_was_given(tmp_path):
         loop.Trainer(small_recipe("steps=1"), tmp_path / "run", workers=0)
 
 
+def test_a_run_that_goes_on_says_what_it_leaves_of_its_recipe(tmp_path, caplog):
+    list(trainer(tmp_path, "steps=1").run())
+    trainer(tmp_path, "steps=1")
+    assert "instead of" not in caplog.text
+    trainer(tmp_path, "steps=1", "lr=2e-3")
+    assert caplog.messages == ["the run goes on with lr 0.002 instead of 0.001"]
+
+
 def test_a_backbone_from_quantization_aware_training_gets_statistics_to_train_on(tmp_path):
     small_recipe()
     torch.manual_seed(1)
@@ -507,7 +515,7 @@ def test_distillation_runs_through_both_stages_to_a_whole_network(tmp_path):
     alone = trainer(tmp_path / "alone", *stage_2, teacher=tmp_path / "one" / "weights.safetensors")
     with torch.no_grad():
         logits, features, _ = alone.student.train()(loop.normalized(batches[0][0]))
-        theirs = alone.lesson.teacher.logits(features)
+        theirs = alone.lesson.teacher.head(features)
     expected = logit_loss(logits, theirs, beta=alone.recipe.beta, weight=1.0)
     assert float(alone.train_step(batches)) == pytest.approx(float(expected), rel=1e-4)  # labels have no part in it
     second = trainer(tmp_path / "two", *stage_2, teacher=tmp_path / "one" / "weights.safetensors")
