@@ -39,7 +39,7 @@ from .optimizer import Optimizer
 from .recipe import SYNCHRONIZED, Recipe, passes
 from .schedule import Schedule
 from .spectral import spectral_convolutions
-from .stream import Batch, Crops, PlannedSamples, Positions, batches, crop_maker, worker_deaths_in_words
+from .stream import Batch, Crops, PlannedSamples, batches, crop_maker, positions, worker_deaths_in_words
 from .sync_batch_norm import synchronized
 from .validation import StoppedError, Validation, is_better, normalized
 
@@ -238,11 +238,11 @@ class Trainer:
     def batches(self) -> Iterator[list[Batch]]:
         """This rank's passes of every step from here to the last."""
         batch, fabric = self.recipe.batch, self.fabric
-        positions = Positions(
+        own = positions(
             self.step * batch, self.schedule.steps * batch, self.micro, fabric.global_rank, fabric.world_size
         )
-        samples = PlannedSamples(self.crops, self.micro) if self.crop_maker else self.crops
-        stream = batches(samples, positions, workers=self.workers, pin=fabric.device.type == "cuda")
+        samples = PlannedSamples(self.crops, self.crop_maker.capacity) if self.crop_maker else self.crops
+        stream = batches(samples, own, workers=self.workers, pin=fabric.device.type == "cuda")
         while step := list(itertools.islice(stream, self.passes)):
             yield step
 
