@@ -121,7 +121,7 @@ class Trainer:
         self.given = {**described(source, weights=start, backbone=backbone, teacher=teacher), **origin}
         checkpoint.check_given(out, self.held, self.given)
         checkpoint.tell_changes(self.held_recipe, asdict(recipe))
-        self.schedule = Schedule.of(recipe, samples)
+        self.schedule = Schedule(recipe, samples)
         self.crops = Crops(source, recipe, self.variant.pixels, self.schedule.late_from)
         self.crop_maker = crop_maker(self.crops, self.micro, self.fabric.device)
         if (start is not None or backbone is not None) and self.step == 0:

@@ -72,7 +72,7 @@ def gradients(training):
 
 def test_the_learning_rate_warms_up_stays_and_falls_as_a_cosine():
     recipe = read_recipe("rtmw-n-256x192", ["steps=1000", "warmup=101", "lr=1e-3", "lr_end=1e-5"])
-    schedule = Schedule.of(recipe, None)
+    schedule = Schedule(recipe, None)
     assert schedule.learning_rate(0) == pytest.approx(1e-8)
     assert schedule.learning_rate(50) == pytest.approx(5e-4, rel=1e-4)
     assert schedule.learning_rate(100) == schedule.learning_rate(499) == 1e-3
@@ -97,12 +97,12 @@ def test_on_a_cpu_large_kernels_work_on_transforms_and_silu_keeps_its_input(tmp_
 
 def test_epochs_become_steps_late_samples_validations_and_a_fading_teacher():
     recipe = read_recipe("rtmw-m-256x192", ["epochs=20", "late=5", "batch=64", "micro=32", "validate_every=10"])
-    schedule = Schedule.of(recipe, 1000)
+    schedule = Schedule(recipe, 1000)
     assert schedule.steps == math.ceil(20 * 1000 / 64) == 313
     assert schedule.late_from == 15_000
     assert [step for step in range(1, 314) if schedule.is_due(10, step, step - 1)] == [157, 313]
     assert [schedule.share_left(step) for step in (0, 15, 16, 312)] == pytest.approx([1.0, 1.0, 0.95, 0.05])
-    steps = Schedule.of(read_recipe("rtmw-n-256x192", ["steps=100", "late=10"]), None)
+    steps = Schedule(read_recipe("rtmw-n-256x192", ["steps=100", "late=10"]), None)
     assert steps.late_from == 90 * 32 and steps.share_left(25) == 0.75
 
 
