@@ -54,7 +54,7 @@ def qat(
     from ..models.variants import variant_named
     from ..models.weights import find
     from ..quantization import GRIDS, Table
-    from ..training.recipe import read_recipe
+    from ..training.recipe import read_recipe, variant_of
 
     if table is not None and calibration is not None:
         raise BadInputError("Scales come from a table or from calibration, not from both; leave out one of them.")
@@ -62,7 +62,12 @@ def qat(
     loaded = None if table is None else Table.load(table)
     wanted = grid or (loaded.grid if loaded else None)
     overrides = [f"variant={name}", *(set_ or ()), *([f"quantization.grid={wanted}"] if wanted else ())]
-    chosen = read_recipe(recipe or f"{name}-qat", overrides)
+    recipe = recipe or f"{name}-qat"
+    chosen = read_recipe(recipe, overrides)
+    if chosen.variant != name:
+        raise BadInputError(f"The recipe is set to {chosen.variant}, and VARIANT is {name}; leave out --set variant.")
+    if (usual := variant_of(recipe)) not in (None, name):
+        typer.echo(f"the recipe {recipe} is for {usual}, and trains {name} here", err=True)
 
     def start_table(network: Deployable) -> Table:
         from ..targets.export import CALIBRATION, calibrate, fitting_table

@@ -127,6 +127,8 @@ def test_a_table_of_an_override_joins_the_recipes():
         ("distillation.stage=1", "The recipe lacks teacher; add it to [distillation]."),
         ("distillation.teacher=rtmw-k", "Unknown variant 'rtmw-k'"),
         ("batch", "The override 'batch' is not of the form key=value."),
+        ("=5", "The override '=5' is not of the form key=value."),
+        ("augmentation.=5", "The override 'augmentation.=5' is not of the form key=value."),
     ],
 )
 def test_wrong_values_are_refused(override, sentence):
