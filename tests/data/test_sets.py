@@ -210,6 +210,12 @@ def test_every_nth_image_counts_through_the_files_of_a_folder(tmp_path: Path) ->
         (tmp_path / f"{name}.json").write_text(json.dumps(labels))
     table = open_set(SetConfig("posetrack18", tmp_path, annotations=".", every=4))
     assert [table[i].image.name for i in range(len(table))] == ["a1.png", "c1.png"]
+    for name in "abc":
+        person = {"center": [100, 120], "scale": 0.5, "joints": grid(16).tolist(), "joints_vis": [1] * 16}
+        people = [{**person, "image": f"{name}{number}.png"} for number in (1, 1, 2)]
+        (tmp_path / f"{name}.json").write_text(json.dumps(people))
+    table = open_set(SetConfig("mpii", tmp_path, annotations=".", every=4))
+    assert [table[i].image.name for i in range(len(table))] == ["a1.png", "a1.png", "c1.png", "c1.png"]
 
 
 def test_scenes_and_folders_of_files_are_joined(tmp_path: Path) -> None:

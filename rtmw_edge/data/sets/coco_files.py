@@ -98,10 +98,10 @@ class CocoStyle:
     prefix: str = ""
     by_id: bool = False
 
-    def __call__(self, path: Path, collector: Collector, every: int) -> None:
-        """Read one annotation file into the collector, keeping every n-th image."""
+    def __call__(self, path: Path, collector: Collector) -> None:
+        """Read one annotation file into the collector."""
         for annotation, image in read_coco(path, collector):
-            if (image["id"] if self.by_id else collector.place(path, image["id"])) % every:
+            if image["id"] % collector.every if self.by_id else not collector.wants(path, image["id"]):
                 continue
             try:
                 triples = self._triples(annotation).reshape(collector.mapping.joints, 3)

@@ -20,11 +20,11 @@ HAND = 21
 """Joints of one hand, the right one first; the wrist is the last."""
 
 
-def read_interhand(path: Path, collector: Collector, every: int) -> None:
-    """Read one InterHand2.6M_*_data.json and its two companions, keeping every n-th image of the list."""
+def read_interhand(path: Path, collector: Collector) -> None:
+    """Read one InterHand2.6M_*_data.json and its two companions into the collector."""
     cameras, joints = map(read_json, companions(path))
-    for place, (annotation, image) in enumerate(read_coco(path, collector)):
-        if place % every:
+    for annotation, image in read_coco(path, collector):
+        if not collector.wants(path, image["id"]):
             continue
         try:
             capture, camera = cameras[str(image["capture"])], str(image["camera"])

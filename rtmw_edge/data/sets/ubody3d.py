@@ -33,11 +33,10 @@ DEFAULT_DISTANCE = 5.14388
 """Metres, where no bone is usable (RTMW3D's mean, spec 2.2)."""
 
 
-def read_ubody3d(path: Path, collector: Collector, every: int) -> None:
-    """Read one train_3dkeypoint_annotation.json into the collector, keeping every n-th image."""
-    order: dict[int, int] = {}
+def read_ubody3d(path: Path, collector: Collector) -> None:
+    """Read one train_3dkeypoint_annotation.json into the collector."""
     for annotation, image in read_coco(path, collector):
-        if order.setdefault(image["id"], len(order)) % every:
+        if not collector.wants(path, image["id"]):
             continue
         try:
             points, depth, valid = _joints(annotation)
