@@ -14,10 +14,9 @@ from set_files import HEIGHT, WIDTH, annotation, document, grid, opened
 from typer.testing import CliRunner
 
 from rtmw_edge.cli.data import app
-from rtmw_edge.data.contact_sheet import contact_sheet
+from rtmw_edge.data.contact_sheet import contact_sheet, tile
 from rtmw_edge.data.instances import Instance, Joined, read_instance
 from rtmw_edge.data.sets import KINDS, AnnotatedSet, SetConfig, open_set, open_sets, read_config
-from rtmw_edge.data.sets.sheet import tile
 from rtmw_edge.errors import BadInputError, VerificationError
 
 CONFIG = """
@@ -66,6 +65,7 @@ def test_a_configuration(tmp_path: Path) -> None:
             r"Unknown key of a \[\[set\]\] 'imagse'; did you mean 'images'",
         ),
         ("[[set]]\nkind = 'wflw'\nroot = 3", r"root = 3 is not a text"),
+        ("root = 5\n[[set]]\nkind = 'wflw'\nroot = 'x'", r"^In /.*/data\.toml: root = 5 is not a text\.$"),
         ("[[set]]\nkind = 'wflw'\nroot = 'x'\nevery = '3'", r"every = '3' is not a whole number"),
         (
             "[[set]]\nkind = 'wflw'\nroot = 'x'\nevery = 0",
@@ -309,7 +309,7 @@ def test_a_tile_shows_the_box_and_moves_the_keypoints_with_it(tmp_path: Path) ->
     target = table[0].keypoints[6]
     assert target.tolist() == grid(14)[0].tolist()
     picture[int(target[1]), int(target[0])] = 255
-    view, keypoints = tile(picture, table[0], 616)
+    view, keypoints, _ = tile(picture, table[0], 616)
     assert view.shape == (616, 616, 3)
     # 616 pixels show 1.4 times the box of 200x220: twice as large.
     assert np.linalg.norm(keypoints[5] - keypoints[6]) == pytest.approx(2 * np.linalg.norm(grid(14)[3] - grid(14)[0]))
