@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,7 @@ from ..signals import StopSignals
 from . import checkpoint, ranks
 from .checkpoint import BEST, LAST, RECIPE
 from .depthwise import float32_weight_gradients
-from .device_crops import PlannedCrops
+from .device_crops import PlannedCrops, normalized
 from .ema import Ema
 from .inputs import described, open_source
 from .logs import Logs
@@ -41,7 +41,7 @@ from .schedule import Schedule
 from .spectral import spectral_convolutions
 from .stream import Batch, Crops, PlannedSamples, batches, crop_maker, positions, worker_deaths_in_words
 from .sync_batch_norm import synchronized
-from .validation import StoppedError, Validation, is_better, normalized
+from .validation import StoppedError, Validation, is_better
 
 log = logging.getLogger(__name__)
 
@@ -110,17 +110,16 @@ class Trainer:
         self.step, self.seconds, self.skipped, self.validated = 0, 0.0, 0, 0
         self.best: dict[str, float] = {}
         self.losses: list[Tensor] = []
-        self.held: checkpoint.Given = {}
-        self.held_recipe: dict[str, object] = {}
         self.saved, self._stops, self._validates_anew = 0, 0, False
         self.lanes, self.span = self.fabric.world_size * max(1, workers), self.micro
-        self._resume()
+        held, held_recipe = self._resume()
         samples, source = open_source(recipe, data, backgrounds, lanes=self.lanes, span=self.span)
         if recipe.distillation is not None:
             teacher = find(recipe.distillation.teacher, teacher, "--teacher")
-        self.given = {**described(source, weights=start, backbone=backbone, teacher=teacher), **origin}
-        checkpoint.check_given(out, self.held, self.given)
-        checkpoint.tell_changes(self.held_recipe, asdict(recipe))
+        given = {**described(source, weights=start, backbone=backbone, teacher=teacher), **origin}
+        checkpoint.check_given(out, held, given)
+        checkpoint.tell_changes(held_recipe, asdict(recipe))
+        self.given = {**given, **held}
         self.schedule = Schedule(recipe, samples)
         self.crops = Crops(source, recipe, self.variant.pixels, self.schedule.late_from)
         self.crop_maker = crop_maker(self.crops, self.micro, self.fabric.device)
@@ -179,13 +178,14 @@ class Trainer:
         assert self.crop_maker is not None
         return self.crop_maker(crops)
 
-    def _resume(self) -> None:
+    def _resume(self) -> tuple[checkpoint.Given, dict[str, Any]]:
+        """Take up the run in `out`; what it was given and its recipe, both empty where there is none."""
         state = checkpoint.read(self.out, asdict(self.recipe), self.fabric.device)
         step = state["step"] if state else 0
         if self.fabric.broadcast(step) != step:
             raise BadInputError(f"Not all nodes see the same run in '{self.out}'; put --out on a shared file system.")
         if state is None:
-            return
+            return {}, {}
         self.student.load_state_dict(state["student"])
         self.ema.network.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -193,9 +193,10 @@ class Trainer:
         self.losses = list(state["losses"])
         self.validated = state["validated"]
         self.lanes, self.span = state["lanes"], state["span"]
-        self.held, self.held_recipe, self.saved = state["given"], state["recipe"], step
+        self.saved = step
         if state["recipe"]["validation"] != self.recipe.validation:  # figures of another set say nothing of this one
             self.best, self.validated, self._validates_anew = {}, step - 1, True
+        return state["given"], state["recipe"]
 
     def save(self) -> None:
         """Write the checkpoint and the averaged weights, each whole or not at all; rank 0 alone does.
@@ -222,7 +223,7 @@ class Trainer:
                 "skipped": self.skipped,
                 "best": self.best,
                 "validated": self.validated,
-                "given": {**self.given, **self.held},
+                "given": self.given,
             },
         )
         self.saved = self.step

@@ -167,7 +167,7 @@ def test_sets_are_joined_in_order(tmp_path: Path) -> None:
     with pytest.raises(IndexError):
         joined[5]
     with pytest.raises(BadInputError, match="The set '' is empty: there is no instance 0 to read"):
-        read_instance(Joined([]), 0)
+        read_instance(Joined([]), 0, Counter())
 
 
 def test_unreadable_images_are_passed_over_and_counted(tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_unreadable_images_are_passed_over_and_counted(tmp_path: Path) -> None:
     for image in range(4):
         table.path(image).unlink(missing_ok=True)
     with pytest.raises(BadInputError, match=r"None of 4 images in a row of 'aic' can be read, the last .* There is"):
-        read_instance(table, 2)
+        read_instance(table, 2, skipped)
 
 
 def test_a_picture_of_another_size_than_annotated_is_passed_over(tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_a_rendered_instance_needs_no_file() -> None:
         def __getitem__(self, index: int) -> Instance:
             return instance
 
-    assert read_instance(One(), 0)[0] is picture
+    assert read_instance(One(), 0, Counter())[0] is picture
 
 
 def checked(folder: Path, text: str, *options: str) -> Any:
