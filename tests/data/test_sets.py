@@ -124,7 +124,7 @@ def test_human_art_uses_its_21_joints_below_its_own_folder(tmp_path: Path) -> No
     assert instance.keypoints[99].tolist() == grid(21)[17].tolist() and instance.visible[99] == 1
 
 
-def test_matlabs_coordinates_count_from_one(tmp_path: Path) -> None:
+def test_matlabs_coordinates_count_from_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     instance = opened(tmp_path / "jhmdb", "jhmdb", document([annotation(15)]))[0]
     assert instance.keypoints[6].tolist() == (grid(15)[3] - 1).tolist()
     assert instance.box.tolist() == [9, 19, 209, 239]
@@ -133,6 +133,9 @@ def test_matlabs_coordinates_count_from_one(tmp_path: Path) -> None:
     instance = opened(tmp_path / "mpii", "mpii", [person])[0]
     assert instance.keypoints[16].tolist() == (grid(16)[0] - 1).tolist()
     assert instance.visible[16] == 2 and instance.visible[9] == 0
+    table = opened(tmp_path / "mpii", "mpii", [person, {**person, "scale": None}, 5])
+    assert len(table) == 1 and table.skipped == {"malformed": 2}
+    assert caplog.text.count("mpii: the first malformed one is annotation 1: ") == 1
     # 200 * 0.5 pixels about (100, 120), moved down by 15 * 0.5, and one to the upper left.
     assert instance.box.tolist() == [49, 76.5, 149, 176.5]
 

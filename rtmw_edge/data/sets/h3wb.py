@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ...errors import BadInputError
 from .coco_files import BAD_VALUES
 from .object_arrays import load_objects
-from .table import Collector, Skip
+from .table import Collector
 
 TRAIN_SUBJECTS = ("S1", "S5", "S6")
 """RTMW3D trains on these and validates on S7."""
@@ -50,8 +50,8 @@ def read_h3wb(path: Path, collector: Collector, frames: str, subjects: tuple[str
                                 metres=millimetres / MILLIMETRES,
                                 camera=intrinsics,
                             )
-                    except BAD_VALUES:
-                        collector.skip(Skip.MALFORMED)
+                    except BAD_VALUES as error:
+                        collector.skip_malformed(f"{subject} {action} {camera}", error)
 
 
 def _check_pattern(frames: str) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ...errors import BadInputError
 from .coco_files import BAD_VALUES, centred_box, read_json
-from .table import Collector, Skip
+from .table import Collector
 
 DOWN = 15.0
 """The box is moved down by this many pixels times the scale, so that it does not cut the feet (HRNet, mmpose)."""
@@ -22,7 +22,7 @@ def read_mpii(path: Path, collector: Collector) -> None:
     people = read_json(path)
     if not isinstance(people, list):
         raise BadInputError(f"{path} is not MPII's annotation file: it must be a list of people with 'joints'.")
-    for person in people:
+    for number, person in enumerate(people):
         try:
             image, scale = str(person["image"]), float(person["scale"])
             if not collector.wants(path, image):
@@ -30,7 +30,7 @@ def read_mpii(path: Path, collector: Collector) -> None:
             box = centred_box(person["center"], scale) + np.array([0, DOWN, 0, DOWN]) * scale - 1
             points = np.array(person["joints"], np.float64).reshape(-1, 2) - 1
             visible = np.where(np.array(person["joints_vis"], np.float64) > 0, 2, 0).astype(np.uint8)
-        except BAD_VALUES:
-            collector.skip(Skip.MALFORMED)
+        except BAD_VALUES as error:
+            collector.skip_malformed(number, error)
             continue
         collector.add(image, box, points, visible)

@@ -130,6 +130,7 @@ class Collector:
         """Count one that cannot be read, and keep what is wrong with the first of them: which it is, and the error."""
         self.skip(Skip.MALFORMED)
         wrong = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+        which = "without an id" if which is None else which
         self._malformed = self._malformed or f"annotation {which}: {wrong}"
 
     def wants(self, file: Path, image: object) -> bool:
