@@ -85,9 +85,9 @@ def computing_device(device: str, threads: int) -> str:
 
 
 def check_run(out: Path, backgrounds: Path | None) -> None:
-    """Raise BadInputError unless `out` is new, empty or a run, and where `backgrounds` has no photographs.
+    """Raise BadInputError, before anything is computed, unless `out` is new, empty or a run.
 
-    The latter would otherwise be found by the processes that make samples, which can only die of it.
+    And where `backgrounds` has no photographs.
     """
     from ..data.synthetic.background import Photographs
     from ..files import check_replaceable

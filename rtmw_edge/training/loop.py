@@ -24,7 +24,6 @@ from ..models import build
 from ..models.checkpoints import load_weights, save_safetensors
 from ..models.rtmw import RTMW
 from ..models.variants import variant_named
-from ..models.weights import find
 from ..signals import StopSignals
 from . import checkpoint, ranks
 from .checkpoint import BEST, LAST, RECIPE
@@ -34,7 +33,7 @@ from .ema import Ema
 from .inputs import described, open_source
 from .logs import Logs
 from .norms import revive
-from .objective import LabelLoss, Lesson, Student, load_backbone, prepare
+from .objective import LabelLoss, Lesson, Student, load_backbone, prepare, teacher_weights
 from .optimizer import Optimizer
 from .recipe import SYNCHRONIZED, Recipe, passes
 from .schedule import Schedule
@@ -90,6 +89,7 @@ class Trainer:
         self.fabric = ranks.start(device, recipe.precision)
         self.micro, self.passes = passes(recipe, self.fabric.world_size)
         self.variant = variant_named(recipe.variant)
+        teacher = teacher_weights(recipe, teacher)
         torch.manual_seed(recipe.seed)
         self.student, self.lesson = self._subject(start, backbone, teacher)
         self.network = cast(nn.Module, self.student.network)
@@ -114,8 +114,6 @@ class Trainer:
         self.lanes, self.span = self.fabric.world_size * max(1, workers), self.micro
         held, held_recipe = self._resume()
         samples, source = open_source(recipe, data, backgrounds, lanes=self.lanes, span=self.span)
-        if recipe.distillation is not None:
-            teacher = find(recipe.distillation.teacher, teacher, "--teacher")
         given = {**described(source, weights=start, backbone=backbone, teacher=teacher), **origin}
         checkpoint.check_given(out, held, given)
         checkpoint.tell_changes(held_recipe, asdict(recipe))

@@ -95,6 +95,24 @@ class Lesson(nn.Module):
         return self.teacher.head(features), features
 
 
+def teacher_weights(recipe: Recipe, given: Path | None) -> Path | None:
+    """The weights of the teacher: those given, or in stage 1 the shipped or fetched ones; None where nobody teaches.
+
+    Raises BadInputError where some are given and nobody teaches, and where there are none.
+    """
+    distillation = recipe.distillation
+    if distillation is None:
+        if given is not None:
+            raise BadInputError(
+                "A teacher is given, but the recipe does not distil; choose one that does (rtmw-edge train --list), or "
+                "--set distillation.teacher=VARIANT."
+            )
+        return None
+    if distillation.stage == 2 and given is None:
+        raise BadInputError("Stage 2 learns from the model of stage 1; pass --teacher RUN/weights.safetensors.")
+    return find(distillation.teacher, given, "--teacher")
+
+
 def prepare(network: RTMW, recipe: Recipe, weights: Path | None) -> tuple[Student, Lesson | None]:
     """The student around `network`, and the lesson where the recipe distils, by a teacher with `weights`.
 
@@ -102,17 +120,10 @@ def prepare(network: RTMW, recipe: Recipe, weights: Path | None) -> tuple[Studen
     Raises BadInputError when recipe, student and teacher do not fit together.
     """
     distillation = recipe.distillation
-    if distillation is None:
-        if weights is not None:
-            raise BadInputError(
-                "A teacher is given, but the recipe does not distil; choose one that does (rtmw-edge train --list), or "
-                "--set distillation.teacher=VARIANT."
-            )
+    if distillation is None or weights is None:
         return Student(network), None
-    if distillation.stage == 2 and weights is None:
-        raise BadInputError("Stage 2 learns from the model of stage 1; pass --teacher RUN/weights.safetensors.")
     teacher = build(distillation.teacher)
-    load_weights(teacher, find(distillation.teacher, weights, "--teacher"))
+    load_weights(teacher, weights)
     lesson = Lesson(teacher, distillation.stage, recipe.beta)
     if distillation.stage == 2:
         take_trunk(network, teacher)

@@ -616,8 +616,9 @@ def test_what_would_be_without_effect_is_refused(tmp_path):
     with pytest.raises(BadInputError, match="for rendered people, not for annotated sets; leave out --backgrounds"):
         trainer(tmp_path, "steps=1", backgrounds=tmp_path)
     settings = ("steps=1", "distillation.stage=2", f"distillation.teacher={TINY.name}")
+    (teacher := tmp_path / "teacher.pth").write_bytes(b"")
     with pytest.raises(BadInputError, match="Stage 2 has the backbone of its teacher; leave out --backbone"):
-        trainer(tmp_path, *settings, backbone=tmp_path / "backbone.pth")
+        trainer(tmp_path, *settings, backbone=tmp_path / "backbone.pth", teacher=teacher)
 
 
 def test_images_that_cannot_be_read_are_told_of(tmp_path, capsys, monkeypatch):
