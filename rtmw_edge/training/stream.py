@@ -122,7 +122,7 @@ class Rendered:
             box=shown.box,
             keypoints=shown.keypoints,
             visible=annotated(shown.visible),
-            metres=shown.keypoints_3d,
+            metres=shown.metres,
             camera=sample.camera,
             source="synthetic",
             whole=True,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from set_files import HEIGHT, WIDTH, annotation, document, grid, opened, whole_body
+from set_files import HEIGHT, WIDTH, annotation, document, grid, interhand, opened, whole_body
 
 from rtmw_edge.data.sets import KINDS, SetConfig, open_set
 from rtmw_edge.data.sets.mapping import mapping_of
@@ -103,17 +103,7 @@ def test_a_hand_whose_wrist_was_not_found_has_no_label(tmp_path: Path) -> None:
     """InterHand has the right hand first and the wrists last; without one, the places of a hand are guesses."""
     valid = [1] * 42
     valid[20] = valid[21] = 0  # the wrist of the right hand, and one joint of the left
-    image = {"id": 1, "file_name": "a.png", "width": 400, "height": 300, "capture": 0, "camera": "c", "frame_idx": 0}
-    labels = {"id": 1, "image_id": 1, "bbox": [10, 20, 90, 90], "joint_valid": valid}
-    camera = {"camrot": {"c": np.eye(3).tolist()}, "campos": {"c": [0, 0, 0]}}
-    documents = {
-        "data": {"images": [image], "annotations": [labels]},
-        "camera": {"0": {**camera, "focal": {"c": [100, 100]}, "princpt": {"c": [50, 60]}}},
-        "joint_3d": {"0": {"0": {"world_coord": [[0, 0, 1000]] * 42}}},
-    }
-    for name, content in documents.items():
-        (tmp_path / f"a_{name}.json").write_text(json.dumps(content))
-    visible = open_set(SetConfig("interhand26m", tmp_path, annotations="a_data.json", images="."))[0].visible
+    visible = open_set(interhand(tmp_path, valid))[0].visible
     assert not visible[112:].any() and visible[95] == 0 and visible[91:112].tolist().count(2) == 20
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from set_files import HEIGHT, WIDTH, annotation, document, grid, opened
+from set_files import HEIGHT, WIDTH, annotation, document, grid, interhand, opened
 from typer.testing import CliRunner
 
 from rtmw_edge.cli.data import app
@@ -281,20 +282,12 @@ def test_a_damaged_cache_is_written_anew(tmp_path: Path, name: str, text: bytes 
 
 
 def test_the_cache_notices_another_camera_file_of_interhand(tmp_path: Path) -> None:
-    image = {"id": 1, "file_name": "a.png", "width": 400, "height": 300, "capture": 0, "camera": "c", "frame_idx": 0}
-    labels = {"id": 1, "image_id": 1, "bbox": [10, 20, 90, 90], "joint_valid": [1] * 42}
-    camera = {"camrot": {"c": np.eye(3).tolist()}, "campos": {"c": [0, 0, 0]}, "focal": {"c": [100, 100]}}
-    documents = {
-        "data": {"images": [image], "annotations": [labels]},
-        "camera": {"0": {**camera, "princpt": {"c": [50, 60]}}},
-        "joint_3d": {"0": {"0": {"world_coord": [[0, 0, 1000]] * 42}}},
-    }
-    for name, content in documents.items():
-        (tmp_path / f"a_{name}.json").write_text(json.dumps(content))
-    config = SetConfig("interhand26m", tmp_path, annotations="a_data.json", images=".")
+    config = interhand(tmp_path, [1] * 42)
     assert open_set(config, tmp_path / "cache")[0].keypoints[91].tolist() == [50, 60]
-    moved = {"0": {**camera, "princpt": {"c": [150, 160]}}}
-    (tmp_path / "a_camera.json").write_text(json.dumps(moved))
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.glob("a_[dj]*.json")}
+    interhand(tmp_path, [1] * 42, (150, 160))
+    for path, time in times.items():  # only the camera's file is another
+        os.utime(path, ns=(time, time))
     assert open_set(config, tmp_path / "cache")[0].keypoints[91].tolist() == [150, 160]
 
 

@@ -48,7 +48,7 @@ class Drawn:
             box=np.array([4, 6, width - 8, height - 5], np.float32),
             keypoints=points,
             visible=rng.integers(0, 3, 133).astype(np.uint8),
-            keypoints_3d=rng.uniform(1, 3, (133, 3)).astype(np.float32),
+            metres=rng.uniform(1, 3, (133, 3)).astype(np.float32),
         )
         image = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
         return SimpleNamespace(image=image, people=(person,), camera=np.eye(3))

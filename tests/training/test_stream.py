@@ -39,7 +39,7 @@ class Counted:
         person = SimpleNamespace(
             keypoints=np.zeros((133, 2), np.float32),
             visible=np.full(133, 2, np.uint8),
-            keypoints_3d=np.ones((133, 3), np.float32),
+            metres=np.ones((133, 3), np.float32),
             box=np.array([1, 1, 9, 9], np.float32),
         )
         return SimpleNamespace(image=np.full((4, 4, 3), index, np.int64), people=(person,), camera=np.eye(3))
