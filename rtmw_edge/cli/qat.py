@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .train import check_run, computing_device, follow
+from .train import Backgrounds, Data, Device, Overrides, Threads, Workers, check_run, computing_device, follow
 
 if TYPE_CHECKING:
     from ..quantization import Table
@@ -23,7 +23,7 @@ def qat(
         Path | None, typer.Option(help="The float weights, .pth or .safetensors; default: shipped or fetched.")
     ] = None,
     recipe: Annotated[str | None, typer.Option(help="Shipped recipe or TOML file; default: VARIANT-qat.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="key=value, over the recipe.")] = None,
+    set_: Overrides = None,
     grid: Annotated[str | None, typer.Option(help="common or affine; default: the recipe's, or the table's.")] = None,
     table: Annotated[Path | None, typer.Option(help="Begin with the scales of this quantization table.")] = None,
     calibration: Annotated[
@@ -33,13 +33,11 @@ def qat(
             show_default="the table that the weights were trained with, or synthetic:200",
         ),
     ] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="Configuration of annotated sets (docs/data.md); without, rendered people.")
-    ] = None,
-    backgrounds: Annotated[Path | None, typer.Option(help="Folder of photographs behind rendered people.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    workers: Annotated[int, typer.Option(help="Processes of every rank that make samples.", min=0)] = 1,
-    threads: Annotated[int, typer.Option(help="Threads of the training step; 0 for all cores.", min=0)] = 0,
+    data: Data = None,
+    backgrounds: Backgrounds = None,
+    device: Device = "auto",
+    workers: Workers = 1,
+    threads: Threads = 0,
 ) -> None:
     """Fine-tune with quantization in the loop; resumes by itself, also after a kill.
 
