@@ -213,7 +213,8 @@ TYPES = {"bool": bool, "int": int, "float": float, "str": str, "tuple[float, flo
 """Those of values that are no tables, by the names that fields have for them."""
 
 
-def _fill(cls: type, values: dict[str, Any], where: str) -> Any:
+def _fill(cls: type, values: dict[str, Any], file: str, section: str = "") -> Any:
+    where = f"[{section}]" if section else f"'{file}'"
     fields = {f.name: f for f in dataclasses.fields(cls)}
     ready: dict[str, Any] = {}
     for key, value in values.items():
@@ -221,14 +222,15 @@ def _fill(cls: type, values: dict[str, Any], where: str) -> Any:
             raise unknown(f"recipe key in {where}", key, fields)
         if key in SECTIONS:
             _check_table(key, value)
-            value = _fill(SECTIONS[key], value, f"[{key}]")
+            value = _fill(SECTIONS[key], value, file, key)
         expected = TYPES.get(str(fields[key].type))
         if expected is float and type(value) is int:
             value = float(value)
         if expected is tuple and isinstance(value, list):
             value = tuple(value)
         if expected is not None and type(value) is not expected:
-            raise BadInputError(f"The recipe's {key} is {value!r}; it must be of type {expected.__name__}.")
+            name, kind = f"{section}.{key}".lstrip("."), "list" if expected is tuple else expected.__name__
+            raise BadInputError(f"The recipe's {name} is {value!r}; it must be of type {kind}.")
         ready[key] = value
     required = [f.name for f in fields.values() if f.default is f.default_factory is dataclasses.MISSING]
     if missing := [name for name in required if name not in ready]:
@@ -342,4 +344,4 @@ def read_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         raise BadInputError(
             f"{late[0]} would change nothing: the recipe's late is 0; set it to the last steps (epochs)."
         )
-    return _fill(Recipe, values, f"'{path.name}'")
+    return _fill(Recipe, values, path.name)
