@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 COLOURS = {1: (60, 60, 235), 2: (60, 220, 60)}
 """BGR of a hidden keypoint and of a visible one."""
 BOX = (235, 200, 60)
+ENLARGED = 2
+"""Times that a rendered picture is enlarged below its labels."""
 SHEET_ASPECT = 16 / 10
 MARGIN = 1.4
 """A tile shows this many times the box, so that labels outside of it are seen."""
@@ -39,17 +41,17 @@ def contact_sheet(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     return sheet
 
 
-def draw_labels(sample: Sample, enlarged: int = 2) -> NDArray[np.uint8]:
-    """A rendered picture, `enlarged` times, with boxes and keypoints: green where visible, red where hidden."""
-    image = cv2.resize(sample.image, None, fx=enlarged, fy=enlarged, interpolation=cv2.INTER_CUBIC)
+def draw_labels(sample: Sample) -> NDArray[np.uint8]:
+    """A rendered picture, enlarged, with boxes and keypoints: green where visible, red where hidden."""
+    image = cv2.resize(sample.image, None, fx=ENLARGED, fy=ENLARGED, interpolation=cv2.INTER_CUBIC)
     for person in sample.people:
         # An integer coordinate is a pixel's centre, so enlarging moves it by half of what a pixel grows.
-        x0, y0, x1, y1 = np.rint((person.box + 0.5) * enlarged - 0.5).astype(int).tolist()
+        x0, y0, x1, y1 = np.rint((person.box + 0.5) * ENLARGED - 0.5).astype(int).tolist()
         cv2.rectangle(image, (x0, y0), (x1, y1), BOX, 1)
-        points = np.rint(((person.keypoints + 0.5) * enlarged - 0.5) * 16)
+        points = np.rint(((person.keypoints + 0.5) * ENLARGED - 0.5) * 16)
         for (x, y), visible in zip(points, person.visible, strict=True):
             if visible:
-                cv2.circle(image, (int(x), int(y)), 20 + 4 * enlarged, COLOURS[visible], -1, cv2.LINE_AA, shift=4)
+                cv2.circle(image, (int(x), int(y)), 20 + 4 * ENLARGED, COLOURS[visible], -1, cv2.LINE_AA, shift=4)
     return np.asarray(image, np.uint8)
 
 

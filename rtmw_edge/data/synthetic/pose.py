@@ -73,9 +73,9 @@ class Pose:
         return self.kind in ("stand", "walk", "arms_up", "gesture")
 
 
-def draw_pose(skeleton: Skeleton, rng: np.random.Generator, kind: str | None = None) -> Pose:
-    """A pose for one skeleton; `kind` is one of KINDS, or None to draw it too."""
-    kind = kind or pick(rng, KINDS)
+def draw_pose(skeleton: Skeleton, rng: np.random.Generator) -> Pose:
+    """A pose of any of KINDS for one skeleton."""
+    kind = pick(rng, KINDS)
     rotations = np.repeat(np.eye(3)[None], len(skeleton.body.bones), 0)
     _bend_spine(rotations, skeleton, kind, rng)
     phase = rng.uniform(0, 2 * math.pi)
