@@ -94,7 +94,7 @@ class FloatLesson(Lesson):
     def forward(self, images: Tensor, outputs: Outputs, share_left: float) -> Tensor:
         """Scalar, a mean over the samples of one pass."""
         logits, _, features = outputs
-        theirs, their_features = self.teacher(images.flip(1))
+        theirs, their_features = self.answers(images.flip(1))
         loss = logit_loss(logits, theirs, beta=self.beta, weight=self.weights.logits)
         return loss + self.weights.features * feature_loss(features, their_features[1])
 
@@ -238,8 +238,8 @@ class QatTrainer(Trainer):
         """
         device = self.fabric.device.type
         if not self._float_figures:
-            exact = cast(Lesson, self.lesson).teacher.network
-            self._float_figures = validation.figures(cast(RTMW, TakesRgb(cast(Deployable, exact))), device)
+            exact = cast(Deployable, cast(Lesson, self.lesson).teacher)
+            self._float_figures = validation.figures(cast(RTMW, TakesRgb(exact)), device)
             log.info("float: %s", self._float_figures)
         _, network, table = self.result()
         figures = validation.figures(cast(RTMW, TakesRgb(for_inference(fake_quantize(network, table)))), device)

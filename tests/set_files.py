@@ -45,3 +45,18 @@ def opened(folder: Path, kind: str, content: Any, **options: Any) -> AnnotatedSe
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "labels.json").write_text(json.dumps(content))
     return open_set(SetConfig(kind, folder, **{"annotations": "labels.json", "images": ".", **options}))
+
+
+def interhand(folder: Path, valid: list[int], middle: tuple[int, int] = (50, 60)) -> SetConfig:
+    """InterHand's three files with both hands a metre before a camera of that principal point; `valid` (42,) joints."""
+    image = {"id": 1, "file_name": "a.png", "width": 400, "height": 300, "capture": 0, "camera": "c", "frame_idx": 0}
+    labels = {"id": 1, "image_id": 1, "bbox": [10, 20, 90, 90], "joint_valid": valid}
+    camera = {"camrot": {"c": np.eye(3).tolist()}, "campos": {"c": [0, 0, 0]}, "focal": {"c": [100, 100]}}
+    documents = {
+        "data": {"images": [image], "annotations": [labels]},
+        "camera": {"0": {**camera, "princpt": {"c": middle}}},
+        "joint_3d": {"0": {"0": {"world_coord": [[0, 0, 1000]] * 42}}},
+    }
+    for name, content in documents.items():
+        (folder / f"a_{name}.json").write_text(json.dumps(content))
+    return SetConfig("interhand26m", folder, annotations="a_data.json", images=".")

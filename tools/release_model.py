@@ -19,6 +19,7 @@ from string import Template
 import cv2
 import numpy as np
 from rtmw_edge.quantization import Table
+from rtmw_edge.quantization.qat import TABLES
 from rtmw_edge.targets.export import export
 
 from rtmw_edge.camera import root_depth, to_camera
@@ -34,6 +35,7 @@ from rtmw_edge.runtime import Runner, load, torch_runner
 from rtmw_edge.runtime.drawing import draw
 from rtmw_edge.runtime.loading import BUILTIN_DIRECTORY
 from rtmw_edge.runtime.view3d import SkeletonView
+from rtmw_edge.training.checkpoint import LAST, RECIPE
 
 ROOT = Path(__file__).parents[1]
 READY = "rtmw-n-256x192"
@@ -128,8 +130,8 @@ def main() -> None:
     parser.add_argument("--table", type=Path, help="another table for the run's weights than its own")
     parser.add_argument("--training", required=True, help="how the weights it began with were trained, for the card")
     arguments = parser.parse_args()
-    source = arguments.run / "weights.safetensors"
-    recipe = json.loads((arguments.run / "recipe.json").read_text())
+    source = arguments.run / LAST
+    recipe = json.loads((arguments.run / RECIPE).read_text())
     metadata = read_metadata(source)
     variant = variant_named(recipe["variant"])
     if variant.name not in PICTURES:
@@ -138,7 +140,7 @@ def main() -> None:
     load_weights(network, source)
     weights = FOLDER / f"{variant.name}.safetensors"
     save_safetensors(network, weights, metadata=metadata)
-    table = Table.load(arguments.table or arguments.run / "table.json")
+    table = Table.load(arguments.table or arguments.run / TABLES[LAST])
     table.save(FOLDER / f"{variant.name}.{table.grid}.table.json")
 
     dataset = open_dataset(f"synthetic:val:{arguments.count}")

@@ -30,9 +30,8 @@ def preview(
     backgrounds: Annotated[Path | None, typer.Option(help="A folder of photographs to use as backgrounds.")] = None,
 ) -> None:
     """Draw people and write them as one contact sheet."""
-    from ..data.contact_sheet import contact_sheet
+    from ..data.contact_sheet import contact_sheet, draw_labels
     from ..data.synthetic import Renderer
-    from ..data.synthetic.preview import draw_labels
 
     _check_picture_name(out)
     renderer = Renderer(split, seed, backgrounds=backgrounds)
@@ -80,7 +79,7 @@ def _print_report(report: SetReport) -> None:
     if report.problem is not None:
         print(f"{report.name:<16} cannot be opened: {report.problem}", flush=True)
         return
-    left_out = ", ".join(f"{count} {reason}" for reason, count in sorted((report.skipped or {}).items())) or "none"
+    left_out = ", ".join(f"{count} {reason}" for reason, count in sorted(report.skipped.items())) or "none"
     broken = f"{report.broken} of {report.decoded}"
     print(
         f"{report.name:<16} {report.instances:>10} {report.images:>9} {report.missing:>8} {broken:>11}  {left_out}",
@@ -103,10 +102,9 @@ def draw(
 
     import numpy as np
 
-    from ..data.contact_sheet import contact_sheet
+    from ..data.contact_sheet import contact_sheet, mark, tile
     from ..data.instances import read_instance
     from ..data.sets import open_set, read_config
-    from ..data.sets.sheet import drawable, mark, tile
     from ..errors import unknown
     from ..poses import Poses
     from ..runtime.drawing import draw as draw_poses
@@ -121,9 +119,8 @@ def draw(
     tiles = []
     for index in np.linspace(0, len(table) - 1, min(count, len(table))).astype(int).tolist():
         picture, instance = read_instance(table, index, skipped)
-        view, keypoints = tile(picture, instance, size)
+        view, keypoints, visible = tile(picture, instance, size)
         # A hidden keypoint scores at the threshold and is drawn faintly, a visible one at twice that.
-        visible = drawable(keypoints, instance.visible)
         scores = visible[None].astype(np.float32)
         poses = Poses(keypoints[None], scores, np.zeros((1, 4), np.float32), np.ones(1, np.float32))
         tiles.append(draw_poses(view, poses, threshold=1.0, scale=1))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .train import check_run, computing_device, follow
+from .train import Backgrounds, Data, Device, Overrides, Threads, Workers, check_run, computing_device, follow
 
 if TYPE_CHECKING:
     from ..quantization import Table
@@ -23,7 +23,7 @@ def qat(
         Path | None, typer.Option(help="The float weights, .pth or .safetensors; default: shipped or fetched.")
     ] = None,
     recipe: Annotated[str | None, typer.Option(help="Shipped recipe or TOML file; default: VARIANT-qat.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="key=value, over the recipe.")] = None,
+    set_: Overrides = None,
     grid: Annotated[str | None, typer.Option(help="common or affine; default: the recipe's, or the table's.")] = None,
     table: Annotated[Path | None, typer.Option(help="Begin with the scales of this quantization table.")] = None,
     calibration: Annotated[
@@ -33,13 +33,11 @@ def qat(
             show_default="the table that the weights were trained with, or synthetic:200",
         ),
     ] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="Configuration of annotated sets (docs/data.md); without, rendered people.")
-    ] = None,
-    backgrounds: Annotated[Path | None, typer.Option(help="Folder of photographs behind rendered people.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    workers: Annotated[int, typer.Option(help="Processes of every rank that make samples.", min=0)] = 1,
-    threads: Annotated[int, typer.Option(help="Threads of the training step; 0 for all cores.", min=0)] = 0,
+    data: Data = None,
+    backgrounds: Backgrounds = None,
+    device: Device = "auto",
+    workers: Workers = 1,
+    threads: Threads = 0,
 ) -> None:
     """Fine-tune with quantization in the loop; resumes by itself, also after a kill.
 
@@ -54,7 +52,7 @@ def qat(
     from ..models.variants import variant_named
     from ..models.weights import find
     from ..quantization import GRIDS, Table
-    from ..training.recipe import read_recipe
+    from ..training.recipe import read_recipe, variant_of
 
     if table is not None and calibration is not None:
         raise BadInputError("Scales come from a table or from calibration, not from both; leave out one of them.")
@@ -62,7 +60,12 @@ def qat(
     loaded = None if table is None else Table.load(table)
     wanted = grid or (loaded.grid if loaded else None)
     overrides = [f"variant={name}", *(set_ or ()), *([f"quantization.grid={wanted}"] if wanted else ())]
-    chosen = read_recipe(recipe or f"{name}-qat", overrides)
+    recipe = recipe or f"{name}-qat"
+    chosen = read_recipe(recipe, overrides)
+    if chosen.variant != name:
+        raise BadInputError(f"The recipe is set to {chosen.variant}, and VARIANT is {name}; leave out --set variant.")
+    if (usual := variant_of(recipe)) not in (None, name):
+        typer.echo(f"the recipe {recipe} is for {usual}, and trains {name} here", err=True)
 
     def start_table(network: Deployable) -> Table:
         from ..targets.export import CALIBRATION, calibrate, fitting_table

@@ -10,6 +10,16 @@ import typer
 if TYPE_CHECKING:
     from ..training.loop import Trainer
 
+Overrides = Annotated[list[str] | None, typer.Option("--set", help="key=value, over the recipe.")]
+Data = Annotated[
+    Path | None, typer.Option(help="Configuration of annotated sets (docs/data.md); without, rendered people.")
+]
+Backgrounds = Annotated[Path | None, typer.Option(help="Folder of photographs behind rendered people.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Workers = Annotated[int, typer.Option(help="Processes of every rank that make samples.", min=0)]
+Threads = Annotated[int, typer.Option(help="Threads of the training step; 0 for all cores.", min=0)]
+"""Options of `rtmw-edge qat` too."""
+
 LONGEST_SILENCE = 60.0
 """Seconds between two lines of a log file, unless records are further apart."""
 
@@ -19,10 +29,8 @@ def train(
     out: Annotated[
         Path | None, typer.Option(help="Folder of the run; an earlier run there goes on. By default runs/RECIPE.")
     ] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="key=value, over the recipe.")] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="Configuration of annotated sets (docs/data.md); without, rendered people.")
-    ] = None,
+    set_: Overrides = None,
+    data: Data = None,
     weights: Annotated[Path | None, typer.Option(help="Weights to begin with.")] = None,
     backbone: Annotated[
         Path | None, typer.Option(help="Checkpoint to take the backbone from, as an RTMPose's.")
@@ -30,10 +38,10 @@ def train(
     teacher: Annotated[
         Path | None, typer.Option(help="The teacher's weights, where the recipe distils; in stage 2 those of stage 1.")
     ] = None,
-    backgrounds: Annotated[Path | None, typer.Option(help="Folder of photographs behind rendered people.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    workers: Annotated[int, typer.Option(help="Processes of every rank that make samples.", min=0)] = 1,
-    threads: Annotated[int, typer.Option(help="Threads of the training step; 0 for all cores.", min=0)] = 0,
+    backgrounds: Backgrounds = None,
+    device: Device = "auto",
+    workers: Workers = 1,
+    threads: Threads = 0,
     list_: Annotated[bool, typer.Option("--list", help="List the shipped recipes.")] = False,
 ) -> None:
     """Train a variant; resumes by itself, also after a kill.
@@ -85,18 +93,16 @@ def computing_device(device: str, threads: int) -> str:
 
 
 def check_run(out: Path, backgrounds: Path | None) -> None:
-    """Raise BadInputError unless `out` is new, empty or a run, and where `backgrounds` has no photographs.
+    """Raise BadInputError, before anything is computed, unless `out` is new, empty or a run.
 
-    The latter would otherwise be found by the processes that make samples, which can only die of it.
+    And where `backgrounds` has no photographs.
     """
     from ..data.synthetic.background import Photographs
     from ..files import check_replaceable
-    from ..training import checkpoint
 
     if backgrounds is not None:
         Photographs(backgrounds)
-    if not (out / checkpoint.NAME).exists():  # runs of before there were markers go on
-        check_replaceable(out)
+    check_replaceable(out)
 
 
 def follow(trainer: Trainer) -> None:

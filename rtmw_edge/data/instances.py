@@ -92,9 +92,7 @@ def read_annotated(path: Path, size: tuple[float, float] | None) -> NDArray[np.u
     return image
 
 
-def read_instance(
-    instances: InstanceSet, index: int, skipped: Counter[str] | None = None
-) -> tuple[NDArray[np.uint8], Instance]:
+def read_instance(instances: InstanceSet, index: int, skipped: Counter[str]) -> tuple[NDArray[np.uint8], Instance]:
     """Picture (H, W, 3) uint8 BGR and labels of an instance, or of the next one whose image can be read.
 
     An image that is missing, damaged or of another size than annotated costs one instance, never a run of days: it is
@@ -109,8 +107,7 @@ def read_instance(
             return read_annotated(instance.image, instance.size), instance
         except BadInputError as error:
             problem = str(error)
-            if skipped is not None:
-                skipped[instance.source] += 1
+            skipped[instance.source] += 1
     if len(instances) == 0:
         raise BadInputError(f"The set '{instances.name}' is empty: there is no instance {index} to read.")
     raise BadInputError(

@@ -166,7 +166,7 @@ class SyntheticPeople(Dataset):
                     np.array([person.area], np.float64),
                     np.zeros(1, bool),
                 )
-                labels_3d = Labels3D(person.keypoints_3d[None], sample.camera)
+                labels_3d = Labels3D(person.metres[None], sample.camera)
                 self._items.append(Item(index, sample.image, people, labels_3d))
             yield self._items[index]
 

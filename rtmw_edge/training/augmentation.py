@@ -8,7 +8,7 @@ depth is permuted with x and y. Levels are rounded once, not truncated after eve
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from statistics import NormalDist
 from typing import Any, NamedTuple
 
@@ -33,11 +33,6 @@ PART_SCALE = (1.5, 2.0)
 BLUR_SIZES = (3, 5, 7)
 UNKNOWN_DEPTH = 1.0
 """What stands in z, in pixels, where the depth is not known; its weight is 0."""
-
-_PROBABILITIES = (
-    "flip", "half_body", "shift_probability", "rotation", "photometric", "hsv", "colour", "grey", "blur",
-    "median_blur", "dropout",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -74,10 +69,10 @@ class Augmentation:
     dropout_size: tuple[float, float] = (0.1, 0.35)
 
     def __post_init__(self) -> None:
-        for name in _PROBABILITIES:
-            value = getattr(self, name)
-            if not 0 <= value <= 1:
-                raise BadInputError(f"The augmentation's {name} is {value}; a probability lies in 0..1.")
+        for one in fields(self):
+            value, limit = getattr(self, one.name), 180.0 if one.name == "rotation_degrees" else 1.0
+            if one.type == "float" and not 0 <= value <= limit:
+                raise BadInputError(f"The augmentation's {one.name} is {value}; it lies in 0..{limit:g}.")
         for name, limit in (("scale", 10.0), ("dropout_size", 1.0)):
             bounds = getattr(self, name)
             numbers = len(bounds) == 2 and all(isinstance(bound, int | float) for bound in bounds)
@@ -85,10 +80,6 @@ class Augmentation:
                 raise BadInputError(
                     f"The augmentation's {name} is {list(bounds)}; give two numbers, 0 < low <= high <= {limit:g}."
                 )
-        for name, limit in (("shift", 1.0), ("rotation_degrees", 180.0)):
-            value = getattr(self, name)
-            if not 0 <= value <= limit:
-                raise BadInputError(f"The augmentation's {name} is {value}; it lies in 0..{limit:g}.")
 
     def second_stage(self) -> Augmentation:
         """The same without shift, colour and dropout: the last epochs see people as they are; blur stays (spec 4.4)."""

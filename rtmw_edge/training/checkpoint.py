@@ -6,7 +6,6 @@ import fcntl
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from torch import nn
 from .. import __version__
 from ..errors import BadInputError
 from ..files import MARKER, atomic_write, mark_directory
-from .recipe import Recipe
 
 log = logging.getLogger(__name__)
 
@@ -25,11 +23,9 @@ RECIPE = "recipe.json"
 LAST, BEST = "weights.safetensors", "best.safetensors"
 WRITTEN = (NAME, RECIPE, LAST, BEST, "train.csv", "validation.csv", "start.json", "table.json", "best.json")
 """What is in the folder of a run."""
-FORMAT = 2
+FORMAT = 3
 FIXED = ("variant", "optimizer", "batch", "seed", "reuse", "window", "distillation", "quantization")
 """What a run cannot change on its way: its state or the order of its samples hang on it."""
-
-DEFAULTS = {one.name: one.default for one in fields(Recipe) if one.default is not MISSING}
 
 AT_THE_START = ("weights", "backbone", "table", "calibration")
 """What a run was given to begin with and needs no more: who leaves it out on the way changes nothing."""
@@ -113,8 +109,6 @@ def read(out: Path, recipe: dict[str, Any], device: torch.device) -> State | Non
             f"The checkpoint '{path}' was written by another version; choose another --out, and begin from its "
             "weights.safetensors with --weights."
         )
-    state["recipe"] = {**DEFAULTS, **state["recipe"]}  # a run of before there was a key had its default
-    state.setdefault("validated", state["step"])
     ran, runs = (bool(one["quantization"]) for one in (state["recipe"], recipe))
     if ran != runs:
         commands = "train", "qat"
@@ -127,17 +121,14 @@ def read(out: Path, recipe: dict[str, Any], device: torch.device) -> State | Non
 
 
 def tell_changes(held: Mapping[str, Any], recipe: Mapping[str, Any]) -> None:
-    """Say what of its recipe a run goes on without."""
+    """Say what of its recipe a run goes on without; a new one was `held` nothing."""
     for key, value in recipe.items():
         if key in held and held[key] != value:
             log.warning("the run goes on with %s %s instead of %s", key, value, held[key])
 
 
 def check_given(out: Path, held: Given, given: Given) -> None:
-    """Raise BadInputError when the run in `out` was `held` something else than it is `given` now.
-
-    What is not known of a run that an earlier version began is taken as it is.
-    """
+    """Raise BadInputError when the run in `out` was `held` something else than it is `given` now."""
     for name, value in given.items():
         left_out = value is None and name in AT_THE_START
         if name in held and held[name] != value and not left_out:

@@ -1,4 +1,4 @@
-"""Crops of rendered people, made where the network is: a GPU would else wait for the cores that warp and colour.
+"""Crops on the device: normalized, and of rendered people made there; a GPU would else wait for the cores that do it.
 
 The loader's workers render and draw all chance (`augmentation.planned`), the pixels are made here. A person's picture
 travels once and stays on the device for as long as it is in use. The crops are those that `augmented` makes of the same
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..models.variants import MEAN_RGB, STD_RGB
 from .augmentation import Change, Plan
 
 HSV_SHIFT = 12
@@ -129,6 +131,20 @@ class CropMaker:
 
     def _moved(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.device, non_blocking=True)
+
+
+def normalized(crops: Tensor) -> Tensor:
+    """uint8 (N, H, W, 3) BGR to float32 (N, 3, H, W) RGB with RTMW's mean and standard deviation."""
+    mean, std = _statistics(crops.device)
+    return (crops.permute(0, 3, 1, 2).flip(1).float() - mean) / std
+
+
+@cache
+def _statistics(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Kept on the device: copying them there in every step would wait for all that it has left to do."""
+    with torch.inference_mode(False):
+        mean, std = torch.tensor([MEAN_RGB, STD_RGB], device=device).view(2, 1, 3, 1, 1)
+        return mean, std
 
 
 def warped(pictures: Tensor, matrices: Tensor, size: tuple[int, int]) -> Tensor:

@@ -1,4 +1,4 @@
-"""DWPose's distillation in two stages (spec 4.6): the losses towards a teacher, and its freezing.
+"""DWPose's distillation in two stages (spec 4.6): the losses towards a teacher, and what student and teacher share.
 
 Stage 1 trains a student beside a frozen teacher: L = L_labels + r (L_feature + L_logit), with r falling from 1 to 0
 over the epochs (`Schedule.share_left`) and gradients clipped to 1. L_feature and L_logit are means over the samples;
@@ -25,40 +25,6 @@ LOGIT_WEIGHT = 0.1
 """Weight of the logits in stage 1; in stage 2 it is 1."""
 
 
-class Teacher(nn.Module):
-    """A network that only answers: no gradients, and batch norms in evaluation mode whatever `train` is asked for."""
-
-    def __init__(self, network: RTMW) -> None:
-        super().__init__()
-        self.network = network.requires_grad_(False).eval()
-
-    def train(self, mode: bool = True) -> Teacher:
-        """Nothing: a teacher stays in evaluation mode."""
-        return self
-
-    @torch.no_grad()
-    def forward(self, images: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, Tensor]]:
-        """Logits per axis and the neck's features at strides 16 and 32, of normalized crops (N, 3, H, W)."""
-        features = self.network.neck(self.network.backbone(images))
-        return self.network.head(features), features
-
-    @torch.no_grad()
-    def logits(self, features: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
-        """Logits per axis from the neck's features: all that stage 2 needs, whose student has the same trunk."""
-        logits: tuple[Tensor, ...] = self.network.head(features)
-        return logits
-
-
-def check_pair(student: RTMW, teacher: RTMW) -> None:
-    """Raises BadInputError unless both networks see the same crops and answer on the same bins."""
-    ours, theirs = student.variant, teacher.variant
-    if (ours.input_size, ours.axes) != (theirs.input_size, theirs.axes):
-        raise BadInputError(
-            f"{theirs.name} cannot teach {ours.name}: its logits are {_shape(teacher)} and the student's "
-            f"{_shape(student)}. Choose a teacher of the same input size and axes."
-        )
-
-
 def alignment(student: RTMW, teacher: RTMW) -> nn.Module:
     """What brings the student's stride-32 features to the teacher's width: a 1x1 convolution, or nothing when equal.
 
@@ -66,11 +32,16 @@ def alignment(student: RTMW, teacher: RTMW) -> nn.Module:
     afterwards.
 
     Raises:
-        BadInputError: the two do not fit together (`check_pair`).
+        BadInputError: the networks do not see the same crops, or do not answer on the same bins.
     """
-    check_pair(student, teacher)
-    ours, theirs = (int(network.head.final_layer.conv.in_channels) for network in (student, teacher))
-    return nn.Identity() if ours == theirs else nn.Conv2d(ours, theirs, 1)
+    ours, theirs = student.variant, teacher.variant
+    if (ours.input_size, ours.axes) != (theirs.input_size, theirs.axes):
+        raise BadInputError(
+            f"{theirs.name} cannot teach {ours.name}: its logits are {_shape(teacher)} and the student's "
+            f"{_shape(student)}. Choose a teacher of the same input size and axes."
+        )
+    channels, wanted = (int(network.head.final_layer.conv.in_channels) for network in (student, teacher))
+    return nn.Identity() if channels == wanted else nn.Conv2d(channels, wanted, 1)
 
 
 def feature_loss(student: Tensor, teacher: Tensor) -> Tensor:

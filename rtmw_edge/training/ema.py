@@ -20,15 +20,14 @@ class Ema:
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
         self.floor = 1.0 - decay
         self.ramp = ramp
-        self._pairs: tuple[nn.Module, list[tuple[list[Tensor], list[Tensor]]]] | None = None
+        self._pairs: list[tuple[list[Tensor], list[Tensor]]] = []
 
     @torch.no_grad()
     def update(self, network: nn.Module, step: int) -> None:
         """Move the average towards `network` after its step 0, 1, ...; it is always the same one, changed in place."""
         momentum = (1.0 - self.floor) * math.exp(-(1 + step) / self.ramp) + self.floor
-        if self._pairs is None or self._pairs[0] is not network:
-            self._pairs = network, _pairs(self.network, network)
-        (averages, values), (counts, latest) = self._pairs[1]
+        self._pairs = self._pairs or _pairs(self.network, network)
+        (averages, values), (counts, latest) = self._pairs
         torch._foreach_lerp_(averages, values, momentum)
         if counts:
             torch._foreach_copy_(counts, latest)

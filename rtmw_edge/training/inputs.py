@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..data.instances import InstanceSet, Joined
+from ..data.sets import open_sets, read_config
 from ..errors import BadInputError
 from ..files import sha256_of
 from ..models.variants import variant_named
@@ -36,8 +37,6 @@ def open_source(
     if backgrounds is not None:
         raise BadInputError("Backgrounds are for rendered people, not for annotated sets; leave out --backgrounds.")
     if isinstance(data, Path):
-        from ..data.sets import open_sets, read_config
-
         data = Joined(open_sets(read_config(data)))
     if not len(data):
         raise BadInputError("The data sets hold nobody to train on; see rtmw-edge data check CONFIG.")

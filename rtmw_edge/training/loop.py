@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,24 +24,23 @@ from ..models import build
 from ..models.checkpoints import load_weights, save_safetensors
 from ..models.rtmw import RTMW
 from ..models.variants import variant_named
-from ..models.weights import find
 from ..signals import StopSignals
 from . import checkpoint, ranks
 from .checkpoint import BEST, LAST, RECIPE
 from .depthwise import float32_weight_gradients
-from .device_crops import PlannedCrops
+from .device_crops import PlannedCrops, normalized
 from .ema import Ema
 from .inputs import described, open_source
 from .logs import Logs
 from .norms import revive
-from .objective import LabelLoss, Lesson, Student, load_backbone, prepare
+from .objective import LabelLoss, Lesson, Student, load_backbone, prepare, teacher_weights
 from .optimizer import Optimizer
 from .recipe import SYNCHRONIZED, Recipe, passes
 from .schedule import Schedule
 from .spectral import spectral_convolutions
-from .stream import Batch, Crops, PlannedSamples, Positions, batches, crop_maker, worker_deaths_in_words
+from .stream import Batch, Crops, PlannedSamples, batches, crop_maker, positions, worker_deaths_in_words
 from .sync_batch_norm import synchronized
-from .validation import StoppedError, Validation, is_better, normalized
+from .validation import StoppedError, Validation, is_better
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +89,7 @@ class Trainer:
         self.fabric = ranks.start(device, recipe.precision)
         self.micro, self.passes = passes(recipe, self.fabric.world_size)
         self.variant = variant_named(recipe.variant)
+        teacher = teacher_weights(recipe, teacher)
         torch.manual_seed(recipe.seed)
         self.student, self.lesson = self._subject(start, backbone, teacher)
         self.network = cast(nn.Module, self.student.network)
@@ -110,18 +110,15 @@ class Trainer:
         self.step, self.seconds, self.skipped, self.validated = 0, 0.0, 0, 0
         self.best: dict[str, float] = {}
         self.losses: list[Tensor] = []
-        self.held: checkpoint.Given = {}
-        self.held_recipe: dict[str, object] = {}
         self.saved, self._stops, self._validates_anew = 0, 0, False
         self.lanes, self.span = self.fabric.world_size * max(1, workers), self.micro
-        self._resume()
+        held, held_recipe = self._resume()
         samples, source = open_source(recipe, data, backgrounds, lanes=self.lanes, span=self.span)
-        if recipe.distillation is not None:
-            teacher = find(recipe.distillation.teacher, teacher, "--teacher")
-        self.given = {**described(source, weights=start, backbone=backbone, teacher=teacher), **origin}
-        checkpoint.check_given(out, self.held, self.given)
-        checkpoint.tell_changes(self.held_recipe, asdict(recipe))
-        self.schedule = Schedule.of(recipe, samples)
+        given = {**described(source, weights=start, backbone=backbone, teacher=teacher), **origin}
+        checkpoint.check_given(out, held, given)
+        checkpoint.tell_changes(held_recipe, asdict(recipe))
+        self.given = {**given, **held}
+        self.schedule = Schedule(recipe, samples)
         self.crops = Crops(source, recipe, self.variant.pixels, self.schedule.late_from)
         self.crop_maker = crop_maker(self.crops, self.micro, self.fabric.device)
         if (start is not None or backbone is not None) and self.step == 0:
@@ -179,13 +176,14 @@ class Trainer:
         assert self.crop_maker is not None
         return self.crop_maker(crops)
 
-    def _resume(self) -> None:
+    def _resume(self) -> tuple[checkpoint.Given, dict[str, Any]]:
+        """Take up the run in `out`; what it was given and its recipe, both empty where there is none."""
         state = checkpoint.read(self.out, asdict(self.recipe), self.fabric.device)
         step = state["step"] if state else 0
         if self.fabric.broadcast(step) != step:
             raise BadInputError(f"Not all nodes see the same run in '{self.out}'; put --out on a shared file system.")
         if state is None:
-            return
+            return {}, {}
         self.student.load_state_dict(state["student"])
         self.ema.network.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -193,9 +191,10 @@ class Trainer:
         self.losses = list(state["losses"])
         self.validated = state["validated"]
         self.lanes, self.span = state["lanes"], state["span"]
-        self.held, self.held_recipe, self.saved = state.get("given", {}), state["recipe"], step
+        self.saved = step
         if state["recipe"]["validation"] != self.recipe.validation:  # figures of another set say nothing of this one
             self.best, self.validated, self._validates_anew = {}, step - 1, True
+        return state["given"], state["recipe"]
 
     def save(self) -> None:
         """Write the checkpoint and the averaged weights, each whole or not at all; rank 0 alone does.
@@ -215,7 +214,6 @@ class Trainer:
                 "ema": self.ema.network.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "step": self.step,
-                "samples": self.step * self.recipe.batch,
                 "lanes": self.lanes,
                 "span": self.span,
                 "losses": torch.stack(self.losses) if self.losses else torch.zeros(0),
@@ -223,7 +221,7 @@ class Trainer:
                 "skipped": self.skipped,
                 "best": self.best,
                 "validated": self.validated,
-                "given": {**self.given, **self.held},
+                "given": self.given,
             },
         )
         self.saved = self.step
@@ -239,11 +237,11 @@ class Trainer:
     def batches(self) -> Iterator[list[Batch]]:
         """This rank's passes of every step from here to the last."""
         batch, fabric = self.recipe.batch, self.fabric
-        positions = Positions(
+        own = positions(
             self.step * batch, self.schedule.steps * batch, self.micro, fabric.global_rank, fabric.world_size
         )
-        samples = PlannedSamples(self.crops, self.micro) if self.crop_maker else self.crops
-        stream = batches(samples, positions, workers=self.workers, pin=fabric.device.type == "cuda")
+        samples = PlannedSamples(self.crops, self.crop_maker.capacity) if self.crop_maker else self.crops
+        stream = batches(samples, own, workers=self.workers, pin=fabric.device.type == "cuda")
         while step := list(itertools.islice(stream, self.passes)):
             yield step
 

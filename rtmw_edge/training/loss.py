@@ -229,7 +229,7 @@ class BoneLoss(nn.Module):
                 predicted.append(mean_near_peak(line.float() * self.beta, self.reaches[axis]))
                 labelled.append(self.get_buffer(f"middle{axis}")[rows[..., axis]])
         child, parent = self.get_buffer("ends")
-        known = torch.minimum(counted[:, child], counted[:, parent])
+        known = self._known(counted)
         lengths = [
             torch.linalg.vector_norm((points[:, child] - points[:, parent]) * (known > 0), dim=-1)
             for points in (torch.stack(predicted, dim=-1), torch.stack(labelled, dim=-1))
@@ -240,6 +240,9 @@ class BoneLoss(nn.Module):
 
     def total(self, keypoints: Tensor, weights: Tensor) -> Tensor:
         """The weight (scalar) of all bones that count: what `forward` divides by."""
-        counted = self.targets.rows_of(keypoints, weights)[1]
+        return self._known(self.targets.rows_of(keypoints, weights)[1]).amax(dim=-1).sum()
+
+    def _known(self, counted: Tensor) -> Tensor:
+        """What a bone (N, 112, axes) weighs on each axis: as much as the lighter of its joints (N, 133, axes)."""
         child, parent = self.get_buffer("ends")
-        return torch.minimum(counted[:, child], counted[:, parent]).amax(dim=-1).sum()
+        return torch.minimum(counted[:, child], counted[:, parent])

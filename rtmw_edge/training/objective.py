@@ -14,7 +14,7 @@ from ..models.checkpoints import load_weights, read_state
 from ..models.rtmw import RTMW, build
 from ..models.variants import Variant
 from ..models.weights import find
-from .distillation import Teacher, alignment, feature_loss, logit_loss, take_trunk
+from .distillation import alignment, feature_loss, logit_loss, take_trunk
 from .loss import BoneLoss, SimccLoss, part_weights
 from .recipe import Recipe
 
@@ -67,20 +67,50 @@ class Student(nn.Module):
 
 
 class Lesson(nn.Module):
-    """What a frozen teacher adds to the loss, in either stage of DWPose's distillation (spec 4.6)."""
+    """What a teacher adds to the loss, in either stage of DWPose's distillation (spec 4.6).
+
+    The teacher is frozen: it gets no gradients, and its batch norms stay in evaluation mode.
+    """
 
     def __init__(self, teacher: PoseNetwork, stage: int, beta: float) -> None:
         super().__init__()
-        self.teacher = Teacher(cast(RTMW, teacher))
+        cast(nn.Module, teacher).requires_grad_(False).eval()
+        self.teacher = teacher
         self.stage, self.beta = stage, beta
 
     def forward(self, images: Tensor, outputs: Outputs, share_left: float) -> Tensor:
         """Scalar, a mean over the samples of one pass; `share_left` of the run weighs stage 1."""
         logits, features, aligned = outputs
-        if self.stage == 2:
-            return logit_loss(logits, self.teacher.logits(features), beta=self.beta, weight=1.0)
-        theirs, their_features = self.teacher(images)
+        if self.stage == 2:  # the student has the same trunk
+            with torch.no_grad():
+                theirs = self.teacher.head(features)
+            return logit_loss(logits, theirs, beta=self.beta, weight=1.0)
+        theirs, their_features = self.answers(images)
         return share_left * (feature_loss(aligned, their_features[1]) + logit_loss(logits, theirs, beta=self.beta))
+
+    @torch.no_grad()
+    def answers(self, images: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, Tensor]]:
+        """The teacher's logits per axis and its neck's features at strides 16 and 32, of normalized crops."""
+        features = self.teacher.neck(self.teacher.backbone(images))
+        return self.teacher.head(features), features
+
+
+def teacher_weights(recipe: Recipe, given: Path | None) -> Path | None:
+    """The weights of the teacher: those given, or in stage 1 the shipped or fetched ones; None where nobody teaches.
+
+    Raises BadInputError where some are given and nobody teaches, and where there are none.
+    """
+    distillation = recipe.distillation
+    if distillation is None:
+        if given is not None:
+            raise BadInputError(
+                "A teacher is given, but the recipe does not distil; choose one that does (rtmw-edge train --list), or "
+                "--set distillation.teacher=VARIANT."
+            )
+        return None
+    if distillation.stage == 2 and given is None:
+        raise BadInputError("Stage 2 learns from the model of stage 1; pass --teacher RUN/weights.safetensors.")
+    return find(distillation.teacher, given, "--teacher")
 
 
 def prepare(network: RTMW, recipe: Recipe, weights: Path | None) -> tuple[Student, Lesson | None]:
@@ -90,17 +120,10 @@ def prepare(network: RTMW, recipe: Recipe, weights: Path | None) -> tuple[Studen
     Raises BadInputError when recipe, student and teacher do not fit together.
     """
     distillation = recipe.distillation
-    if distillation is None:
-        if weights is not None:
-            raise BadInputError(
-                "A teacher is given, but the recipe does not distil; choose one that does (rtmw-edge train --list), or "
-                "--set distillation.teacher=VARIANT."
-            )
+    if distillation is None or weights is None:
         return Student(network), None
-    if distillation.stage == 2 and weights is None:
-        raise BadInputError("Stage 2 learns from the model of stage 1; pass --teacher RUN/weights.safetensors.")
     teacher = build(distillation.teacher)
-    load_weights(teacher, find(distillation.teacher, weights, "--teacher"))
+    load_weights(teacher, weights)
     lesson = Lesson(teacher, distillation.stage, recipe.beta)
     if distillation.stage == 2:
         take_trunk(network, teacher)

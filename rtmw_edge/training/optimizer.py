@@ -150,8 +150,6 @@ class Optimizer:
 
         Raises ValueError when the state belongs to another optimiser.
         """
-        if len(state) != len(self._parts):
-            raise ValueError("the state is of another kind of optimiser")
         for part, saved in zip(self._parts, state, strict=True):
             groups = zip(part.state_dict()["param_groups"], saved["param_groups"], strict=True)
             part.load_state_dict({**saved, "param_groups": [{**ours, "params": old["params"]} for ours, old in groups]})

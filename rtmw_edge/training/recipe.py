@@ -15,11 +15,14 @@ from ..models.variants import variant_named
 from ..toml_files import read_toml, tomllib
 from .augmentation import Augmentation
 
-OPTIMIZERS = ("adamw", "muon")
-PRECISIONS = ("fp32", "bf16")
 SYNCHRONIZED = {"none": (), "neck": ("neck",), "all": ("neck", "backbone", "head")}
 """The parts of the network whose batch norms span the ranks."""
-CROPS = ("auto", "host", "device")
+CHOICES: dict[str, Iterable[str]] = {
+    "optimizer": ("adamw", "muon"),
+    "precision": ("fp32", "bf16"),
+    "synchronized": SYNCHRONIZED,
+    "crops": ("auto", "host", "device"),
+}
 LEARNED_GRIDS = ("common", "affine")
 LIMITS: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("steps", "epochs", "micro", "late", "official_batch"), (0, 10**9)),
@@ -169,9 +172,7 @@ class Recipe:
                 _check_limits(one.name, getattr(self, one.name))
         if self.lr_end > self.lr:
             raise BadInputError(f"The recipe's lr_end {self.lr_end} is above its lr {self.lr}; lower it.")
-        for name, choices in (
-            ("optimizer", OPTIMIZERS), ("precision", PRECISIONS), ("synchronized", SYNCHRONIZED), ("crops", CROPS),
-        ):  # fmt: skip
+        for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise unknown(name, getattr(self, name), choices)
         _check_table("part_weights", self.part_weights)
@@ -208,29 +209,31 @@ SECTIONS: dict[str, type] = {
     "distillation": Distillation,
     "quantization": Quantization,
 }
+TYPES = {"bool": bool, "int": int, "float": float, "str": str, "tuple[float, float]": tuple}
+"""Those of values that are no tables, by the names that fields have for them."""
 
 
-def _fill(cls: type, values: dict[str, Any], where: str) -> Any:
+def _fill(cls: type, values: dict[str, Any], file: str, section: str = "") -> Any:
+    where = f"[{section}]" if section else f"'{file}'"
     fields = {f.name: f for f in dataclasses.fields(cls)}
     ready: dict[str, Any] = {}
     for key, value in values.items():
         if key not in fields:
             raise unknown(f"recipe key in {where}", key, fields)
-        section = SECTIONS.get(key)
-        if section is not None:
+        if key in SECTIONS:
             _check_table(key, value)
-            value = _fill(section, value, f"[{key}]")
-        default = fields[key].default
-        expected = type(default) if default is not dataclasses.MISSING else {"variant": str, "teacher": str}.get(key)
-        if expected is float and isinstance(value, int) and not isinstance(value, bool):
+            value = _fill(SECTIONS[key], value, file, key)
+        expected = TYPES.get(str(fields[key].type))
+        if expected is float and type(value) is int:
             value = float(value)
-        if expected is tuple:
-            value = tuple(value) if isinstance(value, list) else value
-        if section is None and expected is not None and type(value) is not expected:
-            raise BadInputError(f"The recipe's {key} is {value!r}; it must be of type {expected.__name__}.")
+        if expected is tuple and isinstance(value, list):
+            value = tuple(value)
+        if expected is not None and type(value) is not expected:
+            name, kind = f"{section}.{key}".lstrip("."), "list" if expected is tuple else expected.__name__
+            raise BadInputError(f"The recipe's {name} is {value!r}; it must be of type {kind}.")
         ready[key] = value
-    missing = [n for n in ("variant", "teacher") if n in fields and n not in ready]
-    if missing:
+    required = [f.name for f in fields.values() if f.default is f.default_factory is dataclasses.MISSING]
+    if missing := [name for name in required if name not in ready]:
         raise BadInputError(f"The recipe lacks {', '.join(missing)}; add it to {where}.")
     if "late_augmentation" in ready:
         changes = {key: getattr(ready["late_augmentation"], key) for key in values["late_augmentation"]}
@@ -286,6 +289,42 @@ def _one_length(values: dict[str, Any], changes: dict[str, Any]) -> None:
             values.pop(other, None)
 
 
+def _override(values: dict[str, Any], text: str) -> None:
+    """Set what "key=value" says in the tables of a recipe; a value that is no TOML is a text."""
+    key, sign, value = text.partition("=")
+    *parents, last = key.strip().split(".")
+    if not sign or not all((*parents, last)):
+        raise BadInputError(f"The override '{text}' is not of the form key=value.")
+    try:
+        parsed = tomllib.loads(f"v = {value}")["v"]
+    except tomllib.TOMLDecodeError:
+        parsed = value
+    target = values
+    for parent in parents:
+        target = target.setdefault(parent, {})
+        if not isinstance(target, dict):
+            raise BadInputError(f"The override '{text}' goes into {parent}, which is a value and no table.")
+    _put(target, last, parsed)
+    if not parents:
+        _one_length(values, {last: parsed})
+
+
+def _path(name: str) -> Path:
+    """The file of a recipe by the name of a shipped one, or by its own path."""
+    shipped = shipped_recipes()
+    path = shipped.get(name, Path(name))
+    if not path.is_file():
+        if path.suffix == ".toml":
+            raise BadInputError(f"There is no recipe at '{name}'; give a TOML file or one of: {', '.join(shipped)}.")
+        raise unknown("recipe", name, shipped)
+    return path
+
+
+def variant_of(name: str) -> Any:
+    """The variant that a recipe names as it is written, None where it leaves that to overrides."""
+    return _tables(_path(name)).get("variant")
+
+
 def read_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe by the name of a shipped one or the path of a TOML file; `overrides` are "key=value" in TOML.
 
@@ -295,34 +334,14 @@ def read_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     >>> read_recipe("rtmw-n-256x192", ["steps=10"]).steps
     10
     """
-    shipped = shipped_recipes()
-    path = shipped.get(name, Path(name))
-    if not path.is_file():
-        if path.suffix == ".toml":
-            raise BadInputError(f"There is no recipe at '{name}'; give a TOML file or one of: {', '.join(shipped)}.")
-        raise unknown("recipe", name, shipped)
+    path = _path(name)
     values = _tables(path)
     before, given = dict(values), [text.partition("=")[0].strip() for text in overrides]
     for text in overrides:
-        key, sign, value = text.partition("=")
-        if not sign:
-            raise BadInputError(f"The override '{text}' is not of the form key=value.")
-        try:
-            parsed = tomllib.loads(f"v = {value}")["v"]
-        except tomllib.TOMLDecodeError:
-            parsed = value
-        target = values
-        *parents, last = key.strip().split(".")
-        for parent in parents:
-            target = target.setdefault(parent, {})
-            if not isinstance(target, dict):
-                raise BadInputError(f"The override '{text}' goes into {parent}, which is a value and no table.")
-        _put(target, last, parsed)
-        if not parents:
-            _one_length(values, {last: parsed})
+        _override(values, text)
     _check_unit(before, values, given)
     if not values.get("late") and (late := [key for key in given if key.startswith("late_augmentation")]):
         raise BadInputError(
             f"{late[0]} would change nothing: the recipe's late is 0; set it to the last steps (epochs)."
         )
-    return _fill(Recipe, values, f"'{path.name}'")
+    return _fill(Recipe, values, path.name)

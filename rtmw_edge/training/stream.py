@@ -7,7 +7,6 @@ A resumed run therefore goes on exactly where the checkpoint stands, and two ran
 from __future__ import annotations
 
 import atexit
-import itertools
 import math
 import multiprocessing
 import os
@@ -123,7 +122,7 @@ class Rendered:
             box=shown.box,
             keypoints=shown.keypoints,
             visible=annotated(shown.visible),
-            metres=shown.keypoints_3d,
+            metres=shown.metres,
             camera=sample.camera,
             source="synthetic",
             whole=True,
@@ -205,12 +204,12 @@ class Crops(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
         return late or recipe.augmentation, np.random.default_rng([recipe.seed, position])
 
 
-def crop_maker(crops: Crops, span: int, device: torch.device) -> CropMaker | None:
-    """What makes the `crops` on the device, `span` of them at once; None where the loader's workers do."""
+def crop_maker(crops: Crops, batch: int, device: torch.device) -> CropMaker | None:
+    """What makes the `crops` on the device, at most `batch` at a time; None where the loader's workers do."""
     where, source = crops.recipe.crops, crops.source
     if isinstance(source, Rendered) and (where == "device" or (where == "auto" and device.type == "cuda")):
         width, height, *_ = crops.input_size
-        return CropMaker((width, height), source.in_use(span), device)
+        return CropMaker((width, height), source.in_use(batch), device)
     return None
 
 
@@ -220,13 +219,12 @@ class PlannedSamples(Dataset[Batch]):
     It takes the device to hold what it has sent and what has not made room since, so it serves one pass over the run.
 
     Args:
-        batch: the most samples that are asked for at a time.
+        capacity: that of the `CropMaker`.
     """
 
-    def __init__(self, crops: Crops, batch: int) -> None:
+    def __init__(self, crops: Crops, capacity: int) -> None:
         assert isinstance(crops.source, Rendered)
-        self.crops, self.source = crops, crops.source
-        self.capacity = self.source.in_use(batch)
+        self.crops, self.source, self.capacity = crops, crops.source, capacity
         self._held: dict[int, dict[int, int]] = {}
 
     def __getitems__(self, positions: list[int]) -> Batch:
@@ -262,18 +260,10 @@ class PlannedSamples(Dataset[Batch]):
         return new
 
 
-class Positions:
+def positions(first: int, last: int, micro: int, rank: int, ranks: int) -> Iterator[list[int]]:
     """The positions of every pass of one rank from the sample `first` on, until the sample `last`."""
-
-    def __init__(self, first: int, last: int, micro: int, rank: int, ranks: int) -> None:
-        self.first, self.last, self.micro, self.rank, self.ranks = first, last, micro, rank, ranks
-
-    def __iter__(self) -> Iterator[list[int]]:
-        for number in itertools.count(self.rank, self.ranks):
-            start = self.first + number * self.micro
-            if start >= self.last:
-                return
-            yield list(range(start, start + self.micro))
+    for start in range(first + rank * micro, last, ranks * micro):
+        yield list(range(start, start + micro))
 
 
 def _set_up_worker(worker: int) -> None:
@@ -326,10 +316,27 @@ def _starting_workers() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def batches(samples: Crops | PlannedSamples, positions: Positions, *, workers: int, pin: bool) -> Iterator[Batch]:
-    """Batches of `positions` in order, from `loader`. Raises what making one raises on purpose."""
+def batches(
+    samples: Crops | PlannedSamples, passes: Iterable[list[int]], *, workers: int, pin: bool
+) -> Iterator[Batch]:
+    """Batches of the positions of `passes` in order, made by `workers` processes; 0 makes them in this one.
+
+    Rendering workers are spawned. The others are forked where that is the platform's way: labels of a million people
+    are then held once. Raises what making a batch raises on purpose.
+    """
+    spawned = workers > 0 and isinstance(samples.source, Rendered)
+    loader: DataLoader[Batch | RtmwEdgeError] = DataLoader(
+        _Carried(samples),
+        batch_sampler=passes,
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        pin_memory=pin,
+        collate_fn=_as_it_is,
+        worker_init_fn=_set_up_worker,
+        multiprocessing_context="spawn" if spawned else None,
+    )
     with _starting_workers():
-        stream = iter(loader(samples, positions, workers=workers, pin=pin))
+        stream = iter(loader)
     for batch in stream:
         if isinstance(batch, RtmwEdgeError):
             raise batch
@@ -360,24 +367,3 @@ def worker_deaths_in_words() -> Iterator[None]:
             "A process that makes samples was killed, as the system does when memory runs out; run the command again, "
             "with fewer --workers or a smaller window."
         ) from error
-
-
-def loader(
-    samples: Crops | PlannedSamples, positions: Positions, *, workers: int, pin: bool
-) -> DataLoader[Batch | RtmwEdgeError]:
-    """Batches of `positions` in order, made by `workers` processes; 0 makes them in this one.
-
-    Rendering workers are spawned. The others are forked where that is the platform's way: labels of a million people
-    are then held once.
-    """
-    spawned = workers > 0 and isinstance(samples.source, Rendered)
-    return DataLoader(
-        _Carried(samples),
-        batch_sampler=positions,
-        num_workers=workers,
-        prefetch_factor=4 if workers else None,
-        pin_memory=pin,
-        collate_fn=_as_it_is,
-        worker_init_fn=_set_up_worker,
-        multiprocessing_context="spawn" if spawned else None,
-    )

@@ -3,29 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
-
-import torch
-from torch import Tensor
 
 from ..evaluation import evaluate, open_dataset
 from ..models.rtmw import RTMW
-from ..models.variants import MEAN_RGB, STD_RGB
 from ..runtime import Runner
-
-
-def normalized(crops: Tensor) -> Tensor:
-    """uint8 (N, H, W, 3) BGR to float32 (N, 3, H, W) RGB with RTMW's mean and standard deviation."""
-    mean, std = _statistics(crops.device)
-    return (crops.permute(0, 3, 1, 2).flip(1).float() - mean) / std
-
-
-@cache
-def _statistics(device: torch.device) -> tuple[Tensor, Tensor]:
-    """Kept on the device: copying them there in every step would wait for all that it has left to do."""
-    with torch.inference_mode(False):
-        mean, std = torch.tensor([MEAN_RGB, STD_RGB], device=device).view(2, 1, 3, 1, 1)
-        return mean, std
 
 
 class StoppedError(Exception):

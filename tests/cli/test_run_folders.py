@@ -48,11 +48,6 @@ def test_a_run_goes_on_in_its_folder_also_before_its_first_checkpoint() -> None:
     check_run(Path("run"), None)
 
 
-def test_a_run_of_before_there_were_markers_goes_on() -> None:
-    (Path("thesis") / checkpoint.NAME).write_text("")
-    check_run(Path("thesis"), None)
-
-
 def test_a_run_marks_its_folder() -> None:
     with checkpoint.alone(Path("run")):
         pass

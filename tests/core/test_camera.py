@@ -50,7 +50,7 @@ def test_principal_point_of_an_image_that_is_not_square() -> None:
 def test_the_renderers_labels_agree_with_its_camera() -> None:
     sample = Renderer("val").person(0)
     person = sample.people[0]
-    pixels = to_pixels(person.keypoints_3d[None], sample.camera)[0]
+    pixels = to_pixels(person.metres[None], sample.camera)[0]
     assert np.abs(pixels - person.keypoints)[person.visible > 0].max() < 1e-3
 
 

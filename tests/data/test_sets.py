@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from set_files import HEIGHT, WIDTH, annotation, document, grid, opened, whole_body
+from set_files import HEIGHT, WIDTH, annotation, document, grid, interhand, opened, whole_body
 
 from rtmw_edge.data.sets import KINDS, SetConfig, open_set
 from rtmw_edge.data.sets.mapping import mapping_of
@@ -103,17 +103,7 @@ def test_a_hand_whose_wrist_was_not_found_has_no_label(tmp_path: Path) -> None:
     """InterHand has the right hand first and the wrists last; without one, the places of a hand are guesses."""
     valid = [1] * 42
     valid[20] = valid[21] = 0  # the wrist of the right hand, and one joint of the left
-    image = {"id": 1, "file_name": "a.png", "width": 400, "height": 300, "capture": 0, "camera": "c", "frame_idx": 0}
-    labels = {"id": 1, "image_id": 1, "bbox": [10, 20, 90, 90], "joint_valid": valid}
-    camera = {"camrot": {"c": np.eye(3).tolist()}, "campos": {"c": [0, 0, 0]}}
-    documents = {
-        "data": {"images": [image], "annotations": [labels]},
-        "camera": {"0": {**camera, "focal": {"c": [100, 100]}, "princpt": {"c": [50, 60]}}},
-        "joint_3d": {"0": {"0": {"world_coord": [[0, 0, 1000]] * 42}}},
-    }
-    for name, content in documents.items():
-        (tmp_path / f"a_{name}.json").write_text(json.dumps(content))
-    visible = open_set(SetConfig("interhand26m", tmp_path, annotations="a_data.json", images="."))[0].visible
+    visible = open_set(interhand(tmp_path, valid))[0].visible
     assert not visible[112:].any() and visible[95] == 0 and visible[91:112].tolist().count(2) == 20
 
 
@@ -124,7 +114,7 @@ def test_human_art_uses_its_21_joints_below_its_own_folder(tmp_path: Path) -> No
     assert instance.keypoints[99].tolist() == grid(21)[17].tolist() and instance.visible[99] == 1
 
 
-def test_matlabs_coordinates_count_from_one(tmp_path: Path) -> None:
+def test_matlabs_coordinates_count_from_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     instance = opened(tmp_path / "jhmdb", "jhmdb", document([annotation(15)]))[0]
     assert instance.keypoints[6].tolist() == (grid(15)[3] - 1).tolist()
     assert instance.box.tolist() == [9, 19, 209, 239]
@@ -133,6 +123,9 @@ def test_matlabs_coordinates_count_from_one(tmp_path: Path) -> None:
     instance = opened(tmp_path / "mpii", "mpii", [person])[0]
     assert instance.keypoints[16].tolist() == (grid(16)[0] - 1).tolist()
     assert instance.visible[16] == 2 and instance.visible[9] == 0
+    table = opened(tmp_path / "mpii", "mpii", [person, {**person, "scale": None}, 5])
+    assert len(table) == 1 and table.skipped == {"malformed": 2}
+    assert caplog.text.count("mpii: the first malformed one is annotation 1: ") == 1
     # 200 * 0.5 pixels about (100, 120), moved down by 15 * 0.5, and one to the upper left.
     assert instance.box.tolist() == [49, 76.5, 149, 176.5]
 
@@ -210,6 +203,12 @@ def test_every_nth_image_counts_through_the_files_of_a_folder(tmp_path: Path) ->
         (tmp_path / f"{name}.json").write_text(json.dumps(labels))
     table = open_set(SetConfig("posetrack18", tmp_path, annotations=".", every=4))
     assert [table[i].image.name for i in range(len(table))] == ["a1.png", "c1.png"]
+    for name in "abc":
+        person = {"center": [100, 120], "scale": 0.5, "joints": grid(16).tolist(), "joints_vis": [1] * 16}
+        people = [{**person, "image": f"{name}{number}.png"} for number in (1, 1, 2)]
+        (tmp_path / f"{name}.json").write_text(json.dumps(people))
+    table = open_set(SetConfig("mpii", tmp_path, annotations=".", every=4))
+    assert [table[i].image.name for i in range(len(table))] == ["a1.png", "a1.png", "c1.png", "c1.png"]
 
 
 def test_scenes_and_folders_of_files_are_joined(tmp_path: Path) -> None:

@@ -85,10 +85,10 @@ def test_h3wb_counts_what_it_lacks(tmp_path: Path) -> None:
         h3wb(tmp_path / "a.npz", bbox={("S1", "Walking 1", CAMERA, 1): dict(x_min=1, y_min=2, x_max=9, y_max=9)})
     )
     assert len(table) == 1 and table.skipped == {"bad box": 2}
-    with pytest.raises(BadInputError, match=r"no usable annotation \(1 malformed\)"):
+    with pytest.raises(BadInputError, match=r"\(1 malformed; annotation S1 Walking 1 54138969: it has no '54138969'\)"):
         opened_h3wb(h3wb(tmp_path / "b.npz", metadata={"S1": {}}))
     damaged = h3wb(tmp_path / "d.npz", bbox={("S1", "Walking 1", CAMERA, n): {"x_min": "?"} for n in (1, 11, 21)})
-    with pytest.raises(BadInputError, match=r"no usable annotation \(1 malformed\)"):
+    with pytest.raises(BadInputError, match=r"no usable annotation \(1 malformed; .*could not convert string to float"):
         opened_h3wb(damaged)
     with pytest.raises(BadInputError, match=r"a\.npz has no subject S7; it has S1\."):
         open_set(SetConfig("h3wb", tmp_path, annotations="a.npz", subjects=("S7",)))

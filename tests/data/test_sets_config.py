@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,13 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from set_files import HEIGHT, WIDTH, annotation, document, grid, opened
+from set_files import HEIGHT, WIDTH, annotation, document, grid, interhand, opened
 from typer.testing import CliRunner
 
 from rtmw_edge.cli.data import app
-from rtmw_edge.data.contact_sheet import contact_sheet
+from rtmw_edge.data.contact_sheet import contact_sheet, tile
 from rtmw_edge.data.instances import Instance, Joined, read_instance
 from rtmw_edge.data.sets import KINDS, AnnotatedSet, SetConfig, open_set, open_sets, read_config
-from rtmw_edge.data.sets.sheet import tile
 from rtmw_edge.errors import BadInputError, VerificationError
 
 CONFIG = """
@@ -66,6 +66,7 @@ def test_a_configuration(tmp_path: Path) -> None:
             r"Unknown key of a \[\[set\]\] 'imagse'; did you mean 'images'",
         ),
         ("[[set]]\nkind = 'wflw'\nroot = 3", r"root = 3 is not a text"),
+        ("root = 5\n[[set]]\nkind = 'wflw'\nroot = 'x'", r"^In /.*/data\.toml: root = 5 is not a text\.$"),
         ("[[set]]\nkind = 'wflw'\nroot = 'x'\nevery = '3'", r"every = '3' is not a whole number"),
         (
             "[[set]]\nkind = 'wflw'\nroot = 'x'\nevery = 0",
@@ -167,7 +168,7 @@ def test_sets_are_joined_in_order(tmp_path: Path) -> None:
     with pytest.raises(IndexError):
         joined[5]
     with pytest.raises(BadInputError, match="The set '' is empty: there is no instance 0 to read"):
-        read_instance(Joined([]), 0)
+        read_instance(Joined([]), 0, Counter())
 
 
 def test_unreadable_images_are_passed_over_and_counted(tmp_path: Path) -> None:
@@ -180,7 +181,7 @@ def test_unreadable_images_are_passed_over_and_counted(tmp_path: Path) -> None:
     for image in range(4):
         table.path(image).unlink(missing_ok=True)
     with pytest.raises(BadInputError, match=r"None of 4 images in a row of 'aic' can be read, the last .* There is"):
-        read_instance(table, 2)
+        read_instance(table, 2, skipped)
 
 
 def test_a_picture_of_another_size_than_annotated_is_passed_over(tmp_path: Path) -> None:
@@ -213,7 +214,7 @@ def test_a_rendered_instance_needs_no_file() -> None:
         def __getitem__(self, index: int) -> Instance:
             return instance
 
-    assert read_instance(One(), 0)[0] is picture
+    assert read_instance(One(), 0, Counter())[0] is picture
 
 
 def checked(folder: Path, text: str, *options: str) -> Any:
@@ -281,20 +282,12 @@ def test_a_damaged_cache_is_written_anew(tmp_path: Path, name: str, text: bytes 
 
 
 def test_the_cache_notices_another_camera_file_of_interhand(tmp_path: Path) -> None:
-    image = {"id": 1, "file_name": "a.png", "width": 400, "height": 300, "capture": 0, "camera": "c", "frame_idx": 0}
-    labels = {"id": 1, "image_id": 1, "bbox": [10, 20, 90, 90], "joint_valid": [1] * 42}
-    camera = {"camrot": {"c": np.eye(3).tolist()}, "campos": {"c": [0, 0, 0]}, "focal": {"c": [100, 100]}}
-    documents = {
-        "data": {"images": [image], "annotations": [labels]},
-        "camera": {"0": {**camera, "princpt": {"c": [50, 60]}}},
-        "joint_3d": {"0": {"0": {"world_coord": [[0, 0, 1000]] * 42}}},
-    }
-    for name, content in documents.items():
-        (tmp_path / f"a_{name}.json").write_text(json.dumps(content))
-    config = SetConfig("interhand26m", tmp_path, annotations="a_data.json", images=".")
+    config = interhand(tmp_path, [1] * 42)
     assert open_set(config, tmp_path / "cache")[0].keypoints[91].tolist() == [50, 60]
-    moved = {"0": {**camera, "princpt": {"c": [150, 160]}}}
-    (tmp_path / "a_camera.json").write_text(json.dumps(moved))
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.glob("a_[dj]*.json")}
+    interhand(tmp_path, [1] * 42, (150, 160))
+    for path, time in times.items():  # only the camera's file is another
+        os.utime(path, ns=(time, time))
     assert open_set(config, tmp_path / "cache")[0].keypoints[91].tolist() == [150, 160]
 
 
@@ -309,7 +302,7 @@ def test_a_tile_shows_the_box_and_moves_the_keypoints_with_it(tmp_path: Path) ->
     target = table[0].keypoints[6]
     assert target.tolist() == grid(14)[0].tolist()
     picture[int(target[1]), int(target[0])] = 255
-    view, keypoints = tile(picture, table[0], 616)
+    view, keypoints, _ = tile(picture, table[0], 616)
     assert view.shape == (616, 616, 3)
     # 616 pixels show 1.4 times the box of 200x220: twice as large.
     assert np.linalg.norm(keypoints[5] - keypoints[6]) == pytest.approx(2 * np.linalg.norm(grid(14)[3] - grid(14)[0]))

@@ -10,12 +10,13 @@ from rtmw_edge.data.synthetic.garment import ANKLE_HEIGHT, cut_garment, hide_ski
 from rtmw_edge.data.synthetic.hand_pose import bent_fingers
 from rtmw_edge.data.synthetic.labels import OUTSIDE, _look
 from rtmw_edge.data.synthetic.layout import load_figure
+from rtmw_edge.data.synthetic.light import Light
 from rtmw_edge.data.synthetic.limbs import bent_arm
 from rtmw_edge.data.synthetic.mesh import add_at, bounds, push_out, shown_triangles
 from rtmw_edge.data.synthetic.raster import ZOOM, rasterize
 from rtmw_edge.data.synthetic.rotations import axis_angle, dot, frame, product, rotated
 from rtmw_edge.data.synthetic.seeds import choose
-from rtmw_edge.data.synthetic.shade import Light, shade
+from rtmw_edge.data.synthetic.shade import shade
 from rtmw_edge.data.synthetic.shadow import NO_SHADOW
 from rtmw_edge.data.synthetic.surface import PAINTED, Surface
 

@@ -95,9 +95,9 @@ def test_pixels_are_the_camera_times_metres():
     actor = person(2)
     camera = looking_at(actor)
     label = draw_picture(quiet(), camera, SIZE, [actor], black, NO_FRAME).label(actor, 0, FIGURE.keypoints.seen_within)
-    projected = (label.keypoints_3d / label.keypoints_3d[:, 2:]) @ camera.matrix.T
+    projected = (label.metres / label.metres[:, 2:]) @ camera.matrix.T
     assert np.allclose(projected[:, :2], label.keypoints, atol=0.01)
-    assert (label.keypoints_3d[:, 2] > 3).all()
+    assert (label.metres[:, 2] > 3).all()
 
 
 def test_a_board_before_the_person_hides_what_is_behind_it():

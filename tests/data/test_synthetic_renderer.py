@@ -115,9 +115,9 @@ def test_samples_are_well_formed(renderer):
             assert sample.camera.shape == (3, 3)
             for person in sample.people:
                 assert person.keypoints.shape == (133, 2) and person.keypoints.dtype == np.float32
-                assert person.keypoints_3d.shape == (133, 3) and person.keypoints_3d.dtype == np.float32
+                assert person.metres.shape == (133, 3) and person.metres.dtype == np.float32
                 assert person.visible.dtype == np.uint8 and set(np.unique(person.visible)) <= {0, 1, 2}
-                assert np.isfinite(person.keypoints).all() and np.isfinite(person.keypoints_3d).all()
+                assert np.isfinite(person.keypoints).all() and np.isfinite(person.metres).all()
                 shown = person.keypoints[person.visible != ABSENT]
                 assert (shown > -0.5).all() and (shown < (width - 0.5, height - 0.5)).all()
                 x0, y0, x1, y1 = person.box

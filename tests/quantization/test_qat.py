@@ -139,7 +139,7 @@ def test_student_and_teacher_see_the_colours_that_they_are_exported_with(tmp_pat
     with torch.no_grad():
         (ours, *_), *_ = run.student.eval()(images)
         expected = fake_quantize(exact, run.start)(images.flip(1))[0]
-        theirs, features = run.lesson.teacher(images.flip(1))
+        theirs, features = run.lesson.answers(images.flip(1))
         nothing = run.lesson(images, (theirs, features, features[1]), 1.0)
     assert torch.linalg.norm(ours - expected) < 0.01 * torch.linalg.norm(expected)
     torch.testing.assert_close(theirs[0], exact(images.flip(1))[0], rtol=1e-4, atol=0.01)

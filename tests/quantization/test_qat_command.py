@@ -26,6 +26,14 @@ from rtmw_edge.models.weights import embedded, shipped_table
         (["rtmw-n-256x192", "--data", "none.toml"], "There is no data configuration at none.toml: check the path"),
         (["rtmw-n-256x192", "--weights", "none.pth"], "There are no weights at 'none.pth'"),
         (["rtmw-n-256x192", "--set", "quantization.scale_lr=2"], "quantization.scale_lr is 2.0; it must lie in 0..1"),
+        (
+            ["rtmw-n-256x192", "--set", "variant=rtmw-t-256x192"],
+            "The recipe is set to rtmw-t-256x192, and VARIANT is rtmw-n-256x192; leave out --set variant.",
+        ),
+        (
+            ["rtmw-n-256x192", "--recipe", "rtmw-t-256x192-qat", "--weights", "none.pth"],
+            "the recipe rtmw-t-256x192-qat is for rtmw-t-256x192, and trains rtmw-n-256x192 here",
+        ),
         (["rtmw-n-256x192", "--calibration", "synthetic:0"], "is not synthetic:N with N of 1 to 100000"),
         (["rtmw-n-256x192", "--table", "start.json"], "for rtmw-m-256x192, not for rtmw-n-256x192"),
         (

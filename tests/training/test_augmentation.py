@@ -290,7 +290,7 @@ def _middle(channel):
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ({"flip": 1.5}, "The augmentation's flip is 1.5; a probability lies in 0..1."),
+        ({"flip": 1.5}, "The augmentation's flip is 1.5; it lies in 0..1."),
         ({"scale": (0.0, 1.0)}, "The augmentation's scale is [0.0, 1.0]; give two numbers, 0 < low <= high <= 10."),
         ({"dropout_size": (0.4, 0.2)}, "The augmentation's dropout_size is [0.4, 0.2]; give two numbers"),
         ({"scale": (1.0,)}, "The augmentation's scale is [1.0]; give two numbers"),

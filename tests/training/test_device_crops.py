@@ -16,7 +16,7 @@ from rtmw_edge.errors import BadInputError
 from rtmw_edge.training import loop, stream
 from rtmw_edge.training.augmentation import Augmentation, changed, drawn_changes
 from rtmw_edge.training.device_crops import CropMaker, bgr_to_hsv, change, hsv_to_bgr, in_rounds, warped
-from rtmw_edge.training.stream import Crops, PlannedSamples, Positions, Rendered, loader
+from rtmw_edge.training.stream import Crops, PlannedSamples, Rendered, batches
 
 CPU = torch.device("cpu")
 RICH = Augmentation(hsv=0.4, colour=0.9, grey=0.3, blur=0.3, median_blur=0.3, dropout=0.5)
@@ -48,7 +48,7 @@ class Drawn:
             box=np.array([4, 6, width - 8, height - 5], np.float32),
             keypoints=points,
             visible=rng.integers(0, 3, 133).astype(np.uint8),
-            keypoints_3d=rng.uniform(1, 3, (133, 3)).astype(np.float32),
+            metres=rng.uniform(1, 3, (133, 3)).astype(np.float32),
         )
         image = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
         return SimpleNamespace(image=image, people=(person,), camera=np.eye(3))
@@ -57,6 +57,12 @@ class Drawn:
 def crops_of(augmentation, *, reuse=4.0, window=1024, lanes=2, span=12, size=(64, 96)):
     recipe = dataclasses.replace(small_recipe("steps=9"), augmentation=augmentation, late_augmentation=RTMW)
     return Crops(Rendered(5, reuse, (80, 120), window=window, lanes=lanes, span=span), recipe, size, 48)
+
+
+def ring(crops, most):
+    """The samples of `crops` as planned, and what makes them, at most so many at a time."""
+    maker = CropMaker((64, 96), crops.source.in_use(most), CPU)
+    return PlannedSamples(crops, maker.capacity), maker
 
 
 def both(crops, planned, maker, positions):
@@ -72,8 +78,7 @@ def both(crops, planned, maker, positions):
 @pytest.mark.parametrize("size", [(64, 96), (64, 96, 64)])
 def test_the_device_makes_the_crops_of_the_workers(monkeypatch, augmentation, size):
     monkeypatch.setattr(stream, "Renderer", Drawn)
-    planned = PlannedSamples(crops_of(augmentation, size=size), 12)
-    maker = CropMaker((64, 96), planned.capacity, CPU)
+    planned, maker = ring(crops_of(augmentation, size=size), 12)
     apart = []
     for batch in range(6):  # the last ones have the late augmentation
         host, device, made = both(crops_of(augmentation, size=size), planned, maker, range(batch * 12, batch * 12 + 12))
@@ -87,12 +92,11 @@ def test_the_device_makes_the_crops_of_the_workers(monkeypatch, augmentation, si
 def test_a_picture_is_sent_once(monkeypatch):
     monkeypatch.setattr(stream, "Renderer", Drawn)
     monkeypatch.setattr(stream, "FIRST", 4)
-    planned = PlannedSamples(crops_of(RICH, window=16, lanes=1), 12)
-    maker = CropMaker((64, 96), planned.capacity, CPU)
+    planned, maker = ring(crops_of(RICH, window=16, lanes=1), 12)
     sent = Counter()
-    batches = [list(range(start, start + 12)) for start in range(0, 600, 12)]
     host = crops_of(RICH, window=16, lanes=1)
-    for positions in batches:
+    for start in range(0, 600, 12):
+        positions = range(start, start + 12)
         crops, device, made = both(host, planned, maker, positions)
         assert (crops.int() - device.int()).abs().float().mean() < 1
         sent.update(made.arrived[0].numbers.tolist())
@@ -102,8 +106,7 @@ def test_a_picture_is_sent_once(monkeypatch):
 
 def test_a_batch_may_bring_nobody_new(monkeypatch):
     monkeypatch.setattr(stream, "Renderer", Drawn)
-    planned = PlannedSamples(crops_of(RICH), 12)
-    maker = CropMaker((64, 96), planned.capacity, CPU)
+    planned, maker = ring(crops_of(RICH), 12)
     first = maker(planned.__getitems__(list(range(12)))[0])
     again, *_ = planned.__getitems__(list(range(12)))
     assert again.arrived[0].numbers.shape == (0,)
@@ -112,17 +115,17 @@ def test_a_batch_may_bring_nobody_new(monkeypatch):
 
 def test_two_workers_may_serve_a_lane_in_turns(monkeypatch):
     monkeypatch.setattr(stream, "Renderer", Drawn)
-    workers = [PlannedSamples(crops_of(RICH, window=16, lanes=1), 12) for _ in range(2)]
-    maker, host = CropMaker((64, 96), workers[0].capacity, CPU), crops_of(RICH, window=16, lanes=1)
+    workers = [ring(crops_of(RICH, window=16, lanes=1), 12) for _ in range(2)]
+    maker, host = workers[0][1], crops_of(RICH, window=16, lanes=1)
     for number in range(40):
-        crops, device, _ = both(host, workers[number // 3 % 2], maker, range(number * 12, number * 12 + 12))
+        crops, device, _ = both(host, workers[number // 3 % 2][0], maker, range(number * 12, number * 12 + 12))
         assert (crops.int() - device.int()).abs().float().mean() < 1
 
 
 def test_a_run_of_small_passes_may_go_on_in_large_ones(monkeypatch):
     monkeypatch.setattr(stream, "Renderer", Drawn)
-    planned = PlannedSamples(crops_of(RICH, window=16, lanes=1, reuse=2.0), 96)
-    maker, host = CropMaker((64, 96), planned.capacity, CPU), crops_of(RICH, window=16, lanes=1, reuse=2.0)
+    planned, maker = ring(crops_of(RICH, window=16, lanes=1, reuse=2.0), 96)
+    host = crops_of(RICH, window=16, lanes=1, reuse=2.0)
     assert planned.capacity < 16 + 96
     for start in range(0, 960, 96):
         crops, device, made = both(host, planned, maker, range(start, start + 96))
@@ -134,23 +137,22 @@ def test_a_run_of_small_passes_may_go_on_in_large_ones(monkeypatch):
 @pytest.mark.slow
 def test_workers_send_people_to_the_device():
     crops = crops_of(Augmentation(), reuse=3.0)
-    planned = PlannedSamples(crops, 12)
-    maker = CropMaker((64, 96), planned.capacity, CPU)
-    batches = list(loader(planned, Positions(0, 24, 12, 0, 1), workers=2, pin=False))
-    for number, (made, points, weights, _) in enumerate(batches):
+    planned, maker = ring(crops, 12)
+    made_batches = list(batches(planned, [list(range(12)), list(range(12, 24))], workers=2, pin=False))
+    for number, (made, points, weights, _) in enumerate(made_batches):
         rows = [crops[position] for position in range(number * 12, number * 12 + 12)]
         assert torch.allclose(torch.stack([row[1] for row in rows]), points, atol=1e-3)  # other threads of BLAS
         assert torch.equal(torch.stack([row[2] for row in rows]), weights)
         off = (torch.stack([row[0] for row in rows]).int() - maker(made).int()).abs().float()
         assert off.mean() < 0.5 and off.mean((1, 2, 3)).max() < 3
-    assert len(batches) == 2
+    assert len(made_batches) == 2
 
 
 def test_a_worker_renders_every_person_once(monkeypatch):
     monkeypatch.setattr(stream, "Renderer", Drawn)
     monkeypatch.setattr(stream, "FIRST", 4)
     monkeypatch.setattr(Drawn, "counts", Counter())
-    planned = PlannedSamples(crops_of(RICH, window=16, lanes=1, span=48), 48)
+    planned, _ = ring(crops_of(RICH, window=16, lanes=1, span=48), 48)
     for start in range(0, 960, 48):
         planned.__getitems__(list(range(start, start + 48)))
     assert set(Drawn.counts.values()) == {1}
@@ -159,8 +161,7 @@ def test_a_worker_renders_every_person_once(monkeypatch):
 
 def test_a_batch_over_several_lanes_and_a_run_that_goes_on_elsewhere(monkeypatch):
     monkeypatch.setattr(stream, "Renderer", Drawn)
-    planned = PlannedSamples(crops_of(RICH), 30)
-    maker = CropMaker((64, 96), planned.capacity, CPU)
+    planned, maker = ring(crops_of(RICH), 30)
     host, device, made = both(crops_of(RICH), planned, maker, range(5000, 5030))
     assert [arrived.lane for arrived in made.arrived] == [0, 1]
     assert (host.int() - device.int()).abs().float().mean() < 1

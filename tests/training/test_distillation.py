@@ -8,13 +8,7 @@ from scipy.special import log_softmax
 from rtmw_edge.errors import BadInputError
 from rtmw_edge.models import build
 from rtmw_edge.models.variants import Variant
-from rtmw_edge.training.distillation import (
-    Teacher,
-    alignment,
-    feature_loss,
-    logit_loss,
-    take_trunk,
-)
+from rtmw_edge.training.distillation import alignment, feature_loss, logit_loss, take_trunk
 from rtmw_edge.training.objective import Lesson, Student
 
 SMALL = Variant("small", (64, 64), 0.167, 0.125, 0, 0.0)
@@ -78,14 +72,13 @@ def test_the_first_stage_trains_student_and_alignment_and_leaves_the_teacher():
     torch.manual_seed(0)
     student, network = build(SMALL).train(), build(LARGE)
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    teacher = Teacher(network).train()
-    assert not network.training and not any(p.requires_grad for p in teacher.parameters())
+    lesson = Lesson(network, stage=1, beta=1.0)
+    assert not network.training and not any(p.requires_grad for p in lesson.parameters())
     align = alignment(student, network)
     assert (align.in_channels, align.out_channels, align.kernel_size) == (128, 256, (1, 1)) and align.bias is not None
-    logits, features = teacher(IMAGES)
+    logits, features = lesson.answers(IMAGES)
     with torch.no_grad():
         assert all(torch.equal(a, b) for a, b in zip(logits, network(IMAGES), strict=True))
-        assert all(torch.equal(a, b) for a, b in zip(logits, teacher.logits(features), strict=True))
     ours = student.neck(student.backbone(IMAGES))
     loss = feature_loss(align(ours[-1]), features[-1]) + logit_loss(student.head(ours), logits, beta=1.0)
     loss.backward()
@@ -119,15 +112,13 @@ def test_the_second_stage_trains_a_fresh_head_on_the_teacher_s_trunk():
     with torch.no_grad():  # a fresh head answers alike everywhere; a trained one has peaks
         for classifier in (first.head.cls_x, first.head.cls_y):
             classifier.weight.mul_(100)
-    teacher = Teacher(first)
-    network.backbone.eval()
-    network.neck.eval()
-    features = network.neck(network.backbone(IMAGES))
+    student, lesson = Student(network, frozen=True).train(), Lesson(first, stage=2, beta=1.0)
+    assert not network.backbone.training and network.head.training
     optimizer = torch.optim.Adam(network.head.parameters(), lr=1e-3)
     losses = []
     for _ in range(8):
         optimizer.zero_grad()
-        loss = logit_loss(network.head(features), teacher.logits(features), beta=1.0, weight=1.0)
+        loss = lesson(IMAGES, student(IMAGES), 0.0)
         loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))

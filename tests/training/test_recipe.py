@@ -119,6 +119,7 @@ def test_a_table_of_an_override_joins_the_recipes():
             "With epochs set, the recipe's late=3500 and validate_every=500 would count epochs and not steps;",
         ),
         ("micro=-1", "The recipe's micro is -1; it must lie in 0..1000000000."),
+        ("augmentation.scale=5", "The recipe's augmentation.scale is 5; it must be of type list."),
         ("compile=1", "The recipe's compile is 1; it must be of type bool."),
         ("precision=fp8", "Unknown precision 'fp8'"),
         ("dropout=1", "The recipe's dropout is 1.0; it must lie in 0..0.99."),
@@ -127,6 +128,8 @@ def test_a_table_of_an_override_joins_the_recipes():
         ("distillation.stage=1", "The recipe lacks teacher; add it to [distillation]."),
         ("distillation.teacher=rtmw-k", "Unknown variant 'rtmw-k'"),
         ("batch", "The override 'batch' is not of the form key=value."),
+        ("=5", "The override '=5' is not of the form key=value."),
+        ("augmentation.=5", "The override 'augmentation.=5' is not of the form key=value."),
     ],
 )
 def test_wrong_values_are_refused(override, sentence):

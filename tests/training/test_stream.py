@@ -17,7 +17,7 @@ from small_runs import Noise, forget, small_recipe
 
 from rtmw_edge.data.instances import Instance
 from rtmw_edge.training import stream
-from rtmw_edge.training.stream import Annotated, Crops, Positions, Rendered
+from rtmw_edge.training.stream import Annotated, Crops, Rendered, positions
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +39,7 @@ class Counted:
         person = SimpleNamespace(
             keypoints=np.zeros((133, 2), np.float32),
             visible=np.full(133, 2, np.uint8),
-            keypoints_3d=np.ones((133, 3), np.float32),
+            metres=np.ones((133, 3), np.float32),
             box=np.array([1, 1, 9, 9], np.float32),
         )
         return SimpleNamespace(image=np.full((4, 4, 3), index, np.int64), people=(person,), camera=np.eye(3))
@@ -94,11 +94,11 @@ def test_annotated_people_come_once_an_epoch_in_a_new_order():
 
 def test_ranks_and_passes_share_a_step_without_gap_or_double():
     for ranks, micro in ((1, 8), (2, 4), (2, 2), (4, 2)):
-        taken = [list(Positions(16, 48, micro, rank, ranks)) for rank in range(ranks)]
+        taken = [list(positions(16, 48, micro, rank, ranks)) for rank in range(ranks)]
         count = 8 // micro // ranks  # passes a step of 8 samples
         for step in range(4):
-            positions = [p for rank in taken for batch in rank[step * count : (step + 1) * count] for p in batch]
-            assert sorted(positions) == list(range(16 + 8 * step, 24 + 8 * step))
+            step_positions = [p for rank in taken for batch in rank[step * count : (step + 1) * count] for p in batch]
+            assert sorted(step_positions) == list(range(16 + 8 * step, 24 + 8 * step))
 
 
 def test_the_last_samples_are_augmented_as_the_second_stage(tmp_path):
@@ -158,7 +158,7 @@ def test_no_signal_reaches_a_worker_before_it_has_been_set_up():
     crops = Crops(Annotated(Masked(), 0), small_recipe("steps=1", *plain), (64, 96), late_from=100)
     cv2.setNumThreads(2)
     cv2.GaussianBlur(np.zeros((2000, 2000, 3), np.uint8), (9, 9), 3)  # its threads run, which a fork would lose
-    (batch,) = stream.batches(crops, Positions(0, 4, 4, 0, 1), workers=1, pin=False)
+    (batch,) = stream.batches(crops, [[0, 1, 2, 3]], workers=1, pin=False)
     assert int(batch[0].max()) == 255
     assert not set(stream.STOPPING) & signal.pthread_sigmask(signal.SIG_BLOCK, ())
 

@@ -1,6 +1,6 @@
 """The fourteen data sets of RTMW and the two of RTMW3D, each in their official layouts, mapped to the 133 keypoints."""
 
-from .config import DataConfig, SetConfig, open_set, open_sets, parse_config, read_config
+from .config import DataConfig, SetConfig, open_set, open_sets, read_config
 from .kinds import KINDS
 from .table import AnnotatedSet
 
@@ -11,6 +11,5 @@ __all__ = [
     "SetConfig",
     "open_set",
     "open_sets",
-    "parse_config",
     "read_config",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -31,11 +31,10 @@ class SetReport:
     """
 
     name: str
-    kind: str
     problem: str | None = None
     instances: int = 0
     images: int = 0
-    skipped: Mapping[str, int] | None = None
+    skipped: Mapping[str, int] = field(default_factory=dict)
     missing: int = 0
     decoded: int = 0
     broken: int = 0
@@ -52,7 +51,7 @@ def check_set(config: SetConfig, cache: Path | None, decode: int | None) -> SetR
     try:
         table = open_set(config, cache)
     except BadInputError as error:
-        return SetReport(config.name, config.kind, str(error))
+        return SetReport(config.name, str(error))
     paths = [table.path(image) for image in range(table.images)]
     with ThreadPoolExecutor(THREADS) as pool:
         there = list(pool.map(_is_there, paths))
@@ -65,7 +64,6 @@ def check_set(config: SetConfig, cache: Path | None, decode: int | None) -> SetR
     examples = [f"There is no image {path}." for path in missing[:EXAMPLES]] + broken[:EXAMPLES]
     return SetReport(
         config.name,
-        config.kind,
         instances=len(table),
         images=table.images,
         skipped=table.skipped,

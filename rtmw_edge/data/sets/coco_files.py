@@ -42,8 +42,11 @@ def read_json(path: Path, what: str = "annotations", check: str = "`root` and `a
         raise BadInputError(f"The {what} {path} are not JSON ({error}): download them again.") from None
 
 
-def read_coco(path: Path, collector: Collector) -> Iterator[tuple[Annotation, Image]]:
-    """Annotations with their images, in the file's order; crowds, and annotations of no listed image, are counted."""
+def read_coco(path: Path, collector: Collector, *, by_id: bool = False) -> Iterator[tuple[Annotation, Image]]:
+    """Annotations with their images, in the file's order; crowds, and annotations of no listed image, are counted.
+
+    Of the images every n-th that the collector wants, or with `by_id` those whose id is a multiple of n.
+    """
     document = read_json(path)
     if not isinstance(document, dict) or not all(isinstance(document.get(k), list) for k in ("images", "annotations")):
         raise BadInputError(f"{path} is no COCO annotation file: it needs the lists 'images' and 'annotations'.")
@@ -56,7 +59,7 @@ def read_coco(path: Path, collector: Collector) -> Iterator[tuple[Annotation, Im
             collector.skip(Skip.CROWD)
         elif not isinstance(number := annotation.get("image_id"), int) or number not in images:
             collector.skip(Skip.IMAGE)
-        else:
+        elif number % collector.every == 0 if by_id else collector.wants(path, number):
             yield annotation, images[number]
 
 
@@ -98,18 +101,16 @@ class CocoStyle:
     prefix: str = ""
     by_id: bool = False
 
-    def __call__(self, path: Path, collector: Collector, every: int) -> None:
-        """Read one annotation file into the collector, keeping every n-th image."""
-        for annotation, image in read_coco(path, collector):
-            if (image["id"] if self.by_id else collector.place(path, image["id"])) % every:
-                continue
+    def __call__(self, path: Path, collector: Collector) -> None:
+        """Read one annotation file into the collector."""
+        for annotation, image in read_coco(path, collector, by_id=self.by_id):
             try:
                 triples = self._triples(annotation).reshape(collector.mapping.joints, 3)
                 box = self._box(annotation)
                 name = str(image["file_name"]).removeprefix(self.prefix)
                 size = listed_size(image)
             except BAD_VALUES as error:
-                collector.skip_malformed(annotation.get("id", "without an id"), error)
+                collector.skip_malformed(annotation.get("id"), error)
                 continue
             collector.add(name, box, triples[:, :2] - self.origin, self._visible(triples[:, 2]), size)
 

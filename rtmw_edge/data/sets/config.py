@@ -11,7 +11,6 @@ root = "WFLW"
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping as Dictionary
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from .table import AnnotatedSet, Collector
 
 @dataclass(frozen=True)
 class SetConfig:
-    """One set of a configuration. What is empty or 0 is the kind's own (kinds.KINDS).
+    """One set of a configuration. What is left out, empty or 0 becomes the kind's own (kinds.KINDS).
 
     Attributes:
         kind: which reader. root: the set's folder. name: by default the kind; two sets need two names.
@@ -44,16 +43,16 @@ class SetConfig:
     subjects: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        kind = kind_named(self.kind)
         object.__setattr__(self, "name", self.name or self.kind)
+        for key in ("annotations", "images", "every", "scenes", "subjects"):
+            object.__setattr__(self, key, getattr(self, key) or getattr(kind, key))
 
     def files(self) -> list[Path]:
         """The annotation files, whether they are there or not, but for a folder, whose .json files are listed."""
-        kind = kind_named(self.kind)
-        pattern = self.annotations or kind.annotations
-        scenes = (self.scenes or kind.scenes) if "{scene}" in pattern else ("",)
         found: list[Path] = []
-        for scene in scenes:
-            path = self.root / pattern.replace("{scene}", scene)
+        for scene in self.scenes if "{scene}" in self.annotations else ("",):
+            path = self.root / self.annotations.replace("{scene}", scene)
             found += sorted(path.glob("*.json")) if path.is_dir() else [path]
         return found
 
@@ -67,12 +66,18 @@ class DataConfig:
 
 
 def read_config(path: Path) -> DataConfig:
-    """The configuration in a TOML file; BadInputError for a broken file, an unknown key or a wrong value."""
-    return parse_config(read_toml(path, "data configuration"), path.parent)
+    """The configuration in a TOML file; BadInputError for a broken file, an unknown key or a wrong value.
+
+    Relative paths count from the file's folder, those of sets from its `root`.
+    """
+    document = read_toml(path, "data configuration")
+    try:
+        return _parsed(document, path.parent)
+    except BadInputError as error:
+        raise BadInputError(f"In {path}: {error}") from None
 
 
-def parse_config(document: Dictionary[str, Any], folder: Path) -> DataConfig:
-    """The configuration in a TOML document; relative paths count from `folder`, which is overridden by its `root`."""
+def _parsed(document: dict[str, Any], folder: Path) -> DataConfig:
     for key in document:
         if key not in ("root", "cache", "set"):
             raise unknown("key of a data configuration", key, ["root", "cache", "set"])
@@ -133,11 +138,10 @@ def open_set(config: SetConfig, cache: Path | None = None) -> AnnotatedSet:
 
 def _read(config: SetConfig, files: list[Path]) -> AnnotatedSet:
     kind = kind_named(config.kind)
-    images = config.images or kind.images
-    collector = Collector(mapping_of(config.kind))
+    collector = Collector(mapping_of(config.kind), config.every)
     for path in files:
-        kind.read(path, collector, config.every or kind.every, images, config.subjects or kind.subjects)
-    folder = config.root if "{" in images else config.root / images
+        kind.read(path, collector, config.images, config.subjects)
+    folder = config.root if "{" in config.images else config.root / config.images
     return collector.table(config.name, folder, kind.whole)
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ...errors import BadInputError
 from .coco_files import BAD_VALUES
 from .object_arrays import load_objects
-from .table import Collector, Skip
+from .table import Collector
 
 TRAIN_SUBJECTS = ("S1", "S5", "S6")
 """RTMW3D trains on these and validates on S7."""
@@ -22,8 +22,8 @@ PIXELS = 1000.0
 MILLIMETRES = 1000.0
 
 
-def read_h3wb(path: Path, collector: Collector, every: int, frames: str, subjects: tuple[str, ...]) -> None:
-    """Read h3wb_train_bbox.npz into the collector, keeping every n-th frame.
+def read_h3wb(path: Path, collector: Collector, frames: str, subjects: tuple[str, ...]) -> None:
+    """Read h3wb_train_bbox.npz into the collector, of each view of an action every n-th frame.
 
     `frames` is the pattern of a frame's file with {subject}, {action}, {camera} and {frame}. Raises BadInputError for a
     damaged file, a pickle that holds more than data, or a subject that the file lacks.
@@ -41,7 +41,7 @@ def read_h3wb(path: Path, collector: Collector, every: int, frames: str, subject
                 if not isinstance(views, dict) or camera in views:
                     try:
                         intrinsics = _intrinsics(metadata[subject][camera])
-                        for frame, points, millimetres in list(_frames(views, camera))[::every]:
+                        for frame, points, millimetres in list(_frames(views, camera))[:: collector.every]:
                             collector.add(
                                 frames.format(subject=subject, action=action, camera=camera, frame=frame),
                                 _box(boxes.get((subject, action, camera, frame))),
@@ -50,8 +50,8 @@ def read_h3wb(path: Path, collector: Collector, every: int, frames: str, subject
                                 metres=millimetres / MILLIMETRES,
                                 camera=intrinsics,
                             )
-                    except BAD_VALUES:
-                        collector.skip(Skip.MALFORMED)
+                    except BAD_VALUES as error:
+                        collector.skip_malformed(f"{subject} {action} {camera}", error)
 
 
 def _check_pattern(frames: str) -> None:

@@ -14,18 +14,16 @@ from numpy.typing import NDArray
 
 from ...errors import BadInputError
 from .coco_files import BAD_VALUES, corners, read_coco, read_json
-from .table import Collector, Skip
+from .table import Collector
 
 HAND = 21
 """Joints of one hand, the right one first; the wrist is the last."""
 
 
-def read_interhand(path: Path, collector: Collector, every: int) -> None:
-    """Read one InterHand2.6M_*_data.json and its two companions, keeping every n-th image of the list."""
+def read_interhand(path: Path, collector: Collector) -> None:
+    """Read one InterHand2.6M_*_data.json and its two companions into the collector."""
     cameras, joints = map(read_json, companions(path))
-    for place, (annotation, image) in enumerate(read_coco(path, collector)):
-        if place % every:
-            continue
+    for annotation, image in read_coco(path, collector):
         try:
             capture, camera = cameras[str(image["capture"])], str(image["camera"])
             world = np.array(joints[str(image["capture"])][str(image["frame_idx"])]["world_coord"], np.float64)
@@ -33,8 +31,8 @@ def read_interhand(path: Path, collector: Collector, every: int) -> None:
             points = project(world.reshape(2 * HAND, 3), capture, camera)
             box = corners(annotation["bbox"])
             name, size = str(image["file_name"]), (float(image["width"]), float(image["height"]))
-        except BAD_VALUES:
-            collector.skip(Skip.MALFORMED)
+        except BAD_VALUES as error:
+            collector.skip_malformed(annotation.get("id"), error)
             continue
         # Without its wrist a hand has not been triangulated (mmpose does the same).
         visible = np.where(valid * valid[:, -1:] > 0, 2, 0).astype(np.uint8)

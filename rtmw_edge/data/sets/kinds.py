@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from ...errors import unknown
@@ -15,7 +14,7 @@ from .mpii import read_mpii
 from .table import Collector
 from .ubody3d import read_ubody3d
 
-Reader = Callable[[Path, Collector, int], None]
+Reader = Callable[[Path, Collector], None]
 
 UBODY_SCENES = (
     "ConductMusic",
@@ -46,6 +45,7 @@ class Kind:
         images: the folder that file names count from; for H3WB the pattern of a frame.
         whole: False for faces and hands.
         every: every n-th image is used (spec 5: 10 for UBody and InterHand2.6M).
+        reader: None for H3WB's, which wants `images` and `subjects`.
         subjects: of H3WB.
         companions: what is read beside an annotation file.
     """
@@ -59,10 +59,12 @@ class Kind:
     subjects: tuple[str, ...] = ()
     companions: Callable[[Path], list[Path]] = lambda path: []
 
-    def read(self, path: Path, collector: Collector, every: int, images: str, subjects: tuple[str, ...]) -> None:
+    def read(self, path: Path, collector: Collector, images: str, subjects: tuple[str, ...]) -> None:
         """Read one annotation file into the collector."""
-        reader = self.reader or partial(read_h3wb, frames=images, subjects=subjects)
-        reader(path, collector, every)
+        if self.reader is None:
+            read_h3wb(path, collector, images, subjects)
+        else:
+            self.reader(path, collector)
 
 
 KINDS: dict[str, Kind] = {

@@ -107,14 +107,17 @@ class AnnotatedSet:
 
 
 class Collector:
-    """Gathers the annotations of one set, joint by joint as the set has them, and keeps count of the bad ones."""
+    """Gathers the annotations of one set, joint by joint as the set has them, and keeps count of the bad ones.
 
-    def __init__(self, mapping: Mapping) -> None:
-        self.mapping = mapping
+    Of the images that readers ask it about it wants every n-th (`every`).
+    """
+
+    def __init__(self, mapping: Mapping, every: int) -> None:
+        self.mapping, self.every = mapping, every
         self.skipped: Counter[str] = Counter()
         self._malformed = ""
         self._images: dict[str, int] = {}
-        self._places: dict[tuple[Path, int], int] = {}
+        self._places: dict[tuple[Path, object], int] = {}
         self._sizes: list[tuple[float, float]] = []
         self._rows: list[tuple[int, NDArray[np.float32], NDArray[np.float32], NDArray[np.uint8]]] = []
         self._depth: list[tuple[NDArray[np.float32], NDArray[np.float32]] | None] = []
@@ -127,11 +130,12 @@ class Collector:
         """Count one that cannot be read, and keep what is wrong with the first of them: which it is, and the error."""
         self.skip(Skip.MALFORMED)
         wrong = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+        which = "without an id" if which is None else which
         self._malformed = self._malformed or f"annotation {which}: {wrong}"
 
-    def place(self, file: Path, image: int) -> int:
-        """Which of the annotated images the one with that id in a file is, counted through all files of the set."""
-        return self._places.setdefault((file, image), len(self._places))
+    def wants(self, file: Path, image: object) -> bool:
+        """Whether the image of that id in a file is an n-th one, counted through all files of the set as they come."""
+        return self.every == 1 or self._places.setdefault((file, image), len(self._places)) % self.every == 0
 
     def add(
         self,

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .coco_files import BAD_VALUES, corners, read_coco
-from .table import Collector, Skip
+from .table import Collector
 
 JOINTS, DROPPED = 137, 4
 PELVIS, HIPS, NECK, WRISTS = 0, (1, 2), 7, (12, 13)
@@ -33,12 +33,9 @@ DEFAULT_DISTANCE = 5.14388
 """Metres, where no bone is usable (RTMW3D's mean, spec 2.2)."""
 
 
-def read_ubody3d(path: Path, collector: Collector, every: int) -> None:
-    """Read one train_3dkeypoint_annotation.json into the collector, keeping every n-th image."""
-    order: dict[int, int] = {}
+def read_ubody3d(path: Path, collector: Collector) -> None:
+    """Read one train_3dkeypoint_annotation.json into the collector."""
     for annotation, image in read_coco(path, collector):
-        if order.setdefault(image["id"], len(order)) % every:
-            continue
         try:
             points, depth, valid = _joints(annotation)
             width, height = float(image["width"]), float(image["height"])
@@ -51,8 +48,8 @@ def read_ubody3d(path: Path, collector: Collector, every: int) -> None:
             inside = ((points >= 0) & (points < [width, height])).all(axis=1)
             metres = None if camera is None else _metres(points, depth, valid, camera)
             visible = np.where(valid & inside, 2, 0).astype(np.uint8)
-        except BAD_VALUES:
-            collector.skip(Skip.MALFORMED)
+        except BAD_VALUES as error:
+            collector.skip_malformed(annotation.get("id"), error)
             continue
         collector.add(name, box, points, visible, (width, height), metres, camera)
 

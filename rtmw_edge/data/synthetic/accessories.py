@@ -7,8 +7,9 @@ import numpy as np
 from .body import FloatArray
 from .colour import draw_colour
 from .keypoint_table import LEFT_HAND, RIGHT_HAND
-from .pose import Pose, pick
+from .pose import Pose
 from .rotations import Vector, cross, frame, unit
+from .seeds import pick
 from .solids import Solid, box, ellipsoid, plate, rod
 
 _HELD = {"stick": 0.24, "ball": 0.18, "phone": 0.2, "racket": 0.1, "cup": 0.14, "bag": 0.14}

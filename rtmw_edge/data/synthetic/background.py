@@ -16,6 +16,7 @@ from .colour import draw_scenery_colour as draw_colour
 from .filters import blurred, resized
 from .leaves import paint_leaves
 from .scenery import draw_scenery
+from .seeds import pick
 from .texture import noise
 
 HEIGHT, WIDTH = 480, 640
@@ -150,8 +151,7 @@ _KINDS: dict[Callable[[np.random.Generator], FloatArray], float] = {
 
 def draw_background(rng: np.random.Generator) -> NDArray[np.uint8]:
     """A background (480,640,3) uint8 BGR."""
-    kinds = list(_KINDS)
-    image = np.ascontiguousarray(kinds[rng.choice(len(kinds), p=list(_KINDS.values()))](rng), np.float32)
+    image = np.ascontiguousarray(pick(rng, _KINDS)(rng), np.float32)
     if rng.random() < 0.12:
         _fence(rng, image)
     _light_up(rng, image)

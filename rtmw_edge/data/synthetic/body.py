@@ -32,8 +32,8 @@ class RestBodies:
 class Body:
     """The mesh, its blend shapes and its skeleton. V vertices, B bones, T triangles; loaded once and never changed."""
 
-    def __init__(self, path: Path = ASSET) -> None:
-        with np.load(path, allow_pickle=False) as archive:
+    def __init__(self) -> None:
+        with np.load(ASSET, allow_pickle=False) as archive:
             data = {name: archive[name] for name in archive.files}
         self.base_ids: NDArray[np.int32] = data["base_ids"]
         self.mirror = data["mirror"].astype(np.int64)

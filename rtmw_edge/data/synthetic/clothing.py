@@ -13,9 +13,7 @@ from .identity import Identity
 from .layout import Layout
 from .pose import Pose
 from .seeds import choose
-
-UPPER, LOWER, SHOES, DRAPE = range(4)
-"""Rows of the material table."""
+from .surface import DRAPE, LOWER, SHOES, UPPER
 
 PATTERNS = ("plain", "stripes across", "stripes down", "checks", "blotches", "print", "panels")
 _PATTERN_SHARE = {
@@ -24,7 +22,6 @@ _PATTERN_SHARE = {
     SHOES: (1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0),
     DRAPE: (0.6, 0.08, 0.06, 0.1, 0.12, 0.0, 0.04),
 }
-
 
 # Metres that a garment stands off: tight, regular, loose, baggy; how often for upper and lower garments.
 _LOOSENESS = (0.004, 0.014, 0.032, 0.05)

@@ -71,8 +71,8 @@ def draw_trousers(rng: np.random.Generator) -> FloatArray:
     return _TROUSERS[rng.integers(len(_TROUSERS))] if rng.random() < 0.5 else draw_colour(rng, 8, 235)
 
 
-def unlike(rng: np.random.Generator, colour: FloatArray, other: FloatArray, distance: float = 110) -> FloatArray:
-    """`colour`, drawn again until it differs from `other` by `distance` (summed over the channels)."""
-    while np.abs(colour - other).sum() < distance:
+def unlike(rng: np.random.Generator, colour: FloatArray, other: FloatArray) -> FloatArray:
+    """`colour`, drawn again until it differs from `other` by 110, summed over the channels."""
+    while np.abs(colour - other).sum() < 110:
         colour = draw_colour(rng, 8, 235)
     return colour

@@ -11,7 +11,7 @@ from .body import Body, FloatArray
 from .colour import draw_colour, draw_hair
 from .identity import Identity
 from .layout import Layout
-from .pose import pick
+from .seeds import pick
 
 _STYLES = {
     "woman": {"bald": 0.03, "short": 0.17, "full": 0.28, "long": 0.52},

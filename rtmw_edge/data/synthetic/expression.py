@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .seeds import choose
+from .seeds import pick
 
 _EXPRESSIONS = {
     "neutral": 0.28,
@@ -40,7 +40,7 @@ def draw_expression(index: dict[str, int], rng: np.random.Generator) -> NDArray[
             if name in index:
                 amounts[index[name]] = min(max(amounts[index[name]] + amount * rng.uniform(0.85, 1.1), 0), 1)
 
-    expression = tuple(_EXPRESSIONS)[choose(rng, tuple(_EXPRESSIONS.values()))]
+    expression = pick(rng, _EXPRESSIONS)
     strength = rng.uniform(0.3, 1)
     for action, amount in _ACTIONS.get(expression, {}).items():
         add(action, amount * strength)

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 
+from ...crops import PADDING
 from .body import FloatArray
 from .mesh import bounds
-from .pose import pick
+from .seeds import pick
 
 _VIEWS = {"whole": 0.72, "side": 0.04, "legs": 0.07, "hips": 0.1, "chest": 0.05, "head": 0.02}
 _CUT_BELOW = {"legs": (13, 14), "hips": (11, 12), "chest": (5, 6), "head": (31,)}
-BOX_PADDING = 1.25
 ASPECT = 3 / 4
 
 
@@ -73,7 +73,7 @@ def jittered(rng: np.random.Generator, box: FloatArray) -> FloatArray:
 
 def padded(box: FloatArray) -> FloatArray:
     """The box enlarged by 1.25 and to an aspect of 3:4, which is what a crop shows."""
-    centre, size = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) * BOX_PADDING
+    centre, size = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) * PADDING
     width = max(size[0], size[1] * ASPECT)
     half = np.array([width, width / ASPECT]) / 2
     return np.concatenate([centre - half, centre + half])

@@ -11,9 +11,8 @@ import numba
 import numpy as np
 
 F = np.float32
-ANKLE_HEIGHT = -0.70
+ANKLE_HEIGHT = F(-0.70)
 """Height (m, at rest) below which the garment mesh is a shoe."""
-_ANKLE = F(ANKLE_HEIGHT)
 
 
 @numba.njit(cache=True)
@@ -41,7 +40,7 @@ def cut_garment(garment, points, arm, along_arm, along_leg, sleeve, trousers, ne
             field = _within(field, F(-1), F(1))
         if z > bare:
             field = F(-0.5)
-        if z < _ANKLE:
+        if z < ANKLE_HEIGHT:
             field = F(1) if shod else min(field, leg)
         keep[i] = field
 
@@ -65,7 +64,7 @@ def stand_off(garment, points, upper, keep, looseness, hem, frequency, phase, of
     edge, inner = F(hem), F(1 - hem)
     for i in garment:
         x, y, z = points[i, 0], points[i, 1], points[i, 2]
-        if z < _ANKLE:
+        if z < ANKLE_HEIGHT:
             offset[i] = F(0.002)
             continue
         loose = looseness[0] if upper[i] > 0 else looseness[1]

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .body import Body
+from .limbs import Skeleton
 from .rotations import axis_angle, cross, dot, product, unit
 
 KINDS = {
@@ -41,19 +42,12 @@ _FLEXION: dict[str, tuple[tuple[float, float, float], ...]] = {
 
 
 def bend_hand(
-    rotations: NDArray[np.float64],
-    body: Body,
-    heads: NDArray[np.float64],
-    tips: NDArray[np.float64],
-    side: str,
-    kind: str,
-    rng: np.random.Generator,
+    rotations: NDArray[np.float64], skeleton: Skeleton, side: str, kind: str, rng: np.random.Generator
 ) -> None:
     """Write the finger rotations of one hand ("L" or "R") into `rotations` (B,3,3).
 
-    heads (B,3) and tips (10,3) of the body at rest; kind is one of KINDS, or "grasp" for a hand around a handle.
+    `kind` is one of KINDS, or "grasp" for a hand around a handle.
     """
-
     if kind == "any":
         flexion = np.concatenate(
             [
@@ -70,9 +64,9 @@ def bend_hand(
     outward = 1.0 if side == "L" else -1.0
 
     fans = outward * spread * (np.array([2, 3, 4, 5]) - 3.4) * 0.5 + rng.normal(0, 0.02, 4)
-    bones, ends = _fingers(body, side)
-    joints = np.concatenate([heads[bones], tips[ends][:, None]], 1)
-    rotations[bones] = bent_fingers(joints, heads[body.bone[f"wrist.{side}"]], flexion, fans)
+    bones, ends = _fingers(skeleton.body, side)
+    joints = np.concatenate([skeleton.heads[bones], skeleton.tips[ends][:, None]], 1)
+    rotations[bones] = bent_fingers(joints, skeleton[f"wrist.{side}"], flexion, fans)
 
 
 @lru_cache(maxsize=2)

@@ -9,8 +9,8 @@ import numpy as np
 from .body import FloatArray
 from .colour import draw_colour
 from .layout import Layout
-from .pose import pick
 from .rotations import Vector, cross, unit
+from .seeds import pick
 from .solids import Solid, plate
 
 _KINDS = {"none": 0.72, "cap": 0.1, "helmet": 0.09, "beanie": 0.05, "brimmed": 0.04}

@@ -203,9 +203,9 @@ def _nearest(points: FloatArray, others: FloatArray, within: float, ids: NDArray
     return out
 
 
-def _wrinkles(side: int = WRINKLES) -> FloatArray:
+def _wrinkles() -> FloatArray:
     """Slopes of a height map of folds: ridges of noise, in three sizes, that tile."""
-    rng = np.random.default_rng(0)
+    rng, side = np.random.default_rng(0), WRINKLES
     height = np.zeros((side, side), np.float32)
     for cells, amplitude in ((5, 1.0), (11, 0.5), (26, 0.22)):
         grid = rng.random((cells, cells), dtype=np.float32)

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .shade import Light
+from .body import FloatArray
+
+
+class Light(NamedTuple):
+    """One sun and a sky, in world axes (z up)."""
+
+    direction: FloatArray  # (3,) unit, towards the sun
+    sun: FloatArray  # (3,) BGR strength, about 1
+    sky: FloatArray  # (3,) BGR strength from above
+    ground: FloatArray  # (3,) BGR strength from below
+    eye: FloatArray  # (3,) unit, towards the camera
 
 
 def draw_light(rng: np.random.Generator, view: NDArray[np.float64]) -> Light:

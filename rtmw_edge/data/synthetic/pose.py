@@ -14,6 +14,7 @@ from .hand_pose import KINDS as HAND_KINDS
 from .hand_pose import bend_hand
 from .limbs import LegBend, Skeleton, WristTurn, bend_leg, reach
 from .rotations import Matrix, about_x, about_y, about_z
+from .seeds import pick
 
 KINDS = {
     "stand": 0.2,
@@ -72,19 +73,9 @@ class Pose:
         return self.kind in ("stand", "walk", "arms_up", "gesture")
 
 
-def pick(rng: np.random.Generator, weights: dict[str, float]) -> str:
-    """One key of `weights`, drawn in proportion to its value."""
-    at = rng.random() * sum(weights.values())
-    for name, weight in weights.items():
-        at -= weight
-        if at < 0:
-            return name
-    return name
-
-
-def draw_pose(skeleton: Skeleton, rng: np.random.Generator, kind: str | None = None) -> Pose:
-    """A pose for one skeleton; `kind` is one of KINDS, or None to draw it too."""
-    kind = kind or pick(rng, KINDS)
+def draw_pose(skeleton: Skeleton, rng: np.random.Generator) -> Pose:
+    """A pose of any of KINDS for one skeleton."""
+    kind = pick(rng, KINDS)
     rotations = np.repeat(np.eye(3)[None], len(skeleton.body.bones), 0)
     _bend_spine(rotations, skeleton, kind, rng)
     phase = rng.uniform(0, 2 * math.pi)
@@ -92,7 +83,7 @@ def draw_pose(skeleton: Skeleton, rng: np.random.Generator, kind: str | None = N
     bend_leg(rotations, skeleton, "R", _draw_leg(kind, "R", phase + math.pi, rng))
     hands = _two_handed(rotations, skeleton, rng) if kind == "swing" else _arms(rotations, skeleton, kind, phase, rng)
     for side, hand in hands.items():
-        bend_hand(rotations, skeleton.body, skeleton.heads, skeleton.tips, side, hand, rng)
+        bend_hand(rotations, skeleton, side, hand, rng)
     return Pose(rotations, _draw_root(kind, rng), kind, hands)
 
 

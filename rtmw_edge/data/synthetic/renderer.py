@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ...crops import PADDING
 from .backdrop import Backdrops
 from .camera import draw_camera, draw_distance
 from .degrade import degrade
-from .framing import ASPECT, BOX_PADDING, draw_view, jittered, padded
+from .framing import ASPECT, draw_view, jittered, padded
 from .layout import load_figure
 from .mesh import bounds
 from .person import Actor, Character, draw_actor, draw_characters
@@ -52,7 +53,7 @@ class Renderer:
         The 1.25 times padded 3:4 box fills the central 0.8 of `size` (width, height). The sample has one person; others
         in the picture are not labelled.
         """
-        return self._one(index, size, 1 / BOX_PADDING)
+        return self._one(index, size, 1 / PADDING)
 
     def crop(self, index: int, size: tuple[int, int] = CROP_SIZE) -> Sample:
         """The person of the same index as the network sees it: the padded 3:4 box fills `size` (width, height)."""

@@ -19,7 +19,7 @@ class Person:
     """(133,2) x, y in pixels."""
     visible: NDArray[np.uint8]
     """(133,) 0 absent or out of the picture, 1 hidden, 2 visible."""
-    keypoints_3d: NDArray[np.float32]
+    metres: NDArray[np.float32]
     """(133,3) x right, y down, z forward from the camera, metres."""
     box: NDArray[np.float32]
     """(4,) x0, y0, x1, y1 of the body inside the picture."""
@@ -34,4 +34,4 @@ class Sample:
     image: NDArray[np.uint8]
     people: tuple[Person, ...]
     camera: NDArray[np.float32]
-    """(3,3) intrinsic matrix: pixels = camera @ (keypoints_3d / z)."""
+    """(3,3) intrinsic matrix: pixels = camera @ (metres / z)."""

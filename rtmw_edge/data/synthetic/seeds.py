@@ -18,6 +18,7 @@ from ...errors import unknown
 
 SPLITS = ("train", "val", "calibration")
 Entry = TypeVar("Entry")
+Thing = TypeVar("Thing")
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,13 @@ class Streams:
 
 
 def choose(rng: np.random.Generator, shares: tuple[float, ...]) -> int:
-    """One of `len(shares)` things, drawn in these shares, which sum to 1: the same as `rng.choice`, faster."""
+    """One of `len(shares)` things, drawn in proportion to these shares: the same as `rng.choice`, faster."""
     return bisect_right(_sums(shares), rng.random())
+
+
+def pick(rng: np.random.Generator, shares: dict[Thing, float]) -> Thing:
+    """One key of `shares`, drawn in proportion to its value."""
+    return tuple(shares)[choose(rng, tuple(shares.values()))]
 
 
 @lru_cache(maxsize=64)

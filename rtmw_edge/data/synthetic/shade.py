@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numba
 import numpy as np
 
-from .body import FloatArray
+from .garment import ANKLE_HEIGHT
 from .raster import ZOOM
 from .shadow import sunlit
-from .surface import CLOTH, DRAPERY, LEFT_EYE, PAINTED, SKIN, WRINKLES
+from .surface import CLOTH, DRAPE, DRAPERY, LEFT_EYE, LOWER, PAINTED, SHOES, SKIN, UPPER, WRINKLES
 
 F = np.float32
-
-
-class Light(NamedTuple):
-    """One sun and a sky, in world axes (z up)."""
-
-    direction: FloatArray  # (3,) unit, towards the sun
-    sun: FloatArray  # (3,) BGR strength, about 1
-    sky: FloatArray  # (3,) BGR strength from above
-    ground: FloatArray  # (3,) BGR strength from below
-    eye: FloatArray  # (3,) unit, towards the camera
 
 
 @numba.njit(fastmath=True, cache=True)
@@ -147,11 +135,11 @@ def shade(screen, surface, light, shadow, ids, first, box, out):  # type: ignore
                         red += m * (brow_colour[2] - red)
                 elif kind >= CLOTH:
                     gloss = F(0.02)
-                    material = 3
+                    material = DRAPE
                     if kind != DRAPERY:
-                        material = 0 if wa * upper[a] + wb * upper[b] + wc * upper[c] > 0 else 1
-                        if cz < F(-0.70):
-                            material = 2
+                        material = UPPER if wa * upper[a] + wb * upper[b] + wc * upper[c] > 0 else LOWER
+                        if cz < ANKLE_HEIGHT:
+                            material = SHOES
                     m = _pattern(cx, cy, cz, patterns[material, 0], patterns[material, 1], patterns[material, 2])
                     blue = materials[material, 0, 0] + m * (materials[material, 1, 0] - materials[material, 0, 0])
                     green = materials[material, 0, 1] + m * (materials[material, 1, 1] - materials[material, 0, 1])

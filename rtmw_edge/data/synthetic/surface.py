@@ -14,6 +14,8 @@ from .solids import Solid
 
 SKIN, LEFT_EYE, RIGHT_EYE, PAINTED, CLOTH, DRAPERY = range(6)
 """Kinds of triangle: skin with brows, eyeballs, plain vertex colours (hair, teeth, things), garment, skirt or coat."""
+UPPER, LOWER, SHOES, DRAPE = range(4)
+"""Rows of materials and patterns."""
 WRINKLES = 256
 """Side of the texture of wrinkles, texels."""
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from .body import FloatArray
 from .colour import draw_scenery_colour as draw_colour
+from .seeds import pick
 
 SIDE = 128
 """Width and height of a texture, texels."""
@@ -148,6 +149,5 @@ TEXTURES: dict[Callable[[np.random.Generator], FloatArray], float] = {
 
 def draw_textures(rng: np.random.Generator, count: int) -> FloatArray:
     """`count` textures (count, SIDE, SIDE, 3), BGR 0..255."""
-    chosen = rng.choice(len(TEXTURES), count, p=list(TEXTURES.values()))
-    makers = list(TEXTURES)
-    return np.clip(np.stack([makers[i](rng) for i in chosen]), 0, 255).astype(np.float32)
+    makers = [pick(rng, TEXTURES) for _ in range(count)]
+    return np.clip(np.stack([make(rng) for make in makers]), 0, 255).astype(np.float32)

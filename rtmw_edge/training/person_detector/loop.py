@@ -11,13 +11,14 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ...errors import BadInputError
-from ...evaluation.detection import DetectionScores, Labelled, best_score, evaluate_detector
+from ...evaluation.detection import best_score, evaluate_detector
 from ...files import atomic_write
 from ...models import build
 from ...models.checkpoints import load_weights
@@ -87,6 +88,7 @@ def train(out: Path, pool: Pool, options: Options) -> PersonDetector:
     ema = Ema(network, options.ema_decay, ramp=200)
     optimizer = Optimizer(network, "muon", options.lr, options.weight_decay)
     step = _resume(out, network, ema, optimizer)
+    average = cast(PersonDetector, ema.network)
     validation = list(scenes(60, mixed=True))
     signals = StopSignals()
     with signals:
@@ -114,10 +116,8 @@ def train(out: Path, pool: Pool, options: Options) -> PersonDetector:
             if step % options.save_every == 0:
                 _save(out, step, network, ema, optimizer)
             if step % options.validate_every == 0 or step == options.steps:
-                log.info("step %d: %s", step, scores_of(ema.network, validation))  # type: ignore[arg-type]
+                log.info("step %d: %s", step, evaluate_detector(TorchDetector(average), validation, SCORE))
         _save(out, step, network, ema, optimizer)
-    average = ema.network
-    assert isinstance(average, PersonDetector)
     return average
 
 
@@ -194,8 +194,8 @@ def normalized(pixels: UInt8) -> Tensor:
 class TorchDetector:
     """A network in training as a detector, decoded as the runtime decodes its exported file."""
 
-    def __init__(self, network: PersonDetector, size: tuple[int, int] = INPUT, score: float = LOWEST_SCORE) -> None:
-        self._network, self._score = network.eval(), score
+    def __init__(self, network: PersonDetector, size: tuple[int, int] = INPUT) -> None:
+        self._network = network.eval()
         self._canvas = np.empty((size[1], size[0], 3), np.uint8)
 
     @torch.no_grad()
@@ -203,15 +203,10 @@ class TorchDetector:
         factors = letterbox(image, self._canvas)
         found = self._network(normalized(self._canvas[None]))
         scores = found.logits[0].sigmoid().numpy()
-        likely = scores >= self._score
+        likely = scores >= LOWEST_SCORE
         boxes, scores = to_picture(found.boxes[0].numpy()[likely], factors, image.shape), scores[likely]
         order = suppress(boxes, scores, MOST_IOU)
         return Detections(boxes[order], scores[order])
-
-
-def scores_of(network: PersonDetector, pictures: list[Labelled]) -> DetectionScores:
-    """How the network finds people in `pictures`."""
-    return evaluate_detector(TorchDetector(network), pictures, SCORE)
 
 
 def _save(out: Path, step: int, network: PersonDetector, ema: Ema, optimizer: Optimizer) -> None:
