@@ -12,7 +12,7 @@ import numpy as np
 from rtmw_edge.evaluation.gates import read_gate
 from rtmw_edge.sweep.cells import Cell
 from rtmw_edge.sweep.rows import PART_ORDER
-from rtmw_edge.sweep.start import gate_document
+from rtmw_edge.sweep.run import gate_document
 from rtmw_edge.sweep.store import FAILED, OK, Record, Store
 
 VARIANT = "rtmw-n-256x192"

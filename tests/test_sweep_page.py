@@ -17,7 +17,7 @@ from rtmw_edge.models.variants import VARIANTS
 from rtmw_edge.runtime import timing
 from rtmw_edge.sweep import compare, verdicts
 from rtmw_edge.sweep.config import SweepConfig, parse_config, read_config
-from rtmw_edge.sweep.plan import plan
+from rtmw_edge.sweep.plan import plan_of
 from rtmw_edge.sweep.search.config import SearchConfig
 from rtmw_edge.sweep.search.problem import problem_of
 from rtmw_edge.sweep.search.start import TOGETHER
@@ -79,7 +79,7 @@ def test_the_recipe_of_the_shipped_models_can_be_planned(tmp_path: Path) -> None
             "../rtmw_edge/models/weights", str(weights)
         )
     )
-    found = plan(read_config(copy))
+    found = plan_of(read_config(copy))
     targets = {item.cell.target for item in found.cells}
     assert "torch" in targets and "onnx" in targets
     assert all(item.inputs.weights.is_file() for item in found.cells)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from rtmw_edge.calibration import open_source
 from rtmw_edge.quantization import GRIDS, Table
 from rtmw_edge.targets import Precision
+from rtmw_edge.targets.base import OnStep
 
 from .. import bundle
 from ..errors import BadInputError, RtmwEdgeError
@@ -38,7 +39,6 @@ from .store import Job, Store
 
 logger = logging.getLogger(__name__)
 
-OnStep = Callable[[str], None]
 Found = tuple[dict[str, Any], dict[str, NDArray[Any]]]
 """A record's data and arrays."""
 

@@ -18,6 +18,7 @@ from ..crops import read_image
 from ..errors import NotAvailableError, VerificationError
 from ..files import atomic_write, check_replaceable, claim_directory
 from .config import TORCH, SweepConfig, TablePair
+from .plan import plan_of
 from .report import write_report
 from .rows import PART_ORDER, Row
 from .start import REPORT, Options, carry_out
@@ -63,10 +64,7 @@ class Quickstart:
         if not targets:
             self._ready_bundle(missing)
             return
-        from .plan import plan
-
-        config = self._config(targets)
-        run, rows = carry_out(config, plan(config), Options(self.out), self.console)
+        run, rows = carry_out(plan_of(self._config(targets)), Options(self.out), self.console)
         pictures = [path for row in rows if row.status == OK and row.cell.target != TORCH for path in self._drawn(row)]
         write_report(self.out / REPORT, rows, run.document, pictures=pictures, notes=self._notes())
         self._show(rows)

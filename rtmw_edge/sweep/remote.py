@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rtmw_edge.targets.base import OnStep
+
 from .. import bundle
 from ..errors import NotAvailableError, RtmwEdgeError
 from ..evaluation.datasets import Dataset
@@ -21,7 +23,7 @@ from ..evaluation.evaluate import boxes_to_run
 from ..fleet.parcels import pack_bundle, pack_crops
 from ..fleet.peaks import logits_of
 from ..runtime import Description, Engine, Model, Runner
-from .bench import Bench, Found, OnStep, _about
+from .bench import Bench, Found, _about
 from .boards import PARCELS, Facts, unlike
 from .cells import SPEED, Planned
 from .store import Job, Store

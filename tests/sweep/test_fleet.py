@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from rtmw_edge.sweep import dispatch as dispatch_module
 from rtmw_edge.sweep.bench import Bench
 from rtmw_edge.sweep.boards import Boards, announced, unlike
 from rtmw_edge.sweep.cells import Cell, Inputs, Planned
-from rtmw_edge.sweep.dispatch import Dispatcher, dispatch
+from rtmw_edge.sweep.dispatch import Fleet, dispatch
 from rtmw_edge.sweep.remote import Remote
 from rtmw_edge.sweep.run import Event, jobs_of, work_off
 from rtmw_edge.sweep.store import FAILED, OK, Job, Store
@@ -97,9 +98,9 @@ def boards(tmp_path: Path) -> Iterator[Boards]:
 def run_all(store: Store, planned: list[Planned], boards: Boards, facts: Any, wait: float = 60.0) -> list[Event]:
     """All jobs of `planned`, in this process; what was said meanwhile."""
     events: list[Event] = []
-    work_off(store, 0, jobs_of(planned), Bench(store, planned, 1), events.append)
-    begun = Dispatcher(tuple(planned), 1, boards.client_link, facts, wait)
-    dispatch(store, 0, jobs_of(planned, away=True), begun(store), events.append)
+    work_off(store, events.append, run=0, jobs=jobs_of(planned), prepare=partial(Bench, planned=planned, threads=1))
+    fleet = partial(Fleet, planned=planned, boards=facts, link=boards.client_link, wait=wait)
+    dispatch(store, events.append, run=0, jobs=jobs_of(planned, away=True), prepare=fleet)
     return events
 
 

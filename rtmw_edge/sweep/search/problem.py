@@ -18,7 +18,7 @@ from ...models.weights import embedded, find
 from ..cells import Cell, Inputs, Planned, digest, file_sha256, identified
 from ..code import code_sha256, writers
 from ..config import SHIPPED, TORCH, SweepConfig, TablePair, source_in
-from ..plan import plan, trained
+from ..plan import plan_of, trained
 from ..sensitivity.partial_run import blocks_of
 from .config import BUDGET, SearchConfig
 from .space import Settings, Space, groups_named, ranked
@@ -99,7 +99,7 @@ def problem_of(config: SweepConfig) -> Problem:
     ):
         if value != default:
             raise BadInputError(f"A search knows no {key}; leave it out of its file.")
-    found = plan(replace(config, precisions=(Precision.FP32.value,), tables=()))
+    found = plan_of(replace(config, precisions=(Precision.FP32.value,), tables=()))
     labels = [f"{each.cell.variant} {each.cell.label}" for each in found.cells]
     if len(labels) != 1 or found.cells[0].cell.target == TORCH or found.cells[0].cell.board:
         raise BadInputError(
