@@ -159,12 +159,11 @@ def diff(
     from dataclasses import asdict
 
     from ..errors import VerificationError
-    from ..runtime.environment import differences
-    from ..sweep.compare import compare
+    from ..sweep.compare import compare, environments_apart
 
     (one, old), (other, new) = (_rows(*_place(text)) for text in (before, after))
     changes = compare(old, new)
-    apart = differences(one.document["environment"], other.document["environment"])
+    apart = environments_apart(one.document, other.document)
     if json_:
         print(json.dumps({"environment": apart, "changes": [asdict(change) for change in changes]}, indent=1))
     else:
@@ -214,10 +213,10 @@ def _table(variant: str, rows: list[Row]) -> object:
         cells = [f"{row.label}\n{verdict}".strip()]
         cells += [f"{row.accuracy['megabytes']:.1f}" if "megabytes" in row.accuracy else "-"]
         cells += [f"{speed['ms_p50']:.1f}" if speed else "-"]
-        cells += [f"{speed['ratio']:.2f}{'?' if speed['noisy'] else ''}" if speed and speed["paced_by"] else "-"]
+        cells += [f"{row.ratio.value:.2f}{'?' if row.noisy else ''}" if row.ratio else "-"]
         for part in PART_ORDER:
             ap, drop = row.ap(part), row.drop.get(part)
-            below = f"\n{lost(drop.value)}" if drop is not None and row.cell.precision != "fp32" else ""
+            below = f"\n{lost(drop.value)}" if drop is not None else ""
             cells.append("-" if ap is None else f"{ap.value:.1f}{below}")
         table.add_row(*cells)
     return table

@@ -186,7 +186,7 @@ class Quickstart:
             cells.append(f"{runs['int8']}/{sum(runs['kernels'].values())}")
             for part in PART_ORDER:
                 ap, drop, moved = row.ap(part), row.drop.get(part), row.px(part)
-                below = lost(drop.value) if drop is not None and not row.is_float else ""
+                below = lost(drop.value) if drop is not None else ""
                 px = f"{moved.value:.1f}" if moved is not None and row.cell.target != TORCH else ""
                 cells.append(f"{ap.value:.1f}\n[dim]{below}\n{px}[/]" if ap is not None else "-")
             table.add_row(name, *cells)

@@ -56,8 +56,8 @@ def write_report(
     variants = ", ".join(dict.fromkeys(row.cell.variant for row in rows))
     facts = document["environment"]
     machine = facts.get("board") or facts.get("processor") or "this machine"
-    boards: Mapping[str, Mapping[str, str]] = document.get("boards", {})
-    title = html.escape(", ".join([f"{variants} on {machine}, {facts.get('cores', '?')} cores", *boards]))
+    boards: Mapping[str, Mapping[str, str]] = document["boards"]
+    title = html.escape(", ".join([f"{variants} on {machine}, {facts['cores']} cores", *boards]))
     parts = [
         _section("", [*_verdicts(rows, document)]),
         _section("Accuracy against cost", [_controls(rows), *_charts(rows)]),
@@ -87,7 +87,7 @@ def _section(title: str, content: Iterable[str]) -> str:
 
 
 def _verdicts(rows: Sequence[Row], document: Mapping[str, Any]) -> Iterable[str]:
-    boards: Mapping[str, Mapping[str, str]] = document.get("boards", {})
+    boards: Mapping[str, Mapping[str, str]] = document["boards"]
     here = {LOCAL: document["environment"]} if any(not row.cell.board for row in rows) else {}
     for name, facts in {**here, **boards}.items():
         if said := about_processor(facts):
@@ -190,13 +190,13 @@ def _figures(row: Row, in_3d: bool) -> Iterable[str]:
 
 def _heat_map(rows: Sequence[Row]) -> str:
     """Cells by parts; the deeper, the more is lost; underlined where the gate's limit is broken."""
-    compared = [row for row in rows if row.drop and row.cell.precision != "fp32"]
+    compared = [row for row in rows if row.drop]
     if not compared:
         return "<p>Nothing to compare.</p>"
     worst = max(5.0, *(found.value for row in compared for found in row.drop.values()))
     body = []
     for row in compared:
-        broken = {check.part for check in row.gate if check.measure == "ap_drop" and not check.passed}
+        broken = {check.part for check in row.broken if check.measure == "ap_drop"}
         cells = []
         for part in PART_ORDER:
             found = row.drop.get(part)
@@ -241,7 +241,7 @@ def _gate(rows: Sequence[Row]) -> Iterable[str]:
         return
     yield "<ul>"
     for row in failed:
-        why = "; ".join(check.sentence() for check in row.gate if not check.passed)
+        why = "; ".join(check.sentence() for check in row.broken)
         yield f"<li><strong>{html.escape(f'{row.cell.variant} {row.label}')}</strong>: {html.escape(why)}</li>"
     yield "</ul>"
 
@@ -250,9 +250,8 @@ def _troubles(rows: Sequence[Row], document: Mapping[str, Any]) -> Iterable[str]
     lines = [f"{row.cell.variant} {row.label}: {row.status}: {row.reason}" for row in rows if row.reason]
     lines += [f"not possible: {item['what']}: {item['reason']}" for item in document["not_possible"]]
     for row in rows:
-        if row.speed.get("noisy"):
-            why = "; ".join(row.speed["noisy"])
-            lines.append(f"{row.cell.variant} {row.label}: its times are not to be trusted: {why}")
+        if row.noisy:
+            lines.append(f"{row.cell.variant} {row.label}: its times are not to be trusted: {row.noisy}")
     if not lines:
         yield "<p>Nothing.</p>"
         return
