@@ -19,12 +19,14 @@ from .. import __version__
 from ..errors import BadInputError
 from ..evaluation.datasets import dataset_named
 from ..files import sha256_of
+from ..fleet.work import ACCURACY, SPEED
 from ..runtime.environment import environment
 from ..runtime.machine import installed
 from .code import PEERS, SCALES, code_sha256, writers
 from .config import TORCH
 
-EXPORT, ACCURACY, SPEED = "export", "accuracy", "speed"
+EXPORT = "export"
+"""The kind of a job that boards have none of; theirs are ACCURACY and SPEED."""
 
 RUNTIMES = {
     "onnx": ("onnxruntime", "onnxruntime-gpu"),

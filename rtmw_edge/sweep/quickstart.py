@@ -5,18 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from rich import box
 from rich.console import Console
-from rich.table import Table as RichTable
+from rich.table import Table
+
+from rtmw_edge.targets import ON_CPUS, target_named
+from rtmw_edge.targets.base import installed
+from rtmw_edge.targets.export import NEEDED
 
 from .. import __version__
 from ..crops import read_image
 from ..errors import NotAvailableError, VerificationError
+from ..evaluation import open_dataset
 from ..files import atomic_write, check_replaceable, claim_directory
+from ..models.weights import shipped_table
+from ..poses import Poses
+from ..runtime import Runner, load
+from ..runtime.detectors import open_detector
+from ..runtime.drawing import draw
+from ..runtime.timing import in_turns
 from .config import TORCH, SweepConfig, TablePair
 from .plan import plan_of
 from .report import write_report
@@ -25,10 +36,6 @@ from .start import REPORT, Options, carry_out
 from .store import FILE, OK
 from .tables import lost
 from .verdicts import fastest, verdicts
-
-if TYPE_CHECKING:
-    from ..poses import Poses
-    from ..runtime import Runner
 
 VARIANT = "rtmw-n-256x192"
 PRECISIONS = ("fp32", "int8")
@@ -76,8 +83,6 @@ class Quickstart:
 
     def _config(self, targets: list[str]) -> SweepConfig:
         """Int8 is what was trained, where such a table ships; calibrated otherwise."""
-        from ..models.weights import shipped_table
-
         trained = shipped_table(VARIANT, "common") is not None
         return SweepConfig(
             variants=(VARIANT,),
@@ -97,9 +102,6 @@ class Quickstart:
 
     def _ready_bundle(self, missing: dict[str, str]) -> None:
         """Without converters: the bundle that comes with the package, on the user's image."""
-        from ..runtime import load
-        from ..runtime.timing import in_turns
-
         self._say("The converters are not installed, so this runs the ready bundle of the package.")
         with load("builtin", threads=self.threads) as runner:
             size = runner.input_size
@@ -119,9 +121,6 @@ class Quickstart:
 
     def _drawn(self, row: Row) -> Iterator[Path]:
         """The first people and the user's image as an int8 bundle sees them."""
-        from ..evaluation import open_dataset
-        from ..runtime import load
-
         bundle = self.out / "bundles" / row.accuracy["bundle"]
         if row.cell.precision != "int8":
             return
@@ -139,8 +138,6 @@ class Quickstart:
 
     def _poses(self, runner: Runner, image: NDArray[np.uint8]) -> Poses:
         """The people in the user's image, the same for every runner; the whole image where nobody is found."""
-        from ..runtime.detectors import open_detector
-
         if self._boxes is None:
             self._boxes, _ = open_detector(threads=self.threads)(image)
             found = len(self._boxes)
@@ -148,10 +145,6 @@ class Quickstart:
         return runner(image, self._boxes if len(self._boxes) else None)
 
     def _draw(self, runner: Runner, image: np.ndarray, name: str, poses: Poses) -> Path:
-        import cv2
-
-        from ..runtime.drawing import draw
-
         sure = replace(poses, scores=runner.confidence(poses))
         path = self.out / "pictures" / f"{name}-{runner.model.target}-{runner.model.precision}.jpg"
         with atomic_write(path) as temporary:
@@ -166,7 +159,7 @@ class Quickstart:
         ]
 
     def _show(self, rows: list[Row]) -> None:
-        table = RichTable(
+        table = Table(
             title=f"{VARIANT}: ms a crop; of each part AP in %, below it points lost\n"
             "against float, then px from torch (p99); left and right hand",
             title_justify="left",
@@ -202,10 +195,6 @@ class Quickstart:
 
 def installed_targets() -> tuple[list[str], dict[str, str]]:
     """Targets whose converter and engine are installed; for the others, what to install."""
-    from ..targets import ON_CPUS, target_named
-    from ..targets.base import installed
-    from ..targets.export import NEEDED
-
     ready: list[str] = []
     missing: dict[str, str] = {}
     for name in ON_CPUS:

@@ -23,9 +23,10 @@ from typing import Any
 
 from ..errors import NotAvailableError, RtmwEdgeError
 from ..evaluation.gates import Gate
+from ..fleet.work import ACCURACY, SPEED
 from ..runtime.environment import environment
 from ..signals import die_of, heard_as_ctrl_c
-from .cells import ACCURACY, EXPORT, SPEED, Planned
+from .cells import EXPORT, Planned
 from .plan import Plan
 from .store import FAILED, NOT_POSSIBLE, OK, POLL, Job, Record, Store
 

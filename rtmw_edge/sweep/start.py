@@ -11,10 +11,11 @@ from rich.console import Console
 
 from ..errors import NotAvailableError
 from ..fleet.link import Link
+from ..fleet.work import ACCURACY, SPEED
 from ..runtime.machine import cores
 from .bench import Bench
 from .boards import Boards, no_worker
-from .cells import ACCURACY, EXPORT, SPEED, Planned
+from .cells import EXPORT, Planned
 from .config import SweepConfig
 from .dispatch import Fleet, dispatch
 from .plan import Plan, plan_of
