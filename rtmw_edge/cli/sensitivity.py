@@ -11,7 +11,8 @@ import typer
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from ..sweep.sensitivity.budget import Budget, Choice
+    from ..sweep.budget import Budget
+    from ..sweep.sensitivity.choice import Choice
     from ..sweep.sensitivity.layer_costs import LayerCosts
     from ..sweep.sensitivity.study import Study, Units
     from ..sweep.sensitivity.table import SensitivityTable
@@ -80,7 +81,7 @@ def sensitivity(
     with importing("This", "rtmw-edge[export]"):
         import torch
 
-        from ..sweep.sensitivity.budget import Budget
+        from ..sweep.budget import Budget
         from ..sweep.sensitivity.layer_costs import layer_costs
         from ..sweep.sensitivity.start import Options, start
         from ..sweep.sensitivity.table import SensitivityTable
@@ -139,7 +140,7 @@ def _choose(study: Study, units: Units, costs: LayerCosts, limits: Budget, out: 
     """Choose, verify, write the table, and say so line by line."""
     from dataclasses import replace
 
-    from ..sweep.sensitivity.budget import choose
+    from ..sweep.sensitivity.choice import choose
 
     print(f"\nbudget {limits.text} on {study.crops.dataset}; {costs.source}")
     choice = choose(study, units, costs, limits, print)

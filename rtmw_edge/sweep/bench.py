@@ -32,6 +32,7 @@ from ..files import temporary_prefix
 from ..fleet.work import SPEED, verified
 from ..poses import Poses
 from ..runtime import Runner, load, torch_runner
+from ..runtime.engine import Logits
 from ..runtime.machine import cores
 from ..runtime.pacing import paced, peak_memory_mb
 from .cells import EXPORT, Planned
@@ -60,7 +61,7 @@ class Bench:
         self._jobs |= {cell.export_id: cell for cell in planned}
         self._cells = {cell.cell: cell for cell in planned}
         self._datasets: dict[tuple[str, int], Dataset] = {}
-        self._reference: tuple[object, list[tuple[NDArray[np.float32], ...]]] = (None, [])
+        self._reference: tuple[object, list[Logits]] = (None, [])
 
     def __call__(self, job: Job, on_step: OnStep) -> Found:
         """The figures of one job; raises RtmwEdgeError where there are none."""
@@ -205,7 +206,7 @@ class Bench:
             self._datasets[key] = open_dataset(data, images or None)
         return self._datasets[key]
 
-    def _answers(self, planned: Planned, dataset: Dataset, on_step: OnStep) -> list[tuple[NDArray[np.float32], ...]]:
+    def _answers(self, planned: Planned, dataset: Dataset, on_step: OnStep) -> list[Logits]:
         """The PyTorch network's logits for the first images; those of one network are kept."""
         cell, weights = planned.cell, planned.inputs.base_weights
         key = cell.variant, weights, planned.inputs.data, cell.images
@@ -219,7 +220,7 @@ class Bench:
         return self._reference[1]
 
 
-def answer(runner: Runner, item: Any) -> tuple[Poses, tuple[NDArray[np.float32], ...]]:
+def answer(runner: Runner, item: Any) -> tuple[Poses, Logits]:
     """The poses of an image's labelled people, and the logits that they are from; () where nobody is."""
     boxes, scores = boxes_to_run(item, None)
     if not len(boxes):

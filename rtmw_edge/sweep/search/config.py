@@ -13,15 +13,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rtmw_edge.calibration.ranges import PERCENTILE
 
 from ...errors import BadInputError, unknown
 from ...evaluation.whole_body_ap import EVALUATED_PARTS, WHOLE
-
-if TYPE_CHECKING:
-    from ..sensitivity.budget import Budget
+from ..budget import Budget
 
 BUDGET = 'budget = "hands<=0.5,body<=0.5,whole<=0.5"'
 
@@ -47,7 +45,7 @@ class SearchConfig:
         seed: of what is tried next.
     """
 
-    budget: str
+    budget: Budget
     part: str = WHOLE
     trials: int = 40
     percentiles: tuple[float, ...] = (PERCENTILE, 99.99, 99.9999)
@@ -57,7 +55,6 @@ class SearchConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        self.limits()
         if self.part not in EVALUATED_PARTS:
             raise unknown("part of [search]", self.part, EVALUATED_PARTS)
         for percentile in self.percentiles:
@@ -66,12 +63,6 @@ class SearchConfig:
         for name, least in (("trials", 1), ("most", 1), ("seed", 0)):
             if getattr(self, name) < least:
                 raise BadInputError(f"The search's {name} is {getattr(self, name)}; write {least} or more.")
-
-    def limits(self) -> Budget:
-        """The budget read; BadInputError where it is none."""
-        from ..sensitivity.budget import Budget  # it brings PyTorch
-
-        return Budget.parse(self.budget)
 
 
 def parse_search(section: Any, folder: Path) -> SearchConfig:
@@ -89,6 +80,7 @@ def parse_search(section: Any, folder: Path) -> SearchConfig:
         values[key] = tuple(dict.fromkeys(items)) if key in LISTS else value
     if "budget" not in values:
         raise BadInputError(f"The [search] has no budget, which says what may be lost; write {BUDGET}.")
+    values["budget"] = Budget.parse(values["budget"])
     if "percentiles" in values:
         values["percentiles"] = tuple(float(value) for value in values["percentiles"])
         if not values["percentiles"]:

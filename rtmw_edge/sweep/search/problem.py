@@ -53,7 +53,7 @@ class Problem:
         code = code_sha256(writers(self.float_cell.cell.target))
         files = [file_sha256(given.file) for given in self.given.values()]
         ids = [self.float_cell.accuracy_id, self.float_cell.speed_id, code, files]
-        asked = [self.search.budget, self.search.part, self.search.seed]
+        asked = [self.search.budget.text, self.search.part, self.search.seed]
         cell = self.float_cell.cell
         return f"{cell.variant} {cell.target} {digest([ids, asked, asdict(self.space)])[:16]}"
 
@@ -116,7 +116,7 @@ def problem_of(config: SweepConfig) -> Problem:
     groups = search.groups if search.groups is not None else () if search.sensitivity else tuple(stages)
     ranking: tuple[tuple[str, ...], ...] = ()
     if search.sensitivity is not None:
-        ranking = ranked(search.sensitivity, list(search.limits().limits), convolutions, search.most)
+        ranking = ranked(search.sensitivity, list(search.budget.limits), convolutions, search.most)
     space = Space(
         grids,
         config.methods,

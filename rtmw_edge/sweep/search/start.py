@@ -74,7 +74,7 @@ def describe(config: SweepConfig, console: Console) -> None:
     """Say what a search would choose among, and how long its trials take."""
     problem = problem_of(config)
     cell, space = problem.float_cell.cell, problem.space
-    console.print(f"{cell.variant} on {cell.target}, {problem.search.trials} trials under {problem.search.budget}")
+    console.print(f"{cell.variant} on {cell.target}, {problem.search.trials} trials under {problem.search.budget.text}")
     for name, choices in space.choices.items():
         if len(choices) > 1 and not name.startswith(IN_FLOAT):
             words = f"0 to {choices[-1]}" if isinstance(choices, range) else ", ".join(map(str, choices))
@@ -94,7 +94,7 @@ def _tell(problem: Problem, tried: Sequence[Tried], front: Sequence[Tried], tria
         best = nearest(tried)
         words = f"; nearest is trial {best.number}, {best.settings.words}" if best else ""
         raise VerificationError(
-            f"None of {len(tried)} trials keeps {problem.search.budget}{words}: allow more, try more trials, or "
+            f"None of {len(tried)} trials keeps {problem.search.budget.text}{words}: allow more, try more trials, or "
             "fine-tune with rtmw-edge qat first."
         )
     if not console.is_terminal:
@@ -132,7 +132,7 @@ class Trials:
         self._problem, self._options, self._console = problem, options, console
         self._folder, self._retry_until = options.folder, retry_until
         self._tables = Tables(problem, self._folder / "tables")
-        self._limits = problem.search.limits().limits
+        self._limits = problem.search.budget.limits
         self._planned: dict[int, Planned] = {}
         self.rows: dict[int, Row] = {}
         self.float_row = Row(problem.float_cell.cell)
@@ -187,7 +187,7 @@ class Trials:
     def _run(self, these: Sequence[Planned], on_step: OnStep) -> None:
         """Measure cells as one run of the store, which lists all cells so far; read them, and write the report."""
         gate = Gate(
-            f"budget {self._problem.search.budget}",
+            f"budget {self._problem.search.budget.text}",
             {(part, "ap_drop"): points for part, points in self._limits.items()},
         )
         cells = (self._problem.float_cell, *(self._planned[number] for number in sorted(self._planned)))

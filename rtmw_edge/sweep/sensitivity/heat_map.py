@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ...evaluation.whole_body_ap import EVALUATED_PARTS
 from ...files import atomic_write
-from .budget import Choice
+from .choice import Choice
 from .proxy import MEASURES
 from .table import Row, SensitivityTable
 
