@@ -138,7 +138,8 @@ def report(
 ) -> None:
     """Write the report of a run again: one HTML page that needs no network."""
     from ..files import check_writable
-    from ..sweep.report import HEAD, write_report
+    from ..sweep.page import HEAD
+    from ..sweep.report import write_report
     from ..sweep.start import REPORT
 
     path = out or store / REPORT

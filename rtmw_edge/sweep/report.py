@@ -12,10 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..files import atomic_write
 from ..fleet.link import LOCAL
 from .charts import COSTS, OTHER, SHAPES, cost_of, points, scatter
+from .charts import STYLE as CHART_STYLE
 from .config import TORCH
+from .page import facts_table, write_page
 from .rows import PART_ORDER, Row
 from .tables import bundle_of, number, ratio
 from .verdicts import Advice, about_processor, fastest, verdicts
@@ -31,12 +32,6 @@ NOTES = (
     "the ratio is the median of the rounds. Memory: the most that a process held which loads the bundle and runs it, "
     "libraries included.",
 )
-
-HEAD = (
-    '<!doctype html>\n<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-    "<title>rtmw-edge: "
-)
-"""What every page begins with."""
 
 
 def write_report(
@@ -57,7 +52,7 @@ def write_report(
     facts = document["environment"]
     machine = facts.get("board") or facts.get("processor") or "this machine"
     boards: Mapping[str, Mapping[str, str]] = document["boards"]
-    title = html.escape(", ".join([f"{variants} on {machine}, {facts['cores']} cores", *boards]))
+    title = ", ".join([f"{variants} on {machine}, {facts['cores']} cores", *boards])
     parts = [
         _section("", [*_verdicts(rows, document)]),
         _section("Accuracy against cost", [_controls(rows), *_charts(rows)]),
@@ -67,18 +62,11 @@ def write_report(
         _section(f"What broke the gate '{document['gate']['name']}'", [*_gate(rows)]),
         _section("What did not work, and what to distrust", [*_troubles(rows, document)]),
         _section("Poses", [f'<div class="pictures">{"".join(map(_picture, pictures))}</div>']) if pictures else "",
-        _section("Environment", [_facts(document["environment"])]),
-        *(_section(f"Environment of {name}", [_facts(told)]) for name, told in boards.items()),
+        _section("Environment", [facts_table(facts)]),
+        *(_section(f"Environment of {name}", [facts_table(told)]) for name, told in boards.items()),
     ]
-    style = "".join((HERE / name).read_text(encoding="utf-8") for name in ("chart.css", "report.css"))
     script = (HERE / "report.js").read_text(encoding="utf-8")
-    page = (
-        f"{HEAD}{title}</title><style>{style}</style>\n<h1>{title}</h1>\n"
-        + "\n".join(parts)
-        + f"\n<script>{script}</script>\n</html>\n"
-    )
-    with atomic_write(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    write_page(path, title, parts, [CHART_STYLE, HERE / "report.css"], script)
 
 
 def _section(title: str, content: Iterable[str]) -> str:
@@ -263,8 +251,3 @@ def _picture(path: Path) -> str:
     data = base64.b64encode(path.read_bytes()).decode("ascii")
     name = html.escape(path.stem)
     return f'<figure><img alt="{name}" src="data:image/{kind};base64,{data}"><figcaption>{name}</figcaption></figure>'
-
-
-def _facts(facts: Mapping[str, str]) -> str:
-    lines = "".join(f"<tr><td>{html.escape(k)}</td><td>{html.escape(v)}</td></tr>" for k, v in facts.items())
-    return f'<table class="facts">{lines}</table>'
