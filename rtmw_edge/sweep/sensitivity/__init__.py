@@ -2,5 +2,5 @@
 
 Read in this order: `crop_set` (the people, cut out once), `partial_run` (running from a change on), `proxy` (distances
 from float), `findings` (what was measured, on disk), `study` (the measuring), `layer_costs`, `choice` (by a budget),
-`table` and `heat_map` (what a user sees).
+`table`, `heat_map` and `show` (what a user sees).
 """
