@@ -17,9 +17,8 @@ from rtmw_edge.models.variants import VARIANTS
 from rtmw_edge.runtime import timing
 from rtmw_edge.sweep import compare, verdicts
 from rtmw_edge.sweep.budget import Budget
-from rtmw_edge.sweep.config import SweepConfig, parse_config, read_config
+from rtmw_edge.sweep.config import SearchConfig, SweepConfig, parse_config, read_config
 from rtmw_edge.sweep.plan import plan_of
-from rtmw_edge.sweep.search.config import SearchConfig
 from rtmw_edge.sweep.search.problem import problem_of
 from rtmw_edge.sweep.search.start import TOGETHER
 from rtmw_edge.toml_files import tomllib

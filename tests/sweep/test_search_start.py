@@ -199,7 +199,10 @@ def _document(config: SweepConfig) -> dict[str, Any]:
         ('[search]\nbudget = "hands<=0.5"\ntrails = 3', "Unknown key of \\[search\\] 'trails'; did you mean 'trials'"),
         ('[search]\nbudget = "hand<=0.5"', "Unknown part in the budget 'hand'; did you mean 'hands'"),
         ('[search]\nbudget = "whole<=1"\ntrials = 0', "The search's trials is 0; write 1 or more"),
-        ('[search]\nbudget = "whole<=1"\ntrials = "many"', "The search's trials is 'many'; it must be of type int"),
+        (
+            '[search]\nbudget = "whole<=1"\ntrials = "many"',
+            "The sweep's search.trials is 'many'; it must be a whole number",
+        ),
         ('[search]\nbudget = "whole<=1"\npercentiles = [5]', "percentile 5 is not above 50 and at most 100"),
         ('[search]\nbudget = "whole<=1"\npart = "nose"', "Unknown part of \\[search\\] 'nose'"),
         ('[search]\nbudget = "whole<=1"\ngroups = ["backbone.stam"]', "Unknown group .* did you mean 'backbone.stem'"),

@@ -17,10 +17,9 @@ from ...errors import BadInputError
 from ...models.weights import embedded, find
 from ..cells import Cell, Inputs, Planned, digest, file_sha256, identified
 from ..code import code_sha256, writers
-from ..config import SHIPPED, TORCH, SweepConfig, TablePair, source_in
+from ..config import BUDGET, SHIPPED, TORCH, SearchConfig, SweepConfig, TablePair, source_in
 from ..plan import plan_of, trained
 from ..sensitivity.partial_run import blocks_of
-from .config import BUDGET, SearchConfig
 from .space import Settings, Space, groups_named, ranked
 
 if TYPE_CHECKING:
