@@ -100,9 +100,9 @@ def _search(console: Console, config: SweepConfig, options: Options, *, plan: bo
 
 
 def _print_plan(console: Console, plan: Plan, options: Options) -> None:
-    from ..sweep.estimate import estimate
+    from ..sweep.estimate import expected_of
 
-    expected = estimate(plan.cells, options.folder, options.processes, retry=options.retry)
+    expected = expected_of(plan.cells, options.folder, options.processes, retry=options.retry)
     for planned in plan.cells:
         left = expected.of(planned)
         words = "done" if not left else f"about {left:.0f} s" + (" here, and the board's" if planned.cell.board else "")

@@ -49,7 +49,7 @@ class Expected:
         return f"about {words} on this machine, when it is quiet" if total >= 60 else "less than a minute"
 
 
-def estimate(cells: Sequence[Planned], folder: Path | None, processes: int, *, retry: bool = False) -> Expected:
+def expected_of(cells: Sequence[Planned], folder: Path | None, processes: int, *, retry: bool = False) -> Expected:
     """Seconds of every job that has no record in the store at `folder` yet; with `retry`, none of a success.
 
     With no `folder`, of every job.

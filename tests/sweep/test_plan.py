@@ -23,7 +23,7 @@ from rtmw_edge.sweep import cells as cells_module
 from rtmw_edge.sweep import plan as plan_module
 from rtmw_edge.sweep.cells import Cell, Inputs, identified
 from rtmw_edge.sweep.config import SweepConfig, TablePair, data_in, parse_config, read_config
-from rtmw_edge.sweep.estimate import IMAGE_SECONDS, estimate
+from rtmw_edge.sweep.estimate import IMAGE_SECONDS, expected_of
 from rtmw_edge.sweep.plan import Plan, plan_of
 from rtmw_edge.sweep.run import jobs_of
 
@@ -498,7 +498,7 @@ def test_the_estimate_counts_the_images_of_the_data(tmp_path: Path) -> None:
     def seconds(**options: object) -> float:
         config = {"variants": VARIANT, "targets": "onnx", "precisions": "fp32", **options}
         (found,) = plan_of(parse_config(config, tmp_path)).cells
-        return estimate([found], tmp_path, 1).seconds[found.accuracy_id]
+        return expected_of([found], tmp_path, 1).seconds[found.accuracy_id]
 
     few, many = seconds(data="synthetic:val:10"), seconds(data="synthetic:val:2000")
     assert seconds(data="synthetic:val:2000", images=10) == few

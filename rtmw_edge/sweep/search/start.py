@@ -18,7 +18,7 @@ from ...files import reported_disk_errors
 from ..bench import Bench
 from ..cells import Planned
 from ..config import SweepConfig
-from ..estimate import estimate
+from ..estimate import expected_of
 from ..plan import Plan
 from ..report import write_report
 from ..rows import Row, rows_of, run_of
@@ -81,7 +81,7 @@ def describe(config: SweepConfig, console: Console) -> None:
             console.print(f"  {name}: {words}")
     if space.groups:
         console.print(f"  in float or not: {', '.join(space.groups)}")
-    expected = estimate([problem.float_cell], None, 1).of(problem.float_cell)
+    expected = expected_of([problem.float_cell], None, 1).of(problem.float_cell)
     minutes = expected * (problem.search.trials + 1) / 60
     console.print(f"about {expected:.0f} s each, {minutes:.0f} min on this machine, when it is quiet")
 
