@@ -96,6 +96,9 @@ def _controls(rows: Sequence[Row]) -> str:
     out.append(_choice("target", "targets", [(name, name, f'<i class="key t-{name}"></i>') for name in targets]))
     lanes = list(dict.fromkeys(cell.lane for cell in cells))
     out.append(_choice("lane", "precisions", [(name, name, _shape(name)) for name in lanes]))
+    ways = list(dict.fromkeys(cell.calibrated for cell in cells if cell.calibrated))
+    if len(ways) > 1:
+        out.append(_choice("calibrated", "calibrations", [(name, name, "") for name in ways]))
     variants = list(dict.fromkeys(cell.variant for cell in cells))
     out.append(_choice("variant", "variants", [(name, name, "") for name in variants]))
     boards = list(dict.fromkeys(cell.board or LOCAL for cell in cells))
@@ -148,7 +151,7 @@ def _head(columns: Sequence[str]) -> str:
 def _line(row: Row, rows: Sequence[Row], figures: Iterable[str], data: str = "") -> str:
     """A table's row with the cell's name, and its variant where `rows` has others; report.js finds it by its data."""
     facts = {"target": row.cell.target, "lane": row.cell.lane, "variant": row.cell.variant}
-    facts["board"] = row.cell.board or LOCAL
+    facts |= {"board": row.cell.board or LOCAL, "calibrated": row.cell.calibrated}
     data += " ".join(f'data-{name}="{html.escape(value)}"' for name, value in facts.items())
     several = any(other.cell.variant != row.cell.variant for other in rows)
     name = html.escape(f"{row.cell.variant} {row.label}" if several else row.label)
