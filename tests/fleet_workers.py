@@ -23,10 +23,10 @@ class Worker:
     """`rtmw-edge worker` as a user starts it; what it says is in `output`."""
 
     def __init__(self, address: str, board: str, folder: Path, *options: str) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "temporary").mkdir(parents=True, exist_ok=True)
         self.output = folder / "output.txt"
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-        environment["DASK_TEMPORARY_DIRECTORY"] = str(folder)
+        environment["TMPDIR"] = str(folder / "temporary")
         with self.output.open("w") as file:
             self.process = subprocess.Popen(
                 [*COMMAND, address, "--board", board, "--cache", str(folder / "cache"), *options],

@@ -12,7 +12,7 @@ import numpy as np
 from rtmw_edge.evaluation.gates import read_gate
 from rtmw_edge.sweep.cells import Cell
 from rtmw_edge.sweep.rows import PART_ORDER
-from rtmw_edge.sweep.start import gate_document
+from rtmw_edge.sweep.run import gate_document
 from rtmw_edge.sweep.store import FAILED, OK, Record, Store
 
 VARIANT = "rtmw-n-256x192"
@@ -62,7 +62,12 @@ SWEEP = (
 """Good int8 on the affine grid of onnx, no gain on openvino, a failure on ncnn."""
 
 
-def store_of(folder: Path, sweep: tuple[Made, ...] = SWEEP, environment: Mapping[str, str] = ENVIRONMENT) -> Path:
+def store_of(
+    folder: Path,
+    sweep: tuple[Made, ...] = SWEEP,
+    environment: Mapping[str, str] = ENVIRONMENT,
+    board: Mapping[str, str] = BOARD,
+) -> Path:
     """A new run of `sweep` in the store at `folder`."""
     floats = {(made.cell.target, made.cell.board): made.cell for made in sweep if made.cell.precision == "fp32"}
     with Store.create(folder) as store:
@@ -88,7 +93,7 @@ def store_of(folder: Path, sweep: tuple[Made, ...] = SWEEP, environment: Mapping
             "not_possible": [{"what": "ncnn w8a16", "reason": "ncnn has fp32, fp16, int8"}],
             "gate": gate_document(read_gate()),
             "environment": dict(environment),
-            "boards": {made.cell.board: BOARD for made in sweep if made.cell.board},
+            "boards": {made.cell.board: dict(board) for made in sweep if made.cell.board},
         }
         run = store.begin(document)
         for record in records:
@@ -139,6 +144,7 @@ def _speed(made: Made, job: str, pace: Cell | None) -> Record:
         "ratio_high": high,
         "spread": 0.03,
         "noisy": list(made.noisy),
+        "threads": made.cell.threads or 2,
         "memory_mb": 100.0,
         "paced_by": pace.to_dict() if pace else None,
     }

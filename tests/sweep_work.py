@@ -11,13 +11,14 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rtmw_edge.errors import BadInputError, NotAvailableError
-from rtmw_edge.sweep.run import Event, sweep
+from rtmw_edge.sweep.run import Crew, Event, sweep, work_off
 from rtmw_edge.sweep.store import Job, Store
 
 JOBS = [
@@ -81,10 +82,14 @@ def nobody(event: Event) -> None:
     """Hears nothing."""
 
 
+def crew(run: int, jobs: list[Job], prepare: Callable[[Store], Any], retry_until: int = 0) -> Crew:
+    return partial(work_off, run=run, jobs=jobs, prepare=prepare, retry_until=retry_until)
+
+
 def main(folder: str, log: str, seconds: str) -> None:
     with Store.create(Path(folder)) as store:
         run = store.begin({"cells": []})
-    sweep(Path(folder), run, JOBS, Logged(Path(log), float(seconds)), nobody)
+    sweep(Path(folder), run, [crew(run, JOBS, Logged(Path(log), float(seconds)))], nobody)
 
 
 if __name__ == "__main__":

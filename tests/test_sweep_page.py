@@ -16,9 +16,9 @@ from rtmw_edge.cli import app
 from rtmw_edge.models.variants import VARIANTS
 from rtmw_edge.runtime import timing
 from rtmw_edge.sweep import compare, verdicts
-from rtmw_edge.sweep.config import SweepConfig, parse_config, read_config
-from rtmw_edge.sweep.plan import plan
-from rtmw_edge.sweep.search.config import SearchConfig
+from rtmw_edge.sweep.budget import Budget
+from rtmw_edge.sweep.config import SearchConfig, SweepConfig, parse_config, read_config
+from rtmw_edge.sweep.plan import plan_of
 from rtmw_edge.sweep.search.problem import problem_of
 from rtmw_edge.sweep.search.start import TOGETHER
 from rtmw_edge.toml_files import tomllib
@@ -48,7 +48,7 @@ def test_every_key_is_on_the_page() -> None:
     blocks = re.findall(r"^```toml\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
     example, search = map(tomllib.loads, blocks[:2])
     assert parse_config(example, ROOT).images == 0
-    assert parse_config(search, ROOT).search == SearchConfig("hands<=0.5,body<=0.5,whole<=0.5", trials=60)
+    assert parse_config(search, ROOT).search == SearchConfig(Budget.parse("hands<=0.5,body<=0.5,whole<=0.5"), trials=60)
     table = set(re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| ([^|]*) \|", TEXT, re.MULTILINE))))
     keys = {item.name for kind in (SweepConfig, SearchConfig) for item in fields(kind)}
     assert table | set(example) == keys - {"folder"}  # where the file lies
@@ -79,7 +79,7 @@ def test_the_recipe_of_the_shipped_models_can_be_planned(tmp_path: Path) -> None
             "../rtmw_edge/models/weights", str(weights)
         )
     )
-    found = plan(read_config(copy))
+    found = plan_of(read_config(copy))
     targets = {item.cell.target for item in found.cells}
     assert "torch" in targets and "onnx" in targets
     assert all(item.inputs.weights.is_file() for item in found.cells)

@@ -1,10 +1,10 @@
-"""Rich's console, for which a reader that went away is not an exit code of its own."""
+"""Rich's console, which prints names as they are, and for which a reader that went away is no exit code of its own."""
 
 from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import rich.console
 
@@ -13,7 +13,13 @@ if TYPE_CHECKING:
 
 
 class Console(rich.console.Console):
-    """Rich ends the process with 1 where `| head` has read enough, which here is a failed gate."""
+    """Rich ends the process with 1 where `| head` has read enough, which here is a failed gate.
+
+    It would draw a house for `coco:house:images` too, also without markup.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(emoji=False, **options)
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))

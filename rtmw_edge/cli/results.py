@@ -138,7 +138,8 @@ def report(
 ) -> None:
     """Write the report of a run again: one HTML page that needs no network."""
     from ..files import check_writable
-    from ..sweep.report import HEAD, write_report
+    from ..sweep.page import HEAD
+    from ..sweep.report import write_report
     from ..sweep.start import REPORT
 
     path = out or store / REPORT
@@ -159,12 +160,11 @@ def diff(
     from dataclasses import asdict
 
     from ..errors import VerificationError
-    from ..runtime.environment import differences
-    from ..sweep.compare import compare
+    from ..sweep.compare import compare, environments_apart
 
     (one, old), (other, new) = (_rows(*_place(text)) for text in (before, after))
     changes = compare(old, new)
-    apart = differences(one.document["environment"], other.document["environment"])
+    apart = environments_apart(one.document, other.document)
     if json_:
         print(json.dumps({"environment": apart, "changes": [asdict(change) for change in changes]}, indent=1))
     else:
@@ -214,10 +214,10 @@ def _table(variant: str, rows: list[Row]) -> object:
         cells = [f"{row.label}\n{verdict}".strip()]
         cells += [f"{row.accuracy['megabytes']:.1f}" if "megabytes" in row.accuracy else "-"]
         cells += [f"{speed['ms_p50']:.1f}" if speed else "-"]
-        cells += [f"{speed['ratio']:.2f}{'?' if speed['noisy'] else ''}" if speed and speed["paced_by"] else "-"]
+        cells += [f"{row.ratio.value:.2f}{'?' if row.noisy else ''}" if row.ratio else "-"]
         for part in PART_ORDER:
             ap, drop = row.ap(part), row.drop.get(part)
-            below = f"\n{lost(drop.value)}" if drop is not None and row.cell.precision != "fp32" else ""
+            below = f"\n{lost(drop.value)}" if drop is not None else ""
             cells.append("-" if ap is None else f"{ap.value:.1f}{below}")
         table.add_row(*cells)
     return table

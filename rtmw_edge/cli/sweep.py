@@ -48,7 +48,7 @@ def sweep(
     """
     from ..errors import BadInputError, VerificationError, importing
     from ..sweep.config import read_config
-    from ..sweep.plan import plan as make_plan
+    from ..sweep.plan import plan_of
     from .console import Console
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
@@ -67,7 +67,7 @@ def sweep(
     if search:
         _search(console, chosen, options, plan=plan)
         return
-    planned = make_plan(chosen)
+    planned = plan_of(chosen)
     if plan:
         _print_plan(console, planned, options)
         return
@@ -81,7 +81,7 @@ def sweep(
     if link is not None and not chosen.away:
         raise BadInputError('The sweep names no board that could join; write boards = ["local", "pi5"] in it.')
     if link is None:
-        failed = start(chosen, planned, options, console)
+        failed = start(planned, options, console)
     else:
         failed = start_with_boards(chosen, link, 600.0 if wait is None else wait, options, console)
     if failed:
@@ -100,9 +100,9 @@ def _search(console: Console, config: SweepConfig, options: Options, *, plan: bo
 
 
 def _print_plan(console: Console, plan: Plan, options: Options) -> None:
-    from ..sweep.estimate import estimate
+    from ..sweep.estimate import expected_of
 
-    expected = estimate(plan, options.folder, options.processes, retry=options.retry)
+    expected = expected_of(plan.cells, options.folder, options.processes, retry=options.retry)
     for planned in plan.cells:
         left = expected.of(planned)
         words = "done" if not left else f"about {left:.0f} s" + (" here, and the board's" if planned.cell.board else "")

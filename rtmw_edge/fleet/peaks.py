@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-Logits = tuple[NDArray[np.float32], ...]
+from ..runtime.engine import Logits
 
 
 def peaks_of(logits: Logits) -> tuple[NDArray[np.int16], NDArray[np.float32]]:

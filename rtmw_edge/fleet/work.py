@@ -49,21 +49,28 @@ def do(request: Mapping[str, Any], cache: Path, source: Source) -> dict[str, Any
     return {"environment": facts, "data": data, "arrays": packed.getvalue()}
 
 
+def verified(runner: Runner) -> dict[str, Any]:
+    """What a record says of a runner; VerificationError where its bundle does not reproduce its golden outputs."""
+    facts: dict[str, Any] = {}
+    if runner.bundle is not None:
+        found = verification.verify(runner.engine, runner.bundle)
+        verification.check(runner.engine, runner.bundle, found)
+        facts["golden_rms"] = max(crop.relative_rms for crop in found)
+    return {**facts, "runs": asdict(runner.describe())}
+
+
 def _accuracy(
     request: Mapping[str, Any], cache: Path, source: Source
 ) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """Verify the bundle on its golden crops, then the peaks of every person's logits."""
     with _open(request["bundle"], request, cache, source) as runner:
-        assert runner.bundle is not None
-        found = verification.verify(runner.engine, runner.bundle)
-        verification.check(runner.engine, runner.bundle, found)
+        data = verified(runner)
         bins, scores = [], []
         for sha256 in request["crops"]:
             for crop in np.load(fetch(sha256, cache, source), mmap_mode="r", allow_pickle=False):
                 places, heights = peaks_of(runner.engine.infer(np.array(crop[None])))
                 bins.append(places)
                 scores.append(heights)
-        data = {"golden_rms": max(crop.relative_rms for crop in found), "runs": asdict(runner.describe())}
     axes = len(runner.model.bins)
     return data, {
         "bins": np.concatenate([np.zeros((0, 133, axes), np.int16), *bins]),

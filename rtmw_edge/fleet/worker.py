@@ -13,6 +13,7 @@ import signal
 import ssl
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from ..errors import BadInputError
@@ -21,6 +22,9 @@ from .work import do
 
 CACHE = "rtmw-edge.cache"
 """Key of Dask's configuration, which the nanny hands on to the process that works: where parcels are kept."""
+
+SCRATCH = "temporary-directory"
+"""Key of Dask's configuration: where each of its nodes makes a folder, which it leaves behind."""
 
 PARCEL = "rtmw_edge_parcel"
 """The scheduler's handler that sends a chunk of a parcel."""
@@ -77,7 +81,11 @@ def serve(link: Link, board: str, cache: Path, say: Callable[[str], None]) -> No
         raise BadInputError(
             f"Cannot keep what is sent in '{cache}': {error.strerror}. Choose another --cache."
         ) from None
-    with dask.config.set({**QUIET, CACHE: str(cache.absolute())}), contextlib.suppress(asyncio.CancelledError):
+    with (
+        TemporaryDirectory(prefix="rtmw-edge-", ignore_cleanup_errors=True) as scratch,
+        dask.config.set({**QUIET, CACHE: str(cache.absolute()), SCRATCH: scratch}),
+        contextlib.suppress(asyncio.CancelledError),
+    ):
         asyncio.run(_serve(link, board, say))
     say(f"{board} has left; a cell that it had goes to another worker.")
 

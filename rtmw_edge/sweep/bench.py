@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from rtmw_edge.calibration import open_source
 from rtmw_edge.quantization import GRIDS, Table
 from rtmw_edge.targets import Precision
+from rtmw_edge.targets.base import OnStep
 
 from .. import bundle
 from ..errors import BadInputError, RtmwEdgeError
@@ -28,17 +29,18 @@ from ..evaluation.intervals import Estimate, estimate, resamples, weighted_means
 from ..evaluation.mpjpe import COLUMNS, ROWS
 from ..evaluation.whole_body_ap import EVALUATED_PARTS
 from ..files import temporary_prefix
+from ..fleet.work import SPEED, verified
 from ..poses import Poses
-from ..runtime import Runner, load, torch_runner, verification
+from ..runtime import Runner, load, torch_runner
+from ..runtime.engine import Logits
 from ..runtime.machine import cores
 from ..runtime.pacing import paced, peak_memory_mb
-from .cells import EXPORT, SPEED, Planned
+from .cells import EXPORT, Planned
 from .config import TORCH
 from .store import Job, Store
 
 logger = logging.getLogger(__name__)
 
-OnStep = Callable[[str], None]
 Found = tuple[dict[str, Any], dict[str, NDArray[Any]]]
 """A record's data and arrays."""
 
@@ -59,7 +61,7 @@ class Bench:
         self._jobs |= {cell.export_id: cell for cell in planned}
         self._cells = {cell.cell: cell for cell in planned}
         self._datasets: dict[tuple[str, int], Dataset] = {}
-        self._reference: tuple[object, list[tuple[NDArray[np.float32], ...]]] = (None, [])
+        self._reference: tuple[object, list[Logits]] = (None, [])
 
     def __call__(self, job: Job, on_step: OnStep) -> Found:
         """The figures of one job; raises RtmwEdgeError where there are none."""
@@ -98,17 +100,10 @@ class Bench:
 
     def accuracy(self, planned: Planned, on_step: OnStep) -> Found:
         """Verify the bundle, then AP (and MPJPE) per part with intervals, and the distance from the PyTorch network."""
-        cell = planned.cell
-        data: dict[str, Any] = {}
-        if cell.target != TORCH:
-            data = _about(self.bundle(planned, on_step))
+        data = about(self.bundle(planned, on_step)) if planned.cell.target != TORCH else {}
         on_step("verifying")
         with self._open(planned, self.threads, on_step) as runner:
-            if runner.bundle is not None:
-                found = verification.verify(runner.engine, runner.bundle)
-                verification.check(runner.engine, runner.bundle, found)
-                data["golden_rms"] = max(crop.relative_rms for crop in found)
-            data["runs"] = asdict(runner.describe())
+            data |= verified(runner)
             figures, arrays = self._evaluated(planned, runner, on_step)
             return {**data, **figures}, arrays
 
@@ -116,33 +111,33 @@ class Bench:
         """Time the cell in turns with its float reference, and weigh a process that does nothing else."""
         cell = planned.cell
         threads = cell.threads or cores()
-        pace = self._pace(planned, on_step)
-        with self._open(planned, threads, on_step) as runner, self._open(pace, threads, on_step) as reference:
+        partner = self._partner(planned, on_step)
+        with self._open(planned, threads, on_step) as runner, self._open(partner, threads, on_step) as reference:
             on_step("timing")
             found = paced(runner, reference)
         memory = None
         if cell.target != TORCH:
             memory = peak_memory_mb(self.bundle(planned, on_step), cell.device, threads)
-        paced_by = None if pace is planned else pace.cell.to_dict()
+        paced_by = None if partner is planned else partner.cell.to_dict()
         return {**found, "threads": threads, "memory_mb": memory, "paced_by": paced_by}, {}
 
-    def _pace(self, planned: Planned, on_step: OnStep) -> Planned:
+    def _partner(self, planned: Planned, on_step: OnStep) -> Planned:
         """The float cell to take turns with; the cell itself where there is none, and for fp32 where none works.
 
         Raises RtmwEdgeError where that of another precision does not work: its time alone says nothing of quantizing.
         """
         if planned.inputs.paced_by is None:
             return planned
-        pace = self._cells[planned.inputs.paced_by]
+        partner = self._cells[planned.inputs.paced_by]
         try:
-            if pace.cell.target != TORCH:
-                self.bundle(pace, on_step)
+            if partner.cell.target != TORCH:
+                self.bundle(partner, on_step)
         except RtmwEdgeError as error:
             if planned.cell.precision != Precision.FP32:
                 raise
-            logger.info("timed alone, as %s does not work: %s", pace.cell.label, error)
+            logger.info("timed alone, as %s does not work: %s", partner.cell.label, error)
             return planned
-        return pace
+        return partner
 
     def _open(self, planned: Planned, threads: int, on_step: OnStep) -> Runner:
         cell = planned.cell
@@ -211,7 +206,7 @@ class Bench:
             self._datasets[key] = open_dataset(data, images or None)
         return self._datasets[key]
 
-    def _answers(self, planned: Planned, dataset: Dataset, on_step: OnStep) -> list[tuple[NDArray[np.float32], ...]]:
+    def _answers(self, planned: Planned, dataset: Dataset, on_step: OnStep) -> list[Logits]:
         """The PyTorch network's logits for the first images; those of one network are kept."""
         cell, weights = planned.cell, planned.inputs.base_weights
         key = cell.variant, weights, planned.inputs.data, cell.images
@@ -225,7 +220,7 @@ class Bench:
         return self._reference[1]
 
 
-def answer(runner: Runner, item: Any) -> tuple[Poses, tuple[NDArray[np.float32], ...]]:
+def answer(runner: Runner, item: Any) -> tuple[Poses, Logits]:
     """The poses of an image's labelled people, and the logits that they are from; () where nobody is."""
     boxes, scores = boxes_to_run(item, None)
     if not len(boxes):
@@ -243,7 +238,7 @@ def _readable(path: Path) -> bool:
         return False  # none, or a damaged one of ours that is written again; anything else, export refuses
 
 
-def _about(path: Path) -> dict[str, Any]:
+def about(path: Path) -> dict[str, Any]:
     """Facts of a bundle that its figures should stand beside."""
     with bundle.read(path) as opened:
         manifest = opened.manifest

@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from .. import __version__
 from ..errors import BadInputError
 from ..fleet.link import ANY, Link, cause_of, check_installed, reason_of
 from ..fleet.parcels import chunk_of
-from ..fleet.worker import HTTP, PARCEL, QUIET
+from ..fleet.worker import HTTP, PARCEL, QUIET, SCRATCH
 from ..runtime.environment import PACKAGES, differences, environment
 from .config import TORCH
 from .store import POLL
@@ -54,7 +55,8 @@ class Boards:
         security = self.link.security()
         logging.getLogger("distributed").setLevel(QUIET_LEVEL)
         try:
-            self._stack.enter_context(dask.config.set(QUIET))
+            scratch = self._stack.enter_context(TemporaryDirectory(prefix="rtmw-edge-", ignore_cleanup_errors=True))
+            self._stack.enter_context(dask.config.set({**QUIET, SCRATCH: scratch}))
             cluster = LocalCluster(
                 n_workers=0, host=self.link.host, scheduler_port=self.link.port, security=security,
                 protocol=self.link.address.partition("://")[0], silence_logs=QUIET_LEVEL, dashboard_address=None,

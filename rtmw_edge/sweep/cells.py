@@ -19,12 +19,14 @@ from .. import __version__
 from ..errors import BadInputError
 from ..evaluation.datasets import dataset_named
 from ..files import sha256_of
+from ..fleet.work import ACCURACY, SPEED
 from ..runtime.environment import environment
 from ..runtime.machine import installed
 from .code import PEERS, SCALES, code_sha256, writers
 from .config import TORCH
 
-EXPORT, ACCURACY, SPEED = "export", "accuracy", "speed"
+EXPORT = "export"
+"""The kind of a job that boards have none of; theirs are ACCURACY and SPEED."""
 
 RUNTIMES = {
     "onnx": ("onnxruntime", "onnxruntime-gpu"),
@@ -72,12 +74,17 @@ class Cell:
         return f"{self.precision} QAT" if self.table else self.precision
 
     @property
+    def calibrated(self) -> str:
+        """How the scales were calibrated: "percentile synthetic:200 of 50"; "" where they were not."""
+        words = [self.calibrator, self.method, self.calibration, f"of {self.count}" if self.count else ""]
+        words += ["bias-corrected" if self.bias_correction else ""]
+        return " ".join(word for word in words if word)
+
+    @property
     def label(self) -> str:
         """What tells a cell from its neighbours: "onnx int8 PTQ affine percentile synthetic:200"."""
         grid = self.grid if self.grid != self.precision else ""
-        words = [self.target, self.lane, grid, self.calibrator, self.method, self.calibration]
-        words += [f"of {self.count}" if self.count else "", "bias-corrected" if self.bias_correction else ""]
-        words += [self.table, self.weights]
+        words = [self.target, self.lane, grid, self.calibrated, self.table, self.weights]
         words += [self.device if self.device != "cpu" else "", f"{self.threads} threads" if self.threads else ""]
         words += [f"on {self.board}" if self.board else ""]
         return " ".join(word for word in words if word)

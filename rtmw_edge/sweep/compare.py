@@ -7,17 +7,20 @@ is worse when the intervals of the two ratios to float do not touch; millisecond
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BadInputError
 from ..evaluation.intervals import Estimate, estimate
+from ..runtime.environment import differences
 from .cells import Cell
 from .rows import PART_ORDER, Row
 from .store import OK
+from .tables import with_ends
 
 LEAST_AP = 0.1
 """Points; one person's keypoint that rounds to another bin moves an AP by less."""
@@ -64,6 +67,15 @@ def compare(before: Sequence[Row], after: Sequence[Row]) -> list[Change]:
     return changes
 
 
+def environments_apart(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """What the environments of two runs' documents do not share, of this machine and of every board of both."""
+    apart = differences(before["environment"], after["environment"])
+    for board, facts in before["boards"].items():
+        if board in after["boards"]:
+            apart += [f"{board}: {line}" for line in differences(facts, after["boards"][board])]
+    return apart
+
+
 def _measured_on(rows: Sequence[Row]) -> str:
     cell = rows[0].cell
     return f"{cell.data}, {cell.images} images" if cell.images else cell.data
@@ -88,42 +100,30 @@ def _accuracy(name: str, old: Row, new: Row) -> Iterator[Change]:
     for part in PART_ORDER:
         before, after = old.ap(part), new.ap(part)
         if before is not None and after is not None:
-            value = after.value - before.value
-            change = estimate(value, 100 * _difference(new, old, f"ap {part}"))
-            if abs(value) >= LEAST_AP and _beyond_noise(change):
-                words = (
-                    f"AP of {part.replace('_', ' ')} {before.value:.2f} -> {after.value:.2f} ({_ends(change)} points)"
-                )
-                yield Change(name, words, value < 0)
+            change = estimate(after.value - before.value, 100 * _difference(new, old, f"ap {part}"))
+            if abs(change.value) >= LEAST_AP and _beyond_noise(change):
+                moved = f"{before.value:.2f} -> {after.value:.2f} ({_ends(change)} points)"
+                yield Change(name, f"AP of {part.replace('_', ' ')} {moved}", change.value < 0)
     for part in old.accuracy.get("mpjpe", {}):
         before, after = old.mpjpe(part), new.mpjpe(part)
         if before is not None and after is not None:
-            value = after.value - before.value
-            change = estimate(value, _difference(new, old, f"mpjpe {part}"))
-            if 100 * abs(value) >= LEAST_PERCENT * before.value and _beyond_noise(change):
-                words = (
-                    f"MPJPE of {part.replace('_', ' ')} {before.value:.1f} -> {after.value:.1f} mm ({_ends(change)})"
-                )
-                yield Change(name, words, value > 0)
+            change = estimate(after.value - before.value, _difference(new, old, f"mpjpe {part}"))
+            if 100 * abs(change.value) >= LEAST_PERCENT * before.value and _beyond_noise(change):
+                moved = f"{before.value:.1f} -> {after.value:.1f} mm ({_ends(change)})"
+                yield Change(name, f"MPJPE of {part.replace('_', ' ')} {moved}", change.value > 0)
 
 
 def _speed(name: str, old: Row, new: Row) -> Iterator[Change]:
-    before, after = old.speed, new.speed
-    if not before or not after or before["paced_by"] is None or after["paced_by"] is None:
+    before, after = old.ratio, new.ratio
+    if before is None or after is None or (before.low <= after.high and after.low <= before.high):
         return
-    if Cell(**before["paced_by"]).wherever != Cell(**after["paced_by"]).wherever:
+    if Cell(**old.speed["paced_by"]).wherever != Cell(**new.speed["paced_by"]).wherever:
         return
-    apart = after["ratio_low"] > before["ratio_high"] or after["ratio_high"] < before["ratio_low"]
-    if not apart:
-        return
-    words = (
-        f"time against float {before['ratio']:.2f} ({before['ratio_low']:.2f} to {before['ratio_high']:.2f}) -> "
-        f"{after['ratio']:.2f} ({after['ratio_low']:.2f} to {after['ratio_high']:.2f})"
-    )
-    if before["noisy"] or after["noisy"]:
+    words = f"time against float {with_ends(before)} -> {with_ends(after)}"
+    if old.noisy or new.noisy:
         yield Change(name, f"{words}, but one of them was noisy: measure again", None)
     else:
-        yield Change(name, words, after["ratio"] > before["ratio"])
+        yield Change(name, words, after.value > before.value)
 
 
 def _cost(name: str, old: Row, new: Row) -> Iterator[Change]:

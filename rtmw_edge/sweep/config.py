@@ -19,17 +19,19 @@ from pathlib import Path
 from typing import Any
 
 from rtmw_edge.calibration import Method
+from rtmw_edge.calibration.ranges import PERCENTILE
 from rtmw_edge.quantization import GRIDS
 from rtmw_edge.targets import ON_CPUS, TARGETS, Precision
 from rtmw_edge.targets.peers import OURS, PEERS
 
 from ..errors import BadInputError, unknown
 from ..evaluation.gates import DEFAULT
+from ..evaluation.whole_body_ap import EVALUATED_PARTS, WHOLE
 from ..fleet.link import LOCAL, check_name
 from ..models.variants import variant_named
 from ..runtime.devices import check_device, check_threads
 from ..toml_files import read_toml
-from .search.config import SearchConfig, parse_search
+from .budget import Budget
 
 TORCH = "torch"
 """A target of sweeps alone: the PyTorch network itself, which exists in fp32 and is never exported."""
@@ -39,6 +41,8 @@ SHIPPED = "shipped"
 
 DATA = "synthetic:val"
 CALIBRATION = "synthetic:200"
+
+BUDGET = 'budget = "hands<=0.5,body<=0.5,whole<=0.5"'
 
 RULE_KEYS = (
     "variant", "weights", "target", "precision", "grid", "calibrator", "method", "calibration", "count",
@@ -58,6 +62,41 @@ class TablePair:
     variant: str
     weights: Path | None = None
     table: Path | None = None
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """What a search adds to a sweep. Of every list of choices the first is where it begins.
+
+    Attributes:
+        budget: points of AP that each part may lose against fp32, as `rtmw-edge sensitivity --budget` takes it.
+        part: whose AP is to be high; time, against fp32 in turns, is to be low.
+        trials: different settings to measure, those where it begins included.
+        percentiles: of the methods percentile and best, in percent.
+        groups: convolutions by the beginning of their names, "backbone.stem", that are left in float together or not;
+            None for every stage, or for none where there is a `sensitivity`.
+        sensitivity: a sensitivity.csv, whose units are left in float from the most sensitive one on, up to `most`.
+        seed: of what is tried next.
+    """
+
+    budget: Budget
+    part: str = WHOLE
+    trials: int = 40
+    percentiles: tuple[float, ...] = (PERCENTILE, 99.99, 99.9999)
+    groups: tuple[str, ...] | None = None
+    sensitivity: Path | None = None
+    most: int = 20
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.part not in EVALUATED_PARTS:
+            raise unknown("part of [search]", self.part, EVALUATED_PARTS)
+        for percentile in self.percentiles:
+            if not 50 < percentile <= 100:
+                raise BadInputError(f"The search's percentile {percentile:g} is not above 50 and at most 100.")
+        for name, least in (("trials", 1), ("most", 1), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise BadInputError(f"The search's {name} is {getattr(self, name)}; write {least} or more.")
 
 
 @dataclass(frozen=True)
@@ -168,30 +207,50 @@ def parse_config(document: Mapping[str, Any], folder: Path) -> SweepConfig:
         "boards": _texts,
         "counts": _numbers,
         "threads": _numbers,
-        "data": lambda key, value: _one(key, value, str),
-        "images": lambda key, value: _one(key, value, int),
+        "data": _text,
+        "images": _number,
         "weights": lambda key, value: _weights(value, folder),
         "tables": lambda key, value: _pairs(_entries(key, value), folder),
-        "gate": lambda key, value: None if _one(key, value, str) == DEFAULT else folder / value,
+        "gate": lambda key, value: None if _text(key, value) == DEFAULT else folder / value,
         "include": lambda key, value: tuple(_rule(key, entry) for entry in _entries(key, value)),
         "exclude": lambda key, value: tuple(_rule(key, entry) for entry in _entries(key, value)),
-        "search": lambda key, value: parse_search(value, folder),
+        "search": lambda key, value: _search(value, folder),
     }
-    values = {}
-    for key, value in document.items():
+    for key in document:
         if key not in readers:
             raise unknown("key of a sweep", key, sorted(readers))
-        values[key] = readers[key](key, value)
+    values = {key: readers[key](key, value) for key, value in document.items()}
     if not values.get("variants"):
         raise BadInputError('The sweep names no variant: write variants = ["rtmw-n-256x192"].')
     return SweepConfig(folder=folder, **values)
 
 
-KINDS = {str: "text in quotes", int: "a whole number", bool: "true or false"}
+def _search(section: Any, folder: Path) -> SearchConfig:
+    if not isinstance(section, dict):
+        raise BadInputError(f"The sweep's search is {section!r}; write [search], and below it {BUDGET}.")
+    readers: dict[str, Callable[[str, Any], Any]] = {
+        "budget": lambda key, value: Budget.parse(_text(key, value)),
+        "part": _text,
+        "trials": _number,
+        "percentiles": lambda key, value: tuple(map(float, _many(key, value, float))),
+        "groups": lambda key, value: () if value == [] else _texts(key, value),
+        "sensitivity": lambda key, value: folder / _text(key, value),
+        "most": _number,
+        "seed": _number,
+    }
+    for key in section:
+        if key not in readers:
+            raise unknown("key of [search]", key, readers)
+    if "budget" not in section:
+        raise BadInputError(f"The [search] has no budget, which says what may be lost; write {BUDGET}.")
+    return SearchConfig(**{key: readers[key](f"search.{key}", value) for key, value in section.items()})
+
+
+KINDS = {str: "text in quotes", int: "a whole number", bool: "true or false", float: "a number"}
 
 
 def _one(key: str, value: Any, kind: type) -> Any:
-    if type(value) is not kind:
+    if type(value) is not kind and not (kind is float and type(value) is int):
         raise BadInputError(f"The sweep's {key} is {value!r}; it must be {KINDS[kind]}.")
     return value
 
@@ -202,6 +261,14 @@ def _many(key: str, value: Any, kind: type) -> tuple[Any, ...]:
     if not values:
         raise BadInputError(f"The sweep's {key} is empty; leave it out for the default, or write at least one.")
     return tuple(dict.fromkeys(_one(key, item, kind) for item in values))
+
+
+def _text(key: str, value: Any) -> str:
+    return str(_one(key, value, str))
+
+
+def _number(key: str, value: Any) -> int:
+    return int(_one(key, value, int))
 
 
 def _texts(key: str, value: Any) -> tuple[str, ...]:

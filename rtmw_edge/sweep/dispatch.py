@@ -9,13 +9,14 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RtmwEdgeError
 from ..fleet.link import Link
 from ..fleet.worker import resource, work
+from ..runtime.machine import cores
 from .bench import Found
 from .boards import ATTEMPTS, QUIET_LEVEL, Facts, announced, no_worker
 from .cells import EXPORT, Planned
@@ -30,35 +31,23 @@ AHEAD = 1
 """Cells that are made ready for a board while all its workers are at work."""
 
 
-@dataclass(frozen=True)
-class Dispatcher:
-    """What the process needs to begin. `facts`: of the boards that have joined. `wait`: seconds for one to come back.
+class Fleet:
+    """The boards as the dispatching process sees them, and the jobs that they have: `flying` from when on.
 
-    >>> Crew(jobs, Dispatcher(...), dispatch)      # doctest: +SKIP
+    `boards` are those that have joined; each has `wait` seconds to come back when it leaves.
     """
 
-    planned: tuple[Planned, ...]
-    threads: int
-    link: Link
-    facts: Mapping[str, Facts]
-    wait: float
-
-    def __call__(self, store: Store) -> Fleet:
-        return Fleet(self, store)
-
-
-class Fleet:
-    """The boards as the dispatching process sees them, and the jobs that they have: `flying` from when on."""
-
-    def __init__(self, plan: Dispatcher, store: Store) -> None:
+    def __init__(
+        self, store: Store, planned: Sequence[Planned], boards: Mapping[str, Facts], link: Link, wait: float
+    ) -> None:
         from distributed import Client
 
         logging.getLogger("distributed").setLevel(QUIET_LEVEL)
-        self.remote = Remote(store, plan.planned, plan.threads, plan.facts)
-        self.wait = plan.wait
-        self.client: Client = Client(plan.link.address, security=plan.link.security())
+        self.remote = Remote(store, planned, cores(), boards)
+        self.wait = wait
+        self.client: Client = Client(link.address, security=link.security())
         self.flying: dict[Future, tuple[Job, float]] = {}
-        self._seen = dict.fromkeys(plan.facts, time.monotonic())
+        self._seen = dict.fromkeys(boards, time.monotonic())
         self._workers: dict[str, list[str]] = {}
 
     def look(self) -> None:
@@ -120,9 +109,16 @@ class Fleet:
 
 
 def dispatch(
-    store: Store, run: int, jobs: Sequence[Job], fleet: Fleet, on_event: OnEvent, retry_until: int = 0
+    store: Store,
+    on_event: OnEvent,
+    *,
+    run: int,
+    jobs: Sequence[Job],
+    prepare: Callable[[Store], Fleet],
+    retry_until: int = 0,
 ) -> None:
     """Get the boards' jobs among `jobs` done and recorded; exports are waited for, which others do."""
+    fleet = prepare(store)
 
     def record(found: Record, begun: float) -> None:
         conclude(store, replace(found, run=run, seconds=time.monotonic() - begun), on_event, retry_until)

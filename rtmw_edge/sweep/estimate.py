@@ -6,7 +6,7 @@ A guess to decide by whether to wait or to come back tomorrow, not a figure: wit
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +18,7 @@ from ..models.variants import variant_named
 from ..runtime.machine import cores
 from ..runtime.timing import ROUNDS
 from .cells import Planned
-from .plan import Plan
+from .config import TORCH
 from .store import FILE, OK, Record, Store
 
 EXPORT_SECONDS, EXPORT_SECONDS_A_MILLION = 8.0, 0.5
@@ -49,23 +49,23 @@ class Expected:
         return f"about {words} on this machine, when it is quiet" if total >= 60 else "less than a minute"
 
 
-def estimate(plan: Plan, folder: Path | None, processes: int, *, retry: bool = False) -> Expected:
+def expected_of(cells: Sequence[Planned], folder: Path | None, processes: int, *, retry: bool = False) -> Expected:
     """Seconds of every job that has no record in the store at `folder` yet; with `retry`, none of a success.
 
     With no `folder`, of every job.
     """
-    jobs = [job for planned in plan.cells for job in (planned.accuracy_id, planned.speed_id)]
+    jobs = [job for planned in cells for job in (planned.accuracy_id, planned.speed_id)]
     done: Mapping[str, Record] = {}
     if folder is not None and (folder / FILE).is_file():
         with Store.open(folder) as store:
             done = {job: found for job, found in store.records(jobs).items() if found.status == OK or not retry}
     seconds: dict[str, float] = {}
-    for planned in plan.cells:
+    for planned in cells:
         crop = crop_seconds(planned.cell.variant)
         if planned.accuracy_id not in done:
             parameters = variant_named(planned.cell.variant).parameters / 1e6
             images = _images(planned.inputs.data, planned.cell.images)
-            export = 0.0 if planned.cell.target == "torch" else EXPORT_SECONDS + EXPORT_SECONDS_A_MILLION * parameters
+            export = 0.0 if planned.cell.target == TORCH else EXPORT_SECONDS + EXPORT_SECONDS_A_MILLION * parameters
             here = IMAGE_SECONDS if planned.cell.board else crop + IMAGE_SECONDS
             seconds[planned.accuracy_id] = (export + images * here) / processes
         if planned.speed_id not in done and not planned.cell.board:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
@@ -18,7 +18,7 @@ from rtmw_edge.targets.peers import OURS, PEERS, peer_named
 
 from ..errors import BadInputError, RtmwEdgeError
 from ..evaluation.datasets import open_dataset
-from ..evaluation.gates import DEFAULT, read_gate
+from ..evaluation.gates import DEFAULT, Gate, read_gate
 from ..fleet.link import LOCAL
 from ..models.checkpoints import read_metadata
 from ..models.variants import variant_named
@@ -31,14 +31,19 @@ from .config import TORCH, SweepConfig, TablePair, data_in, matches, source_in
 
 @dataclass(frozen=True)
 class Plan:
-    """The cells in their order; by what of the product cannot be, in this toolkit or on this machine, its reason."""
+    """The cells in their order, the gate that they are held to, and the environments of boards that have joined.
+
+    `not_possible` has what of the product cannot be, in this toolkit or on this machine, with its reason.
+    """
 
     cells: tuple[Planned, ...]
-    not_possible: Mapping[str, str]
+    gate: Gate
+    not_possible: Mapping[str, str] = field(default_factory=dict)
+    boards: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
-def plan(config: SweepConfig, boards: Mapping[str, Mapping[str, str]] | None = None) -> Plan:
-    """The cells of a sweep; `boards` are the environments of those that have joined, by name.
+def plan_of(config: SweepConfig, boards: Mapping[str, Mapping[str, str]] | None = None) -> Plan:
+    """The plan of a sweep; `boards` are the environments of those that have joined, by name.
 
     Raises BadInputError when weights, a table, the data set, a calibration or the gate are not there or do not fit,
     when nothing is left, and when fp32, which everything is compared with, is not among the precisions.
@@ -67,13 +72,14 @@ def plan(config: SweepConfig, boards: Mapping[str, Mapping[str, str]] | None = N
                 f"The sweep has no fp32 to compare {cell.variant} {cell.label} with; leave it in, or exclude both."
             )
     found = [(cell, _located(inputs, cell, cells, config.folder)) for cell, inputs in found]
-    _check_files(config, found)
+    _check_data(config, found)
+    gate = _gate(config, cells)
     planned = []
     for cell, inputs in found:
         needed = () if cell.target == TORCH else (*NEEDED, *target_named(cell.target).requirements())
         needed += PEERS[cell.calibrator].requirements if cell.calibrator else ()
         planned.append(identified(cell, inputs, needed, (boards or {}).get(cell.board)))
-    return Plan(tuple(planned), refused)
+    return Plan(tuple(planned), gate, refused, boards or {})
 
 
 def _idle(config: SweepConfig, cells: list[Cell]) -> dict[str, str]:
@@ -114,16 +120,21 @@ def _located(inputs: Inputs, cell: Cell, cells: list[Cell], folder: Path) -> Inp
     )
 
 
-def _check_files(config: SweepConfig, found: list[tuple[Cell, Inputs]]) -> None:
+def _check_data(config: SweepConfig, found: list[tuple[Cell, Inputs]]) -> None:
     """Refuse now what every cell would be refused for after its export."""
     open_dataset(data_in(config.folder, config.data), config.images or None)
     calibrated = dict.fromkeys((inputs.calibration, cell.count, inputs.held_out) for cell, inputs in found)
     for source, count, held_out in calibrated:
         if source:
             open_source(source, count=count or None, evaluation=held_out)
+
+
+def _gate(config: SweepConfig, cells: list[Cell]) -> Gate:
+    """The sweep's gate, refused now where it judges nothing of a cell."""
     gate = read_gate(config.gate or DEFAULT)
-    for cell, _ in found:
+    for cell in cells:
         gate.judge({}, in_3d=variant_named(cell.variant).z_range is not None)
+    return gate
 
 
 def base_of(cell: Cell, cells: list[Cell]) -> Cell | None:

@@ -5,29 +5,37 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from rich import box
 from rich.console import Console
-from rich.table import Table as RichTable
+from rich.table import Table
+
+from rtmw_edge.targets import ON_CPUS, target_named
+from rtmw_edge.targets.base import installed
+from rtmw_edge.targets.export import NEEDED
 
 from .. import __version__
 from ..crops import read_image
 from ..errors import NotAvailableError, VerificationError
+from ..evaluation import open_dataset
 from ..files import atomic_write, check_replaceable, claim_directory
+from ..models.weights import shipped_table
+from ..poses import Poses
+from ..runtime import Runner, load
+from ..runtime.detectors import open_detector
+from ..runtime.drawing import draw
+from ..runtime.timing import in_turns
 from .config import TORCH, SweepConfig, TablePair
+from .plan import plan_of
 from .report import write_report
 from .rows import PART_ORDER, Row
 from .start import REPORT, Options, carry_out
 from .store import FILE, OK
 from .tables import lost
 from .verdicts import fastest, verdicts
-
-if TYPE_CHECKING:
-    from ..poses import Poses
-    from ..runtime import Runner
 
 VARIANT = "rtmw-n-256x192"
 PRECISIONS = ("fp32", "int8")
@@ -63,10 +71,7 @@ class Quickstart:
         if not targets:
             self._ready_bundle(missing)
             return
-        from .plan import plan
-
-        config = self._config(targets)
-        run, rows = carry_out(config, plan(config), Options(self.out), self.console)
+        run, rows = carry_out(plan_of(self._config(targets)), Options(self.out), self.console)
         pictures = [path for row in rows if row.status == OK and row.cell.target != TORCH for path in self._drawn(row)]
         write_report(self.out / REPORT, rows, run.document, pictures=pictures, notes=self._notes())
         self._show(rows)
@@ -78,8 +83,6 @@ class Quickstart:
 
     def _config(self, targets: list[str]) -> SweepConfig:
         """Int8 is what was trained, where such a table ships; calibrated otherwise."""
-        from ..models.weights import shipped_table
-
         trained = shipped_table(VARIANT, "common") is not None
         return SweepConfig(
             variants=(VARIANT,),
@@ -99,9 +102,6 @@ class Quickstart:
 
     def _ready_bundle(self, missing: dict[str, str]) -> None:
         """Without converters: the bundle that comes with the package, on the user's image."""
-        from ..runtime import load
-        from ..runtime.timing import in_turns
-
         self._say("The converters are not installed, so this runs the ready bundle of the package.")
         with load("builtin", threads=self.threads) as runner:
             size = runner.input_size
@@ -121,9 +121,6 @@ class Quickstart:
 
     def _drawn(self, row: Row) -> Iterator[Path]:
         """The first people and the user's image as an int8 bundle sees them."""
-        from ..evaluation import open_dataset
-        from ..runtime import load
-
         bundle = self.out / "bundles" / row.accuracy["bundle"]
         if row.cell.precision != "int8":
             return
@@ -141,8 +138,6 @@ class Quickstart:
 
     def _poses(self, runner: Runner, image: NDArray[np.uint8]) -> Poses:
         """The people in the user's image, the same for every runner; the whole image where nobody is found."""
-        from ..runtime.detectors import open_detector
-
         if self._boxes is None:
             self._boxes, _ = open_detector(threads=self.threads)(image)
             found = len(self._boxes)
@@ -150,10 +145,6 @@ class Quickstart:
         return runner(image, self._boxes if len(self._boxes) else None)
 
     def _draw(self, runner: Runner, image: np.ndarray, name: str, poses: Poses) -> Path:
-        import cv2
-
-        from ..runtime.drawing import draw
-
         sure = replace(poses, scores=runner.confidence(poses))
         path = self.out / "pictures" / f"{name}-{runner.model.target}-{runner.model.precision}.jpg"
         with atomic_write(path) as temporary:
@@ -168,7 +159,7 @@ class Quickstart:
         ]
 
     def _show(self, rows: list[Row]) -> None:
-        table = RichTable(
+        table = Table(
             title=f"{VARIANT}: ms a crop; of each part AP in %, below it points lost\n"
             "against float, then px from torch (p99); left and right hand",
             title_justify="left",
@@ -188,7 +179,7 @@ class Quickstart:
             cells.append(f"{runs['int8']}/{sum(runs['kernels'].values())}")
             for part in PART_ORDER:
                 ap, drop, moved = row.ap(part), row.drop.get(part), row.px(part)
-                below = lost(drop.value) if drop is not None and not row.is_float else ""
+                below = lost(drop.value) if drop is not None else ""
                 px = f"{moved.value:.1f}" if moved is not None and row.cell.target != TORCH else ""
                 cells.append(f"{ap.value:.1f}\n[dim]{below}\n{px}[/]" if ap is not None else "-")
             table.add_row(name, *cells)
@@ -204,10 +195,6 @@ class Quickstart:
 
 def installed_targets() -> tuple[list[str], dict[str, str]]:
     """Targets whose converter and engine are installed; for the others, what to install."""
-    from ..targets import ON_CPUS, target_named
-    from ..targets.base import installed
-    from ..targets.export import NEEDED
-
     ready: list[str] = []
     missing: dict[str, str] = {}
     for name in ON_CPUS:

@@ -14,16 +14,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rtmw_edge.targets.base import OnStep
+
 from .. import bundle
 from ..errors import NotAvailableError, RtmwEdgeError
 from ..evaluation.datasets import Dataset
 from ..evaluation.evaluate import boxes_to_run
 from ..fleet.parcels import pack_bundle, pack_crops
 from ..fleet.peaks import logits_of
+from ..fleet.work import SPEED
 from ..runtime import Description, Engine, Model, Runner
-from .bench import Bench, Found, OnStep, _about
+from .bench import Bench, Found, about
 from .boards import PARCELS, Facts, unlike
-from .cells import SPEED, Planned
+from .cells import Planned
 from .store import Job, Store
 
 CROPS_A_PARCEL = 256
@@ -55,7 +58,8 @@ class Remote(Bench):
         super().__init__(store, planned, threads)
         self.facts = facts
         self._parcels = store.folder / PARCELS
-        self._packed: dict[object, list[str]] = {}
+        self._bundles: dict[Path, str] = {}
+        self._crops: dict[object, list[str]] = {}
 
     def board(self, job: Job) -> str:
         """The board that a job is for."""
@@ -68,8 +72,8 @@ class Remote(Bench):
         path = self.bundle(planned, on_step)
         asked: dict[str, Any] = {"kind": job.kind, "bundle": self._bundle_parcel(path), "device": cell.device}
         if job.kind == SPEED:
-            pace = self._pace(planned, on_step)
-            reference = None if pace is planned else self._bundle_parcel(self.bundle(pace, on_step))
+            partner = self._partner(planned, on_step)
+            reference = None if partner is planned else self._bundle_parcel(self.bundle(partner, on_step))
             return {**asked, "reference": reference, "threads": cell.threads}
         return {**asked, "crops": self._crop_parcels(planned, path, on_step), "threads": 0}
 
@@ -87,28 +91,28 @@ class Remote(Bench):
             raise kind(answer["refused"])
         data = {**answer["data"], "environment": dict(answer["environment"])}
         if job.kind == SPEED:
-            pace = self._pace(planned, on_step)
-            return {**data, "paced_by": None if pace is planned else pace.cell.to_dict()}, {}
+            partner = self._partner(planned, on_step)
+            return {**data, "paced_by": None if partner is planned else partner.cell.to_dict()}, {}
         path = self.bundle(planned, on_step)
         with np.load(io.BytesIO(answer["arrays"]), allow_pickle=False) as arrays:
             engine = Replies(_model(path), arrays["bins"], arrays["scores"])
         figures, samples = self._evaluated(planned, Runner(engine), on_step)
-        return {**_about(path), **data, **figures}, samples
+        return {**about(path), **data, **figures}, samples
 
     def _bundle_parcel(self, path: Path) -> str:
-        if path not in self._packed:
-            self._packed[path] = [pack_bundle(path, self._parcels)]
-        return self._packed[path][0]
+        if path not in self._bundles:
+            self._bundles[path] = pack_bundle(path, self._parcels)
+        return self._bundles[path]
 
     def _crop_parcels(self, planned: Planned, path: Path, on_step: OnStep) -> list[str]:
         """The crops of the cell's people, the same for all cells of one input size."""
         model = _model(path)
         key = planned.inputs.data, planned.cell.images, model.input_size
-        if key not in self._packed:
+        if key not in self._crops:
             on_step("cutting people")
             dataset = self._dataset(planned)
-            self._packed[key] = [pack_crops(crops, self._parcels) for crops in _parcels(_crops(model, dataset))]
-        return self._packed[key]
+            self._crops[key] = [pack_crops(crops, self._parcels) for crops in _parcels(_crops(model, dataset))]
+        return self._crops[key]
 
 
 def _model(path: Path) -> Model:

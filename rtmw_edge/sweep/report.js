@@ -6,7 +6,7 @@
   const picked = (name) => new Set(all(`input[name="${name}"]:checked`).map((box) => box.value));
   const rows = new Map(all("tr[data-row]").map((row) => [row.dataset.row, row]));
 
-  const fields = ["target", "lane", "variant", "board"].filter((name) => all(`input[name="${name}"]`).length);
+  const fields = ["target", "lane", "calibrated", "variant", "board"].filter((name) => all(`input[name="${name}"]`).length);
 
   const front = (points) => {
     let best = Infinity;
@@ -19,7 +19,8 @@
 
   const update = () => {
     const kept = Object.fromEntries(fields.map((name) => [name, picked(name)]));
-    const shown = (row) => Object.entries(kept).every(([name, values]) => values.has(row.dataset[name]));
+    const stays = ([name, values], row) => !row.dataset[name] || values.has(row.dataset[name]);
+    const shown = (row) => Object.entries(kept).every((kind) => stays(kind, row));
     for (const row of all("tr[data-target]")) row.hidden = !shown(row);
     const [part] = picked("part"), [cost] = picked("cost");
     for (const figure of all("figure[data-part]")) {

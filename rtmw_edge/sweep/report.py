@@ -12,10 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..files import atomic_write
 from ..fleet.link import LOCAL
 from .charts import COSTS, OTHER, SHAPES, cost_of, points, scatter
+from .charts import STYLE as CHART_STYLE
 from .config import TORCH
+from .page import facts_table, write_page
 from .rows import PART_ORDER, Row
 from .tables import bundle_of, number, ratio
 from .verdicts import Advice, about_processor, fastest, verdicts
@@ -31,12 +32,6 @@ NOTES = (
     "the ratio is the median of the rounds. Memory: the most that a process held which loads the bundle and runs it, "
     "libraries included.",
 )
-
-HEAD = (
-    '<!doctype html>\n<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-    "<title>rtmw-edge: "
-)
-"""What every page begins with."""
 
 
 def write_report(
@@ -56,8 +51,8 @@ def write_report(
     variants = ", ".join(dict.fromkeys(row.cell.variant for row in rows))
     facts = document["environment"]
     machine = facts.get("board") or facts.get("processor") or "this machine"
-    boards: Mapping[str, Mapping[str, str]] = document.get("boards", {})
-    title = html.escape(", ".join([f"{variants} on {machine}, {facts.get('cores', '?')} cores", *boards]))
+    boards: Mapping[str, Mapping[str, str]] = document["boards"]
+    title = ", ".join([f"{variants} on {machine}, {facts['cores']} cores", *boards])
     parts = [
         _section("", [*_verdicts(rows, document)]),
         _section("Accuracy against cost", [_controls(rows), *_charts(rows)]),
@@ -67,18 +62,11 @@ def write_report(
         _section(f"What broke the gate '{document['gate']['name']}'", [*_gate(rows)]),
         _section("What did not work, and what to distrust", [*_troubles(rows, document)]),
         _section("Poses", [f'<div class="pictures">{"".join(map(_picture, pictures))}</div>']) if pictures else "",
-        _section("Environment", [_facts(document["environment"])]),
-        *(_section(f"Environment of {name}", [_facts(told)]) for name, told in boards.items()),
+        _section("Environment", [facts_table(facts)]),
+        *(_section(f"Environment of {name}", [facts_table(told)]) for name, told in boards.items()),
     ]
-    style = "".join((HERE / name).read_text(encoding="utf-8") for name in ("chart.css", "report.css"))
     script = (HERE / "report.js").read_text(encoding="utf-8")
-    page = (
-        f"{HEAD}{title}</title><style>{style}</style>\n<h1>{title}</h1>\n"
-        + "\n".join(parts)
-        + f"\n<script>{script}</script>\n</html>\n"
-    )
-    with atomic_write(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    write_page(path, title, parts, [CHART_STYLE, HERE / "report.css"], script)
 
 
 def _section(title: str, content: Iterable[str]) -> str:
@@ -87,7 +75,7 @@ def _section(title: str, content: Iterable[str]) -> str:
 
 
 def _verdicts(rows: Sequence[Row], document: Mapping[str, Any]) -> Iterable[str]:
-    boards: Mapping[str, Mapping[str, str]] = document.get("boards", {})
+    boards: Mapping[str, Mapping[str, str]] = document["boards"]
     here = {LOCAL: document["environment"]} if any(not row.cell.board for row in rows) else {}
     for name, facts in {**here, **boards}.items():
         if said := about_processor(facts):
@@ -108,6 +96,9 @@ def _controls(rows: Sequence[Row]) -> str:
     out.append(_choice("target", "targets", [(name, name, f'<i class="key t-{name}"></i>') for name in targets]))
     lanes = list(dict.fromkeys(cell.lane for cell in cells))
     out.append(_choice("lane", "precisions", [(name, name, _shape(name)) for name in lanes]))
+    ways = list(dict.fromkeys(cell.calibrated for cell in cells if cell.calibrated))
+    if len(ways) > 1:
+        out.append(_choice("calibrated", "calibrations", [(name, name, "") for name in ways]))
     variants = list(dict.fromkeys(cell.variant for cell in cells))
     out.append(_choice("variant", "variants", [(name, name, "") for name in variants]))
     boards = list(dict.fromkeys(cell.board or LOCAL for cell in cells))
@@ -160,7 +151,7 @@ def _head(columns: Sequence[str]) -> str:
 def _line(row: Row, rows: Sequence[Row], figures: Iterable[str], data: str = "") -> str:
     """A table's row with the cell's name, and its variant where `rows` has others; report.js finds it by its data."""
     facts = {"target": row.cell.target, "lane": row.cell.lane, "variant": row.cell.variant}
-    facts["board"] = row.cell.board or LOCAL
+    facts |= {"board": row.cell.board or LOCAL, "calibrated": row.cell.calibrated}
     data += " ".join(f'data-{name}="{html.escape(value)}"' for name, value in facts.items())
     several = any(other.cell.variant != row.cell.variant for other in rows)
     name = html.escape(f"{row.cell.variant} {row.label}" if several else row.label)
@@ -190,13 +181,13 @@ def _figures(row: Row, in_3d: bool) -> Iterable[str]:
 
 def _heat_map(rows: Sequence[Row]) -> str:
     """Cells by parts; the deeper, the more is lost; underlined where the gate's limit is broken."""
-    compared = [row for row in rows if row.drop and row.cell.precision != "fp32"]
+    compared = [row for row in rows if row.drop]
     if not compared:
         return "<p>Nothing to compare.</p>"
     worst = max(5.0, *(found.value for row in compared for found in row.drop.values()))
     body = []
     for row in compared:
-        broken = {check.part for check in row.gate if check.measure == "ap_drop" and not check.passed}
+        broken = {check.part for check in row.broken if check.measure == "ap_drop"}
         cells = []
         for part in PART_ORDER:
             found = row.drop.get(part)
@@ -241,7 +232,7 @@ def _gate(rows: Sequence[Row]) -> Iterable[str]:
         return
     yield "<ul>"
     for row in failed:
-        why = "; ".join(check.sentence() for check in row.gate if not check.passed)
+        why = "; ".join(check.sentence() for check in row.broken)
         yield f"<li><strong>{html.escape(f'{row.cell.variant} {row.label}')}</strong>: {html.escape(why)}</li>"
     yield "</ul>"
 
@@ -250,9 +241,8 @@ def _troubles(rows: Sequence[Row], document: Mapping[str, Any]) -> Iterable[str]
     lines = [f"{row.cell.variant} {row.label}: {row.status}: {row.reason}" for row in rows if row.reason]
     lines += [f"not possible: {item['what']}: {item['reason']}" for item in document["not_possible"]]
     for row in rows:
-        if row.speed.get("noisy"):
-            why = "; ".join(row.speed["noisy"])
-            lines.append(f"{row.cell.variant} {row.label}: its times are not to be trusted: {why}")
+        if row.noisy:
+            lines.append(f"{row.cell.variant} {row.label}: its times are not to be trusted: {row.noisy}")
     if not lines:
         yield "<p>Nothing.</p>"
         return
@@ -264,8 +254,3 @@ def _picture(path: Path) -> str:
     data = base64.b64encode(path.read_bytes()).decode("ascii")
     name = html.escape(path.stem)
     return f'<figure><img alt="{name}" src="data:image/{kind};base64,{data}"><figcaption>{name}</figcaption></figure>'
-
-
-def _facts(facts: Mapping[str, str]) -> str:
-    lines = "".join(f"<tr><td>{html.escape(k)}</td><td>{html.escape(v)}</td></tr>" for k, v in facts.items())
-    return f'<table class="facts">{lines}</table>'

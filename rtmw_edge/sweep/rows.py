@@ -57,6 +57,23 @@ class Row:
         """Whether the gate was passed; None where nothing was judged."""
         return all(check.passed for check in self.gate) if self.gate else None
 
+    @property
+    def broken(self) -> list[GateCheck]:
+        """The limits of the gate that are not kept."""
+        return [check for check in self.gate if not check.passed]
+
+    @property
+    def ratio(self) -> Estimate | None:
+        """Its time over that of the float cell that it was timed in turns with; None where there was none."""
+        if not self.speed or self.speed["paced_by"] is None:
+            return None
+        return Estimate(*(self.speed[end] for end in ("ratio", "ratio_low", "ratio_high")))
+
+    @property
+    def noisy(self) -> str:
+        """Why its times are not to be trusted; "" where nothing speaks against them."""
+        return "; ".join(self.speed.get("noisy", ()))
+
     def ap(self, part: str) -> Estimate | None:
         """AP in points of 0..100 with its interval; None where there is none."""
         found = self.accuracy.get("ap", {}).get(part)
@@ -96,7 +113,7 @@ def rows_of(store: Store, run: Run) -> list[Row]:
     """
     entries = run.document["cells"]
     jobs = [entry[kind] for entry in entries for kind in ("accuracy", "speed")]
-    records = store.records(jobs) | store.records(jobs, until=run.id)
+    records = store.records(jobs, until=run.id)
     cells = [Cell(**entry["cell"]) for entry in entries]
     plain = {
         cell: _row(cell, records.get(entry["accuracy"]), records.get(entry["speed"]))

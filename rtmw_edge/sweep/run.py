@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.connection import Connection, wait
@@ -22,9 +22,11 @@ from types import FrameType
 from typing import Any
 
 from ..errors import NotAvailableError, RtmwEdgeError
+from ..evaluation.gates import Gate
+from ..fleet.work import ACCURACY, SPEED
 from ..runtime.environment import environment
 from ..signals import die_of, heard_as_ctrl_c
-from .cells import ACCURACY, EXPORT, SPEED, Planned
+from .cells import EXPORT, Planned
 from .plan import Plan
 from .store import FAILED, NOT_POSSIBLE, OK, POLL, Job, Record, Store
 
@@ -32,9 +34,6 @@ logger = logging.getLogger(__name__)
 
 Work = Callable[[Job, Callable[[str], None]], tuple[dict[str, Any], dict[str, Any]]]
 """Does one job; hears of its steps; gives a record's data and arrays."""
-
-Prepare = Callable[[Store], Work]
-"""Makes a process ready for work; must be something that another process can import."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +48,8 @@ class Event:
 
 OnEvent = Callable[[Event], None]
 
-Loop = Callable[[Store, int, Sequence[Job], Any, OnEvent, int], None]
-"""How a process gets its jobs done: store, run, jobs, what was prepared, events, and up to where to retry."""
+Crew = Callable[[Store, OnEvent], None]
+"""What one process does: it gets jobs done and recorded. Must be something that can be pickled."""
 
 
 def jobs_of(planned: Sequence[Planned], *, away: bool = False) -> list[Job]:
@@ -65,7 +64,7 @@ def jobs_of(planned: Sequence[Planned], *, away: bool = False) -> list[Job]:
     return list(dict.fromkeys([*exports, *accuracy, *speed]))
 
 
-def document(plan: Plan, gate: dict[str, Any], boards: Mapping[str, Mapping[str, str]] | None = None) -> dict[str, Any]:
+def document(plan: Plan) -> dict[str, Any]:
     """What a run records of itself before it begins: cells, what is not possible, the gate, the environments."""
     cells = [
         {
@@ -79,14 +78,31 @@ def document(plan: Plan, gate: dict[str, Any], boards: Mapping[str, Mapping[str,
     return {
         "cells": cells,
         "not_possible": [{"what": what, "reason": reason} for what, reason in plan.not_possible.items()],
-        "gate": gate,
+        "gate": gate_document(plan.gate),
         "environment": environment(),
-        "boards": {name: dict(facts) for name, facts in (boards or {}).items()},
+        "boards": {name: dict(facts) for name, facts in plan.boards.items()},
     }
 
 
-def work_off(store: Store, run: int, jobs: Sequence[Job], work: Work, on_event: OnEvent, retry_until: int = 0) -> None:
+def gate_document(gate: Gate) -> dict[str, Any]:
+    """A gate as a run records it: the name, and limits by part and measure."""
+    limits: dict[str, dict[str, float]] = {}
+    for (part, measure), limit in gate.limits.items():
+        limits.setdefault(part, {})[measure] = limit
+    return {"name": gate.name, "limits": limits}
+
+
+def work_off(
+    store: Store,
+    on_event: OnEvent,
+    *,
+    run: int,
+    jobs: Sequence[Job],
+    prepare: Callable[[Store], Work],
+    retry_until: int = 0,
+) -> None:
     """Claim, do and record `jobs` in this process until none is left, those of other processes included."""
+    work = prepare(store)
     while True:
         job, left = store.claim(jobs, retry_until=retry_until)
         if job is None:
@@ -135,41 +151,21 @@ PATIENCE_SECONDS = 20.0
 """How long processes that were told to end may clean up."""
 
 
-@dataclass(frozen=True)
-class Crew:
-    """What a process works on, and how."""
-
-    jobs: tuple[Job, ...]
-    prepare: Callable[[Store], Any]
-    loop: Loop = work_off
-
-
-def sweep(
-    folder: Path,
-    run: int,
-    jobs: Sequence[Job],
-    prepare: Prepare,
-    on_event: OnEvent,
-    *,
-    processes: int = 1,
-    retry_until: int = 0,
-    boards: Crew | None = None,
-) -> None:
-    """Work `jobs` off in `processes` processes, and those of `boards` in one more; returns when all have a record."""
+def sweep(folder: Path, run: int, crews: Sequence[Crew], on_event: OnEvent) -> None:
+    """Give each crew a process, and another one when that dies at work; returns when all have ended."""
     context = multiprocessing.get_context("spawn")
     alive: dict[Connection, tuple[BaseProcess, Crew]] = {}
     at_work: set[Connection] = set()
 
     def start(crew: Crew) -> None:
         ours, theirs = context.Pipe(duplex=False)
-        arguments = (folder, run, crew, theirs, retry_until, os.getpid())
-        process = context.Process(target=_worker, args=arguments, name="sweep")
+        process = context.Process(target=_worker, args=(folder, crew, theirs, os.getpid()), name="sweep")
         process.start()
         theirs.close()
         alive[ours] = process, crew
 
     try:
-        for crew in [Crew(tuple(jobs), prepare)] * max(1, processes) + ([boards] if boards else []):
+        for crew in crews:
             start(crew)
         while alive:
             for pipe in wait(list(alive)):
@@ -217,7 +213,7 @@ def _bury(folder: Path, run: int, process: BaseProcess, on_event: OnEvent) -> st
     return how
 
 
-def _worker(folder: Path, run: int, crew: Crew, pipe: Connection, retry_until: int, parent: int) -> None:
+def _worker(folder: Path, crew: Crew, pipe: Connection, parent: int) -> None:
     """The life of one process. It ends when its parent does, also by SIGKILL: nobody would hear it any more."""
     threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
 
@@ -232,7 +228,7 @@ def _worker(folder: Path, run: int, crew: Crew, pipe: Connection, retry_until: i
     try:
         with heard_as_ctrl_c(), Store.open(folder) as store:
             try:
-                crew.loop(store, run, crew.jobs, crew.prepare(store), tell, retry_until)
+                crew(store, tell)
             except KeyboardInterrupt as error:
                 if error.args:  # a signal of its own: the claim stays, for the parent to bury it
                     die_of(error.args[0])

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from ..errors import NotAvailableError
-from ..evaluation.gates import DEFAULT, Gate, read_gate
 from ..fleet.link import Link
+from ..fleet.work import ACCURACY, SPEED
 from ..runtime.machine import cores
 from .bench import Bench
 from .boards import Boards, no_worker
-from .cells import ACCURACY, EXPORT, SPEED, Planned
+from .cells import EXPORT, Planned
 from .config import SweepConfig
-from .dispatch import Dispatcher, dispatch
-from .plan import Plan
-from .plan import plan as plan_of
+from .dispatch import Fleet, dispatch
+from .plan import Plan, plan_of
 from .report import write_report
 from .rows import PENDING, Row, rows_of, run_of
-from .run import Crew, Event, document, jobs_of, sweep
+from .run import Crew, Event, document, jobs_of, sweep, work_off
 from .store import FAILED, NOT_POSSIBLE, OK, Run, Store
 from .verdicts import fastest, verdicts
 
 REPORT = "report.html"
+
+FleetOf = Callable[[Store], Fleet]
+"""Joins the boards, in the process that gives them their cells."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,12 @@ class Options:
         return store.last_record() if self.retry else 0
 
 
-def start(config: SweepConfig, plan: Plan, options: Options, console: Console, fleet: Dispatcher | None = None) -> int:
+def start(plan: Plan, options: Options, console: Console, fleet: FleetOf | None = None) -> int:
     """Work a plan off, write its report, say what it advises; how many cells failed.
 
     Raises NotAvailableError when none of them is possible on this machine.
     """
-    run, rows = carry_out(config, plan, options, console, fleet)
+    run, rows = carry_out(plan, options, console, fleet)
     report = options.folder / REPORT
     write_report(report, rows, run.document)
     for verdict in verdicts(rows):
@@ -81,25 +82,22 @@ def start_with_boards(config: SweepConfig, link: Link, wait: float, options: Opt
                 console.print(f"{name} is there: {machine}, {facts[name]['cores']} cores")
             else:
                 console.print(no_worker(name, wait))
-        planned = plan_of(config, facts)
-        fleet = Dispatcher(planned.cells, cores(), boards.client_link, facts, wait)
-        return start(config, planned, options, console, fleet)
+        plan = plan_of(config, facts)
+        fleet = partial(Fleet, planned=plan.cells, boards=facts, link=boards.client_link, wait=wait)
+        return start(plan, options, console, fleet)
 
 
-def carry_out(
-    config: SweepConfig, plan: Plan, options: Options, console: Console, fleet: Dispatcher | None = None
-) -> tuple[Run, list[Row]]:
+def carry_out(plan: Plan, options: Options, console: Console, fleet: FleetOf | None = None) -> tuple[Run, list[Row]]:
     """Work a plan off, with a line on `console` for every job; the run and its rows.
 
     `fleet` gives cells of boards to those; a plan without such cells needs none.
     """
-    gate = read_gate(config.gate or DEFAULT)
     mine, boards = jobs_of(plan.cells), jobs_of(plan.cells, away=True)
     with Store.create(options.folder) as store:
         retry_until = options.retry_until(store)
         known = store.records([job.id for job in (*mine, *boards)]).values()
         settled = {record.job for record in known if record.status == OK or not options.retry}
-        number = store.begin(document(plan, gate_document(gate), fleet.facts if fleet else {}))
+        number = store.begin(document(plan))
     labels, ended = _labels(plan.cells), 0
     left = len({job.id for job in (*mine, *boards)} - settled)
     with console.status("starting", refresh_per_second=2) as status:
@@ -114,23 +112,15 @@ def carry_out(
             else:  # what changes first: the line may be cut
                 status.update(f"{ended} of {left} done; {event.text or 'beginning'}: {labels[event.job]}")
 
-        ready = partial(Bench, planned=plan.cells, threads=options.threads)
-        crew = Crew(tuple(boards), fleet, dispatch) if fleet else None
-        sweep(
-            options.folder, number, mine, ready, on_event,
-            processes=options.processes, retry_until=retry_until, boards=crew,
-        )  # fmt: skip
+        bench = partial(Bench, planned=plan.cells, threads=options.threads)
+        crews: list[Crew] = [partial(work_off, run=number, jobs=mine, prepare=bench, retry_until=retry_until)]
+        crews *= options.processes
+        if fleet is not None:
+            crews.append(partial(dispatch, run=number, jobs=boards, prepare=fleet, retry_until=retry_until))
+        sweep(options.folder, number, crews, on_event)
     with Store.open(options.folder) as store:
         run = run_of(store, number)
         return run, rows_of(store, run)
-
-
-def gate_document(gate: Gate) -> dict[str, Any]:
-    """A gate as a run records it: the name, and limits by part and measure."""
-    limits: dict[str, dict[str, float]] = {}
-    for (part, measure), limit in gate.limits.items():
-        limits.setdefault(part, {})[measure] = limit
-    return {"name": gate.name, "limits": limits}
 
 
 def _labels(planned: Sequence[Planned]) -> dict[str, str]:

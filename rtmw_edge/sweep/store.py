@@ -166,12 +166,12 @@ class Store:
         return int(self._rows("SELECT COALESCE(MAX(id), 0) FROM records")[0][0])
 
     def records(self, jobs: Iterable[str], *, until: int | None = None) -> dict[str, Record]:
-        """The newest record of each job that has one; of those made by runs up to `until` when given."""
+        """The newest record of each job that has one; those of runs up to `until`, when given, go before later ones."""
         found: dict[str, Record] = {}
         for job in dict.fromkeys(jobs):
             rows = self._rows(
-                "SELECT status, data, arrays, run, at, seconds FROM records WHERE job = ? AND run <= ? "
-                "ORDER BY id DESC LIMIT 1",
+                "SELECT status, data, arrays, run, at, seconds FROM records WHERE job = ? "
+                "ORDER BY run > ?, id DESC LIMIT 1",
                 job,
                 until if until is not None else 2**62,
             )

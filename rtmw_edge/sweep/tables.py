@@ -14,8 +14,12 @@ from .rows import PART_ORDER, Row
 
 
 def flat(row: Row) -> dict[str, Any]:
-    """One row as named values: AP in points, drops with the ends of their 95 % interval, None where unknown."""
+    """One row as named values: AP in points, drops with the ends of their 95 % interval, None where unknown.
+
+    The threads are those that it was timed with, also where the sweep says all cores.
+    """
     out: dict[str, Any] = {**row.cell.to_dict(), "lane": row.cell.lane, "status": row.status, "reason": row.reason}
+    out["threads"] = row.speed.get("threads") or row.cell.threads or None
     runs = row.accuracy.get("runs", {})
     out["runtime"] = f"{runs['runtime']} {runs['version']}" if runs else None
     out["convolutions_int8"] = runs.get("int8")
@@ -27,7 +31,7 @@ def flat(row: Row) -> dict[str, Any]:
     for name in ("ms_p50", "ms_p90", "ratio", "ratio_low", "ratio_high", "spread"):
         out[name] = row.speed.get(name)
     out["paced_by"] = _paced_by(row)
-    out["noisy"] = "; ".join(row.speed.get("noisy", ()))
+    out["noisy"] = row.noisy
     for part in PART_ORDER:
         out |= _ends(f"ap_{part}", row.ap(part))
     for part in PART_ORDER:
@@ -39,7 +43,7 @@ def flat(row: Row) -> dict[str, Any]:
         moved = row.px(part)
         out[f"px_p99_{part}"] = None if moved is None else moved.value
     out["gate"] = {None: "", True: "passed", False: "failed"}[row.passed]
-    out["gate_failed"] = "; ".join(check.sentence() for check in row.gate if not check.passed)
+    out["gate_failed"] = "; ".join(check.sentence() for check in row.broken)
     return out
 
 
@@ -61,8 +65,7 @@ def to_csv(rows: Sequence[Row]) -> str:
 
 def to_json(rows: Sequence[Row], document: Mapping[str, Any]) -> str:
     """All rows, what was not possible, the gate and the environments as one document."""
-    facts = {name: document[name] for name in ("environment", "not_possible", "gate")}
-    facts["boards"] = document.get("boards", {})
+    facts = {name: document[name] for name in ("environment", "not_possible", "gate", "boards")}
     return json.dumps({**facts, "cells": [flat(row) for row in rows]}, indent=1) + "\n"
 
 
@@ -88,14 +91,14 @@ def to_markdown(rows: Sequence[Row], document: Mapping[str, Any]) -> str:
         out += ["| " + " | ".join(_cells(row, in_3d)) + " |" for row in mine]
         out.append("")
         notes = [f"- {row.label}: {row.reason}" for row in mine if row.reason]
-        notes += [f"- {row.label}: times not to be trusted, {noise}" for row in mine if (noise := flat(row)["noisy"])]
+        notes += [f"- {row.label}: times not to be trusted, {row.noisy}" for row in mine if row.noisy]
         out += [*notes, ""] if notes else []
     if document["not_possible"]:
         out += ["Not possible:", ""]
         out += [f"- {item['what']}: {item['reason']}" for item in document["not_possible"]]
         out.append("")
     out += [f"Made with {_facts(document['environment'])}.", ""]
-    for board, facts in document.get("boards", {}).items():
+    for board, facts in document["boards"].items():
         out += [f"On {board}: {_facts(facts)}.", ""]
     return "\n".join(out)
 
@@ -107,7 +110,7 @@ def _cells(row: Row, in_3d: bool) -> list[str]:
     cells += [ratio(row), count]
     for part in PART_ORDER:
         drop, ap = row.drop.get(part), row.ap(part)
-        if drop is not None and row.cell.precision != "fp32":
+        if drop is not None:
             cells.append(f"{lost(drop.value)} ({lost(drop.low)} to {lost(drop.high)})")
         else:
             cells.append("-" if ap is None else f"{ap.value:.1f}")
@@ -120,11 +123,12 @@ def _cells(row: Row, in_3d: bool) -> list[str]:
 
 def ratio(row: Row) -> str:
     """Time against the float cell, with its interval; "-" where there is none."""
-    if not row.speed or row.speed["paced_by"] is None:
-        return "-"
-    pace = row.speed
-    mark = " (noisy)" if pace["noisy"] else ""
-    return f"{pace['ratio']:.2f} ({pace['ratio_low']:.2f} to {pace['ratio_high']:.2f}){mark}"
+    return "-" if row.ratio is None else f"{with_ends(row.ratio)}{' (noisy)' if row.noisy else ''}"
+
+
+def with_ends(found: Estimate) -> str:
+    """A ratio of times with the ends of its interval."""
+    return f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})"
 
 
 def lost(drop: float) -> str:

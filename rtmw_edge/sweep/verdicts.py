@@ -71,31 +71,29 @@ def _verdict(variant: str, where: str, rows: Sequence[Row]) -> Verdict:
     if not hopeful:
         return Verdict(variant, where, Advice.DO_NOT, _why_not(rows))
     best = min(hopeful, key=lambda row: (not (_keeps(row) and _faster(row)), _keeps(row) is None, _ratio(row)))
-    name, pace = _name(best), _pace(best)
+    name, time = _name(best), _time(best)
     if not _keeps(best):
-        broken = next(check for check in best.gate if not check.passed)
-        why = f"{name} breaks the gate by less than chance, where {broken.sentence()}; it takes {pace}"
+        why = f"{name} breaks the gate by less than chance, where {best.broken[0].sentence()}; it takes {time}"
         images = best.accuracy["images"]
         more = f"; more images than these {images} decide"
         return Verdict(variant, where, Advice.UNDECIDED, f"{why}{_nothing_in_int8(rows)}{more}")
     if not _faster(best):
-        why = f"{name} keeps the gate and takes {pace}{_nothing_in_int8(rows)}"
+        why = f"{name} keeps the gate and takes {time}{_nothing_in_int8(rows)}"
         return Verdict(variant, where, Advice.UNDECIDED, why)
     bundle = f"; it is {bundle_of(best)}" if bundle_of(best) else ""
-    return Verdict(variant, where, Advice.QUANTIZE, f"{name} keeps the gate and takes {pace}{bundle}")
+    return Verdict(variant, where, Advice.QUANTIZE, f"{name} keeps the gate and takes {time}{bundle}")
 
 
 def _why_not(rows: Sequence[Row]) -> str:
     keeping = [row for row in rows if row.passed]
     if keeping:
         best = min(keeping, key=_ratio)
-        why = f"{_name(best)}, the fastest that keeps the gate, is not faster: it takes {_pace(best)}"
+        why = f"{_name(best)}, the fastest that keeps the gate, is not faster: it takes {_time(best)}"
     else:
         best = min(rows, key=_broken)
-        broken = [check for check in best.gate if not check.passed]
-        worst = next((check for check in broken if _is_sure(check)), broken[0])
+        worst = next(filter(_is_sure, best.broken), best.broken[0])
         count = f"none of {len(rows)} quantized cells keeps the gate; nearest is {_name(best)}"
-        why = f"{count}, where {worst.sentence()}; it takes {_pace(best)}"
+        why = f"{count}, where {worst.sentence()}; it takes {_time(best)}"
     return why + _nothing_in_int8(rows)
 
 
@@ -106,8 +104,7 @@ def _keeps(row: Row) -> bool | None:
 
 def _broken(row: Row) -> tuple[int, int]:
     """How many limits a cell breaks for sure, and how many at all."""
-    broken = [check for check in row.gate if not check.passed]
-    return sum(map(_is_sure, broken)), len(broken)
+    return sum(map(_is_sure, row.broken)), len(row.broken)
 
 
 def _is_sure(broken: GateCheck) -> bool:
@@ -117,22 +114,22 @@ def _is_sure(broken: GateCheck) -> bool:
 
 def _faster(row: Row) -> bool | None:
     """Whether a cell is faster than float; None where the interval leaves that open, or nothing was timed."""
-    if not row.speed or not row.speed["paced_by"]:
+    if row.ratio is None:
         return None
-    return True if row.speed["ratio_high"] < FASTER else None if row.speed["ratio_low"] < FASTER else False
+    return True if row.ratio.high < FASTER else None if row.ratio.low < FASTER else False
 
 
 def _ratio(row: Row) -> float:
-    return row.speed["ratio"] if row.speed and row.speed["paced_by"] else math.inf
+    return math.inf if row.ratio is None else row.ratio.value
 
 
-def _pace(row: Row) -> str:
+def _time(row: Row) -> str:
     """The time in words, with what is wrong with it."""
-    if not row.speed or not row.speed["paced_by"]:
+    found = row.ratio
+    if found is None:
         return "a time that was not measured against float"
-    pace = row.speed
-    noise = f"; these times are noisy ({'; '.join(pace['noisy'])})" if pace["noisy"] else ""
-    return f"{pace['ratio']:.2f} times as long as fp32 ({pace['ratio_low']:.2f} to {pace['ratio_high']:.2f}){noise}"
+    noise = f"; these times are noisy ({row.noisy})" if row.noisy else ""
+    return f"{found.value:.2f} times as long as fp32 ({found.low:.2f} to {found.high:.2f}){noise}"
 
 
 def _name(row: Row) -> str:

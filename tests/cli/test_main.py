@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from rtmw_edge.cli import main
+from rtmw_edge.cli.console import Console
 
 
 def run(*arguments: str) -> int:
@@ -25,6 +26,11 @@ def fail_with(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
         raise error
 
     monkeypatch.setattr("rtmw_edge.targets.boards.board_names", fail)
+
+
+def test_names_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    Console(markup=False, highlight=False).print("coco:house:images")
+    assert capsys.readouterr().out == "coco:house:images\n"
 
 
 def test_ctrl_c_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

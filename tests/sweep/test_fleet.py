@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import os
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import dask
 import numpy as np
 import pytest
 import tiny_formats
@@ -35,7 +36,7 @@ from rtmw_edge.sweep import dispatch as dispatch_module
 from rtmw_edge.sweep.bench import Bench
 from rtmw_edge.sweep.boards import Boards, announced, unlike
 from rtmw_edge.sweep.cells import Cell, Inputs, Planned
-from rtmw_edge.sweep.dispatch import Dispatcher, dispatch
+from rtmw_edge.sweep.dispatch import Fleet, dispatch
 from rtmw_edge.sweep.remote import Remote
 from rtmw_edge.sweep.run import Event, jobs_of, work_off
 from rtmw_edge.sweep.store import FAILED, OK, Job, Store
@@ -54,13 +55,6 @@ def cells_of(board: str, data: str) -> list[Planned]:
         )
         for cell, base in ((single, None), (integer, single))
     ]
-
-
-@pytest.fixture(autouse=True)
-def _scratch(tmp_path: Path) -> Iterator[None]:
-    """Dask keeps a folder where it runs, and leaves it."""
-    with dask.config.set({"temporary-directory": str(tmp_path)}):
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -97,9 +91,9 @@ def boards(tmp_path: Path) -> Iterator[Boards]:
 def run_all(store: Store, planned: list[Planned], boards: Boards, facts: Any, wait: float = 60.0) -> list[Event]:
     """All jobs of `planned`, in this process; what was said meanwhile."""
     events: list[Event] = []
-    work_off(store, 0, jobs_of(planned), Bench(store, planned, 1), events.append)
-    begun = Dispatcher(tuple(planned), 1, boards.client_link, facts, wait)
-    dispatch(store, 0, jobs_of(planned, away=True), begun(store), events.append)
+    work_off(store, events.append, run=0, jobs=jobs_of(planned), prepare=partial(Bench, planned=planned, threads=1))
+    fleet = partial(Fleet, planned=planned, boards=facts, link=boards.client_link, wait=wait)
+    dispatch(store, events.append, run=0, jobs=jobs_of(planned, away=True), prepare=fleet)
     return events
 
 
@@ -153,6 +147,7 @@ def test_boards_give_the_figures_of_this_machine_and_a_killed_one_gives_its_cell
                 assert 20 < speed["memory_mb"] < 500 and speed["sensors"].keys() == {"before", "after"}
                 paced = speed["paced_by"]
                 assert paced is None if cell.cell.precision == "fp32" else paced["board"] == cell.cell.board
+    assert not list((tmp_path / "other" / "temporary").iterdir())
     cached = {path.name for path in (tmp_path / "other" / "cache").iterdir()}
     assert cached == {path.name for path in boards.parcels.iterdir()} and len(cached) == 3
 
@@ -246,6 +241,14 @@ def test_a_board_that_nobody_announces_is_waited_for_and_recorded(boards: Boards
                 "Not timed: there is no accuracy to go with it.",
             )
             assert record.status == (OK if job.kind == "export" else FAILED)
+
+
+def test_dask_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    with Boards(Link("127.0.0.1", free_port()), tmp_path / "store"):
+        assert list((tmp_path / "temporary").iterdir())
+    assert not list((tmp_path / "temporary").iterdir())
 
 
 def test_dask_s_page_is_for_this_machine_alone(tmp_path: Path) -> None:

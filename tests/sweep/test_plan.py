@@ -23,15 +23,15 @@ from rtmw_edge.sweep import cells as cells_module
 from rtmw_edge.sweep import plan as plan_module
 from rtmw_edge.sweep.cells import Cell, Inputs, identified
 from rtmw_edge.sweep.config import SweepConfig, TablePair, data_in, parse_config, read_config
-from rtmw_edge.sweep.estimate import IMAGE_SECONDS, estimate
-from rtmw_edge.sweep.plan import Plan, plan
+from rtmw_edge.sweep.estimate import IMAGE_SECONDS, expected_of
+from rtmw_edge.sweep.plan import Plan, plan_of
 from rtmw_edge.sweep.run import jobs_of
 
 VARIANT = "rtmw-n-256x192"
 
 
 def planned(**axes: object) -> Plan:
-    return plan(parse_config({"variants": [VARIANT], **axes}, Path()))
+    return plan_of(parse_config({"variants": [VARIANT], **axes}, Path()))
 
 
 def labels(found: Plan) -> list[str]:
@@ -128,7 +128,7 @@ def test_counts_weights_and_trained_tables(tmp_path: Path, table: Path) -> None:
         table = "trained.json"
         """
     )
-    found = plan(read_config(tmp_path / "sweep.toml"))
+    found = plan_of(read_config(tmp_path / "sweep.toml"))
     assert labels(found) == [
         "onnx fp32 other",
         "onnx int8 PTQ common percentile synthetic:50 other",
@@ -161,7 +161,7 @@ def test_people_of_a_folder_are_counted(tmp_path: Path) -> None:
     axes = {"variants": VARIANT, "targets": "onnx", "precisions": ["fp32", "int8"], "grids": "common"}
     (tmp_path / "photos").mkdir()
     cv2.imwrite(str(tmp_path / "photos" / "a.png"), np.zeros((8, 8, 3), np.uint8))
-    found = plan(parse_config({**axes, "calibration": "photos", "counts": [50, 100]}, tmp_path))
+    found = plan_of(parse_config({**axes, "calibration": "photos", "counts": [50, 100]}, tmp_path))
     assert [(item.cell.calibration, item.cell.count) for item in found.cells[1:]] == [("photos", 50), ("photos", 100)]
     assert {item.inputs.calibration for item in found.cells[1:]} == {str(tmp_path / "photos")}
 
@@ -173,7 +173,7 @@ def test_images_that_accuracy_is_measured_on_are_refused(tmp_path: Path, calibra
     cv2.imwrite(str(tmp_path / "photos" / "a.png"), np.zeros((8, 8, 3), np.uint8))
     (tmp_path / "val.json").write_text('{"images": [{"id": 1, "file_name": "a.png"}], "annotations": []}')
     with pytest.raises(BadInputError, match=r"a\.png' is the evaluation image 'a\.png' of coco:.*; calibrate on"):
-        plan(parse_config({**axes, "calibration": "photos", "data": "coco:val.json:photos"}, tmp_path))
+        plan_of(parse_config({**axes, "calibration": "photos", "data": "coco:val.json:photos"}, tmp_path))
 
 
 def test_paths_count_from_the_file_s_folder() -> None:
@@ -207,24 +207,24 @@ def test_cells_are_named_alike_wherever_the_sweep_is_started(tmp_path: Path, mon
     found = []
     for start, path in ((tmp_path, "sweep.toml"), (tmp_path / "photos", "../sweep.toml")):
         monkeypatch.chdir(start)
-        found.append(plan(read_config(Path(path))))
+        found.append(plan_of(read_config(Path(path))))
     here, there = ([(item.cell, item.accuracy_id, item.speed_id) for item in one.cells] for one in found)
     assert here == there and [cell.calibration for cell, *_ in here] == ["", "photos"]
     (tmp_path / "sweep.toml").write_text(
         f'variants = "{VARIANT}"\ntargets = "onnx"\ncalibration = ["photos", "synthetic:8"]\n'
         '[[exclude]]\ncalibration = "photos"\n'
     )
-    thinned = plan(read_config(Path("../sweep.toml")))
+    thinned = plan_of(read_config(Path("../sweep.toml")))
     assert "photos" not in {item.cell.calibration for item in thinned.cells} and not thinned.not_possible
 
 
 def test_a_table_of_another_variant_or_that_is_none_is_refused(tmp_path: Path, table: Path) -> None:
     config = SweepConfig((VARIANT,), tables=(TablePair("qat", VARIANT, None, tmp_path / "none.json"),))
     with pytest.raises(BadInputError, match="Cannot read the quantization table"):
-        plan(config)
+        plan_of(config)
     Table("rtmw-m-256x192", {"stem:weight": Entry(np.ones(3), axis=0)}).save(table)
     with pytest.raises(BadInputError, match="is for rtmw-m-256x192, not for rtmw-n-256x192; correct"):
-        plan(replace(config, tables=(TablePair("qat", VARIANT, None, table),)))
+        plan_of(replace(config, tables=(TablePair("qat", VARIANT, None, table),)))
 
 
 def test_tables_that_ship_are_one_for_each_grid(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,7 +255,7 @@ def test_a_yardstick_has_the_same_weights_and_as_many_threads(tmp_path: Path) ->
         (tmp_path / f"{name}.safetensors").write_bytes(b"x")
     weights = {VARIANT: ["a.safetensors", "b.safetensors"]}
     axes = {"targets": ["onnx", "openvino"], "precisions": ["fp32", "int8"], "grids": ["common"], "threads": [1, 2]}
-    found = plan(parse_config({"variants": [VARIANT], "weights": weights, **axes}, tmp_path))
+    found = plan_of(parse_config({"variants": [VARIANT], "weights": weights, **axes}, tmp_path))
     quantized = [item for item in found.cells if item.cell.precision == "int8"]
     assert len(quantized) == 2 * 2 * 2
     for item in quantized:
@@ -431,7 +431,7 @@ def test_wrong_keys_and_values_get_one_sentence(tmp_path: Path, text: str, words
     path = tmp_path / "sweep.toml"
     path.write_text(text if text.startswith("variants") else f'variants = ["{VARIANT}"]\n{text}')
     with pytest.raises(RtmwEdgeError) as caught:
-        plan(read_config(path))
+        plan_of(read_config(path))
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -497,8 +497,8 @@ def test_the_plan_of_a_fleet_says_what_it_cannot_know(tmp_path: Path) -> None:
 def test_the_estimate_counts_the_images_of_the_data(tmp_path: Path) -> None:
     def seconds(**options: object) -> float:
         config = {"variants": VARIANT, "targets": "onnx", "precisions": "fp32", **options}
-        (found,) = plan(parse_config(config, tmp_path)).cells
-        return estimate(Plan((found,), {}), tmp_path, 1).seconds[found.accuracy_id]
+        (found,) = plan_of(parse_config(config, tmp_path)).cells
+        return expected_of([found], tmp_path, 1).seconds[found.accuracy_id]
 
     few, many = seconds(data="synthetic:val:10"), seconds(data="synthetic:val:2000")
     assert seconds(data="synthetic:val:2000", images=10) == few

@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 import cv2
 import numpy as np
 import pytest
-from made_sweep import SWEEP, VARIANT, store_of
+from made_sweep import SWEEP, VARIANT, Made, int8, store_of
 from typer.testing import CliRunner
 
 from rtmw_edge.cli import app
@@ -103,6 +103,18 @@ def test_the_page_holds_every_figure_and_needs_no_network(tmp_path: Path) -> Non
     assert "face: 3.00 AP points lost (at most 0.5" in page and 'src="data:image/png;base64,' in page
     assert not re.search(r'(src|href)="(https?:)?//|url\(|@import|fetch\(|XMLHttpRequest', page)
     assert page.count("<figure data-part=") == 4 * len(PART_ORDER)
+
+
+def test_calibrations_of_one_target_can_be_told_apart(tmp_path: Path) -> None:
+    assert 'name="calibrated"' not in write(tmp_path / "one")
+    store_of(tmp_path / "two", (*SWEEP, Made(int8("onnx", method="mse"))))
+    with Store.open(tmp_path / "two") as store:
+        run = run_of(store)
+        write_report(tmp_path / "two.html", rows_of(store, run), run.document)
+    page = (tmp_path / "two.html").read_text()
+    boxes = re.findall(r'type="checkbox" name="calibrated" value="(.*?)"', page)
+    assert boxes == ["percentile synthetic:8", "mse synthetic:8"]
+    assert 'data-calibrated="mse synthetic:8"' in page and 'data-calibrated=""' in page
 
 
 @pytest.mark.slow

@@ -209,6 +209,7 @@ def test_tables_hold_every_figure(tmp_path: Path) -> None:
     lines = list(csv.DictReader(io.StringIO(printed("export", str(folder), "--csv"))))
     assert [line["target"] for line in lines] == ["onnx"] * 4 + ["openvino"] * 2 + ["ncnn"]
     assert float(lines[1]["drop_face"]) == pytest.approx(3.0) and lines[1]["gate"] == "failed"
+    assert [line["threads"] for line in lines] == ["2"] * 6 + [""]  # all cores, of which this machine has two
     document = json.loads(printed("export", str(folder), "--json"))
     assert document["environment"] == ENVIRONMENT and document["cells"][2]["ratio"] == 0.6
     assert json.loads(printed("show", str(folder), "--json")) == document
@@ -312,6 +313,14 @@ def test_the_command_s_exit_code_is_1_on_a_regression(tmp_path: Path) -> None:
     done = runner.invoke(app, ["results", "diff", str(one), str(one), "--json"])
     assert done.exit_code == 0 and json.loads(done.output) == {"environment": [], "changes": []}
     assert "No change beyond noise in 2 cells." in runner.invoke(app, ["results", "diff", str(one), str(one)]).output
+
+
+def test_boards_environments_are_compared_too(tmp_path: Path) -> None:
+    made = tuple(Made(replace(made.cell, board="pi5")) for made in SWEEP[:2])
+    one = store_of(tmp_path / "one", made)
+    other = store_of(tmp_path / "other", made, board={**BOARD, "ncnn": "1.0"})
+    done = CliRunner().invoke(app, ["results", "diff", str(one), str(other)])
+    assert done.exit_code == 0 and "environment: pi5: ncnn: none against 1.0" in done.output
 
 
 def test_runs_on_other_data_are_compared_as_independent_and_strangers_are_refused(tmp_path: Path) -> None:

@@ -36,7 +36,6 @@ from rtmw_edge.poses import COCO_FIELDS
 from rtmw_edge.runtime import timing
 from rtmw_edge.sweep.config import SweepConfig, parse_config, read_config
 from rtmw_edge.sweep.rows import rows_of, run_of
-from rtmw_edge.sweep.run import work_off
 from rtmw_edge.sweep.search import start as start_module
 from rtmw_edge.sweep.search.problem import problem_of
 from rtmw_edge.sweep.search.start import LOCK, start
@@ -92,9 +91,9 @@ def config_of(folder: Path, **search: Any) -> SweepConfig:
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs done here, where the tiny variant is known, and timed in few rounds."""
 
-    def swept(folder: Path, run: int, jobs: Any, prepare: Any, on_event: Any, **options: Any) -> None:
+    def swept(folder: Path, run: int, crews: Any, on_event: Any) -> None:
         with Store.open(folder) as store:
-            work_off(store, run, jobs, prepare(store), on_event, options["retry_until"])
+            crews[0](store, on_event)
 
     monkeypatch.setattr(start_module, "sweep", swept)
     monkeypatch.setattr(timing, "ROUNDS", 2)
@@ -200,7 +199,10 @@ def _document(config: SweepConfig) -> dict[str, Any]:
         ('[search]\nbudget = "hands<=0.5"\ntrails = 3', "Unknown key of \\[search\\] 'trails'; did you mean 'trials'"),
         ('[search]\nbudget = "hand<=0.5"', "Unknown part in the budget 'hand'; did you mean 'hands'"),
         ('[search]\nbudget = "whole<=1"\ntrials = 0', "The search's trials is 0; write 1 or more"),
-        ('[search]\nbudget = "whole<=1"\ntrials = "many"', "The search's trials is 'many'; it must be of type int"),
+        (
+            '[search]\nbudget = "whole<=1"\ntrials = "many"',
+            "The sweep's search.trials is 'many'; it must be a whole number",
+        ),
         ('[search]\nbudget = "whole<=1"\npercentiles = [5]', "percentile 5 is not above 50 and at most 100"),
         ('[search]\nbudget = "whole<=1"\npart = "nose"', "Unknown part of \\[search\\] 'nose'"),
         ('[search]\nbudget = "whole<=1"\ngroups = ["backbone.stam"]', "Unknown group .* did you mean 'backbone.stem'"),

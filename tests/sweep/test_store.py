@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import sweep_work
 from fleet_workers import SECONDS, until
-from sweep_work import JOBS, Logged, Unprepared, nobody
+from sweep_work import JOBS, Logged, Unprepared, crew, nobody
 
 from rtmw_edge.errors import BadInputError, RtmwEdgeError
 from rtmw_edge.sweep import store as store_module
@@ -261,7 +261,7 @@ def test_whatever_becomes_of_a_job_the_rest_goes_on(tmp_path: Path) -> None:
     bad = {"accuracy 0": "killed", "accuracy 1": "refused", "accuracy 2": "broken", "accuracy 3": "missing"}
     bad["accuracy 5"] = "ended"
     heard: list[Event] = []
-    sweep(folder, run, JOBS, Logged(log, 0.01, bad), heard.append)
+    sweep(folder, run, [crew(run, JOBS, Logged(log, 0.01, bad))], heard.append)
     with Store.open(folder) as store:
         found = store.records(IDS)
     assert found["accuracy 0"].status == FAILED
@@ -280,10 +280,10 @@ def test_a_job_that_kills_its_process_twice_is_retried_once(tmp_path: Path) -> N
     with Store.create(folder) as store:
         run = store.begin({})
     work = Logged(log, 0.01, {"accuracy 0": "killed"})
-    sweep(folder, run, JOBS[:1], work, nobody)
+    sweep(folder, run, [crew(run, JOBS[:1], work)], nobody)
     with Store.open(folder) as store:
         until = store.last_record()
-    sweep(folder, run, JOBS[:1], work, nobody, retry_until=until)
+    sweep(folder, run, [crew(run, JOBS[:1], work, until)], nobody)
     assert [word for _, word, _ in lines(log)] == ["begin", "begin"]
     with Store.open(folder) as store:
         assert store.last_record() == until + 1
@@ -295,7 +295,7 @@ def test_processes_that_die_together_cost_their_jobs_only(tmp_path: Path) -> Non
         run = store.begin({})
     jobs = [Job(f"accuracy {number}", "accuracy") for number in range(8)]
     work = Logged(log, 0.0, {job.id: "killed" for job in jobs[:6]})
-    sweep(folder, run, jobs, work, nobody, processes=3)
+    sweep(folder, run, [crew(run, jobs, work)] * 3, nobody)
     with Store.open(folder) as store:
         found = store.records([job.id for job in jobs])
     assert [found[job.id].status for job in jobs] == [FAILED] * 6 + [OK] * 2
@@ -314,9 +314,9 @@ def test_a_process_that_cannot_even_begin_is_told_and_not_started_for_ever(tmp_p
     with Store.create(tmp_path) as store:
         run = store.begin({})
     with pytest.raises(RtmwEdgeError, match="died with exit code 7 before it had a job; run the sweep again"):
-        sweep(tmp_path, run, JOBS, Unprepared(exit_code=7), nobody)
+        sweep(tmp_path, run, [crew(run, JOBS, Unprepared(exit_code=7))], nobody)
     with pytest.raises(BadInputError, match="This cannot be prepared"):
-        sweep(tmp_path, run, JOBS, Unprepared(), nobody)
+        sweep(tmp_path, run, [crew(run, JOBS, Unprepared())], nobody)
 
 
 def test_ctrl_c_leaves_the_job_for_the_next_run(tmp_path: Path) -> None:
@@ -324,6 +324,6 @@ def test_ctrl_c_leaves_the_job_for_the_next_run(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt), Store.create(tmp_path) as store:
-        work_off(store, store.begin({}), JOBS, interrupted, nobody)
+        work_off(store, nobody, run=store.begin({}), jobs=JOBS, prepare=lambda _: interrupted)
     with Store.open(tmp_path) as store:
         assert store.records(IDS) == {} and store.claim(JOBS)[0] == JOBS[0]

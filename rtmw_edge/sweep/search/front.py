@@ -28,9 +28,9 @@ def sentence(tried: Tried, part: str) -> str:
 
 def front_table(front: Sequence[Tried], rows: Mapping[int, Row], float_row: Row, problem: Problem) -> Table:
     """The front, fastest first, below the float network: AP, what each part of the budget loses, and the time."""
-    part, limits = problem.search.part, problem.search.limits().limits
+    part, limits = problem.search.part, problem.search.budget.limits
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
-    table.title = f"{part.replace('_', ' ')} AP, points lost by part, and time: within {problem.search.budget}"
+    table.title = f"{part.replace('_', ' ')} AP, points lost by part, and time: within {problem.search.budget.text}"
     for head in ("trial", "AP", *(name.replace("_", " ") for name in limits), "ms", "time against fp32"):
         table.add_column(head, justify="right", no_wrap=True)
     ap = float_row.ap(part)

@@ -17,10 +17,9 @@ from ...errors import BadInputError
 from ...models.weights import embedded, find
 from ..cells import Cell, Inputs, Planned, digest, file_sha256, identified
 from ..code import code_sha256, writers
-from ..config import SHIPPED, TORCH, SweepConfig, TablePair, source_in
-from ..plan import plan, trained
+from ..config import BUDGET, SHIPPED, TORCH, SearchConfig, SweepConfig, TablePair, source_in
+from ..plan import plan_of, trained
 from ..sensitivity.partial_run import blocks_of
-from .config import BUDGET, SearchConfig
 from .space import Settings, Space, groups_named, ranked
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ class Problem:
         code = code_sha256(writers(self.float_cell.cell.target))
         files = [file_sha256(given.file) for given in self.given.values()]
         ids = [self.float_cell.accuracy_id, self.float_cell.speed_id, code, files]
-        asked = [self.search.budget, self.search.part, self.search.seed]
+        asked = [self.search.budget.text, self.search.part, self.search.seed]
         cell = self.float_cell.cell
         return f"{cell.variant} {cell.target} {digest([ids, asked, asdict(self.space)])[:16]}"
 
@@ -99,7 +98,7 @@ def problem_of(config: SweepConfig) -> Problem:
     ):
         if value != default:
             raise BadInputError(f"A search knows no {key}; leave it out of its file.")
-    found = plan(replace(config, precisions=(Precision.FP32.value,), tables=()))
+    found = plan_of(replace(config, precisions=(Precision.FP32.value,), tables=()))
     labels = [f"{each.cell.variant} {each.cell.label}" for each in found.cells]
     if len(labels) != 1 or found.cells[0].cell.target == TORCH or found.cells[0].cell.board:
         raise BadInputError(
@@ -116,7 +115,7 @@ def problem_of(config: SweepConfig) -> Problem:
     groups = search.groups if search.groups is not None else () if search.sensitivity else tuple(stages)
     ranking: tuple[tuple[str, ...], ...] = ()
     if search.sensitivity is not None:
-        ranking = ranked(search.sensitivity, list(search.limits().limits), convolutions, search.most)
+        ranking = ranked(search.sensitivity, list(search.budget.limits), convolutions, search.most)
     space = Space(
         grids,
         config.methods,

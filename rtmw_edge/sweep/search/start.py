@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
+from rtmw_edge.targets.base import OnStep
+
 from ...errors import BadInputError, RtmwEdgeError, VerificationError, importing
+from ...evaluation.gates import Gate
 from ...files import reported_disk_errors
 from ..bench import Bench
 from ..cells import Planned
 from ..config import SweepConfig
-from ..estimate import estimate
+from ..estimate import expected_of
 from ..plan import Plan
 from ..report import write_report
 from ..rows import Row, rows_of, run_of
-from ..run import Event, document, jobs_of, sweep
+from ..run import Event, document, jobs_of, sweep, work_off
 from ..start import REPORT, Options
 from ..store import OK, Store
 from ..verdicts import verdicts
@@ -71,15 +74,14 @@ def describe(config: SweepConfig, console: Console) -> None:
     """Say what a search would choose among, and how long its trials take."""
     problem = problem_of(config)
     cell, space = problem.float_cell.cell, problem.space
-    console.print(f"{cell.variant} on {cell.target}, {problem.search.trials} trials under {problem.search.budget}")
+    console.print(f"{cell.variant} on {cell.target}, {problem.search.trials} trials under {problem.search.budget.text}")
     for name, choices in space.choices.items():
         if len(choices) > 1 and not name.startswith(IN_FLOAT):
             words = f"0 to {choices[-1]}" if isinstance(choices, range) else ", ".join(map(str, choices))
             console.print(f"  {name}: {words}")
     if space.groups:
         console.print(f"  in float or not: {', '.join(space.groups)}")
-    plan = Plan((problem.float_cell,), {})
-    expected = estimate(plan, None, 1).of(problem.float_cell)
+    expected = expected_of([problem.float_cell], None, 1).of(problem.float_cell)
     minutes = expected * (problem.search.trials + 1) / 60
     console.print(f"about {expected:.0f} s each, {minutes:.0f} min on this machine, when it is quiet")
 
@@ -92,7 +94,7 @@ def _tell(problem: Problem, tried: Sequence[Tried], front: Sequence[Tried], tria
         best = nearest(tried)
         words = f"; nearest is trial {best.number}, {best.settings.words}" if best else ""
         raise VerificationError(
-            f"None of {len(tried)} trials keeps {problem.search.budget}{words}: allow more, try more trials, or "
+            f"None of {len(tried)} trials keeps {problem.search.budget.text}{words}: allow more, try more trials, or "
             "fine-tune with rtmw-edge qat first."
         )
     if not console.is_terminal:
@@ -130,7 +132,7 @@ class Trials:
         self._problem, self._options, self._console = problem, options, console
         self._folder, self._retry_until = options.folder, retry_until
         self._tables = Tables(problem, self._folder / "tables")
-        self._limits = problem.search.limits().limits
+        self._limits = problem.search.budget.limits
         self._planned: dict[int, Planned] = {}
         self.rows: dict[int, Row] = {}
         self.float_row = Row(problem.float_cell.cell)
@@ -143,7 +145,7 @@ class Trials:
         """Take the cells of earlier trials into the report; of those that failed, where they had one."""
         for each in tried:
             if not each.outcome.reason or self.table(each).exists():
-                self._plan(each.number, each, lambda _: None)
+                self._plan(each, lambda _: None)
 
     def measure_float(self) -> None:
         """Measure what every trial is compared with, unless that is done; RtmwEdgeError where it cannot be."""
@@ -169,7 +171,7 @@ class Trials:
         with self._console.status("starting", refresh_per_second=2) as status:
             for each in asked:
                 try:
-                    self._plan(each.number, each, status.update)
+                    self._plan(each, status.update)
                 except RtmwEdgeError as error:
                     reasons[each.number] = str(error)
             self._run([self._planned[each.number] for each in asked if each.number not in reasons], status.update)
@@ -178,24 +180,24 @@ class Trials:
             for each in asked
         ]
 
-    def _plan(self, number: int, trial: Asked | Tried, on_step: Callable[[str], None]) -> None:
+    def _plan(self, trial: Asked | Tried, on_step: OnStep) -> None:
         table = self._tables.made(trial.settings, on_step)
-        self._planned[number] = self._problem.planned(number, trial.settings, table)
+        self._planned[trial.number] = self._problem.planned(trial.number, trial.settings, table)
 
-    def _run(self, these: Sequence[Planned], on_step: Callable[[str], None]) -> None:
+    def _run(self, these: Sequence[Planned], on_step: OnStep) -> None:
         """Measure cells as one run of the store, which lists all cells so far; read them, and write the report."""
-        limits = {part: {"ap_drop": points} for part, points in self._limits.items()}
-        gate = {"name": f"budget {self._problem.search.budget}", "limits": limits}
+        gate = Gate(
+            f"budget {self._problem.search.budget.text}",
+            {(part, "ap_drop"): points for part, points in self._limits.items()},
+        )
         cells = (self._problem.float_cell, *(self._planned[number] for number in sorted(self._planned)))
         with Store.open(self._folder) as store:
-            number = store.begin(document(Plan(cells, {}), gate))
+            number = store.begin(document(Plan(cells, gate)))
         if these:
             labels = {job: each.cell.label for each in these for job in (each.accuracy_id, each.speed_id)}
-            ready = partial(Bench, planned=(self._problem.float_cell, *these), threads=self._options.threads)
-            sweep(
-                self._folder, number, jobs_of(these), ready, partial(_show, on_step, labels),
-                processes=self._options.processes, retry_until=self._retry_until,
-            )  # fmt: skip
+            bench = partial(Bench, planned=(self._problem.float_cell, *these), threads=self._options.threads)
+            crew = partial(work_off, run=number, jobs=jobs_of(these), prepare=bench, retry_until=self._retry_until)
+            sweep(self._folder, number, [crew] * self._options.processes, partial(_show, on_step, labels))
         with Store.open(self._folder) as store:
             run = run_of(store, number)
             rows = rows_of(store, run)
@@ -213,6 +215,6 @@ class Trials:
         return Outcome(ap.value, row.speed["ratio"], over)
 
 
-def _show(on_step: Callable[[str], None], labels: dict[str, str], event: Event) -> None:
+def _show(on_step: OnStep, labels: dict[str, str], event: Event) -> None:
     if not event.status:
         on_step(f"{labels[event.job]}: {event.text}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -11,13 +10,12 @@ from rtmw_edge.calibration.collect import Settings as Collecting
 from rtmw_edge.calibration.collect import table_of
 from rtmw_edge.calibration.observing import Observed, observe
 from rtmw_edge.quantization import GRIDS, Table
+from rtmw_edge.targets.base import OnStep
 
 from ..cells import calibration_sha256, digest, file_sha256
 from ..code import SCALES, code_sha256
 from .problem import Problem
 from .space import CALIBRATED, Settings
-
-OnStep = Callable[[str], None]
 
 
 class Tables:

@@ -10,8 +10,8 @@ from itertools import groupby
 from pathlib import Path
 
 from ...evaluation.whole_body_ap import EVALUATED_PARTS
-from ...files import atomic_write
-from .budget import Choice
+from ..page import facts_table, write_page
+from .choice import Choice
 from .proxy import MEASURES
 from .table import Row, SensitivityTable
 
@@ -23,28 +23,7 @@ HARM, HELP = "226,98,20", "44,124,200"
 STRONGEST = 0.8
 """Opacity of the largest figure of a map; the number stays readable on it."""
 
-STYLE = """
-:root{color-scheme:light dark;--line:#8884}
-body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:80rem;padding:0 1rem}
-table{border-collapse:collapse;font-variant-numeric:tabular-nums}
-th,td{padding:.3rem .6rem;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}
-th:first-child,td:first-child{text-align:left}
-.weak{opacity:.75;max-width:60rem}
-table.heat{width:auto;font-size:.8rem;line-height:1.25}
-.heat th,.heat td{padding:.12rem .4rem;border-bottom:1px solid #8882}
-.heat td{min-width:2.3rem}
-.heat thead th{position:sticky;top:0;background:Canvas;font-weight:600}
-.heat thead th{vertical-align:bottom}.heat thead tr:nth-child(2) th{top:1.25rem}
-.heat th[scope=row]{font:.75rem ui-monospace,monospace;text-align:left}
-.heat .block th{font:600 .8rem system-ui,sans-serif;padding-top:.5rem;text-align:left}
-@media (max-width:75rem){.scroll{overflow-x:auto}}
-.heat .gap{border-left:2px solid var(--line)}
-.chosen{outline:2px solid currentColor;outline-offset:-2px}
-@page{size:landscape}
-@media print{body{font-size:11px}.heat,.heat th[scope=row]{font-size:8px}.heat td{min-width:0;padding:.05rem .2rem}
-.heat thead th{position:static}*{print-color-adjust:exact;-webkit-print-color-adjust:exact}h2{break-after:avoid}
-body{max-width:none;margin:0}}
-"""
+STYLE = Path(__file__).with_name("heat_map.css")
 
 Values = Callable[[Row], Mapping[str, float]]
 
@@ -95,21 +74,10 @@ def write_heat_map(
             "<h2>How well the distance ranks the layers</h2><p>Spearman's rank correlation over the rows, of the "
             f"figure alone with the AP lost alone.</p>{_correlations(table)}"
         )
-    facts = "".join(f"<tr><td>{html.escape(k)}</td><td>{html.escape(v)}</td></tr>" for k, v in environment.items())
-    page = f"""<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{html.escape(title)}</title><style>{STYLE}</style>
-<h1>{html.escape(title)}</h1>
-{_baselines(table)}
-{"".join(f'<p class="weak">{html.escape(note)}</p>' for note in notes)}
-{_chosen(choice, table) if choice else ""}
-{"".join(sections)}
-<h2>Environment</h2>
-<table>{facts}</table>
-</html>
-"""
-    with atomic_write(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    weak = [f'<p class="weak">{html.escape(note)}</p>' for note in notes]
+    told = [_chosen(choice, table)] if choice else []
+    facts = ["<h2>Environment</h2>", facts_table(environment)]
+    write_page(path, title, [_baselines(table), *weak, *told, *sections, *facts], [STYLE])
 
 
 def _heat(table: SensitivityTable, maps: Sequence[Map], blocks: Mapping[str, str], chosen: frozenset[str]) -> str:

@@ -10,7 +10,6 @@ import json
 import math
 import re
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +21,7 @@ from ...models.macs import multiply_accumulates
 from ...quantization import GRIDS, Table
 from ...runtime.machine import int8_sums_overflow
 from ...targets import target_named
-from ...targets.base import INPUT, Converted, Precision, installed
+from ...targets.base import INPUT, Converted, OnStep, Precision, installed
 
 if TYPE_CHECKING:
     import onnx
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
 
 RUNS = 30
 """Runs of each network, of which the fastest counts, node by node: what else the machine does only ever adds."""
-
-OnStep = Callable[[str], None]
 
 
 @dataclass(frozen=True)

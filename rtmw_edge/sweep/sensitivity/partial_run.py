@@ -18,10 +18,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from rtmw_edge.calibration.observing import normalized
+
 from ...models.backbone import CSPNeXt
 from ...models.head import RTMWHead
 from ...models.neck import CSPNeXtPAFPN
-from ...models.variants import MEAN_RGB, STD_RGB, Variant
+from ...runtime.engine import Logits
 
 if TYPE_CHECKING:
     from ...targets.rewrites import Deployable
@@ -31,8 +33,6 @@ BATCH = 16
 
 CONTAINERS = (CSPNeXt, CSPNeXtPAFPN, RTMWHead, nn.ModuleList)
 """What is larger than a block. The network itself is too."""
-
-Logits = tuple[NDArray[np.float32], ...]
 
 
 def blocks_of(network: Deployable) -> dict[str, str]:
@@ -121,15 +121,9 @@ def _exchanged(network: Deployable, other: Deployable, convolutions: Iterable[st
 def logits_of(network: Deployable, crops: NDArray[np.uint8]) -> Logits:
     """Logits (N,133,bins) per axis of `crops` (N,H,W,3) uint8 BGR."""
     with torch.inference_mode():
-        answers = [network(batch) for batch in normalized(crops, network.variant)]
+        batches = (crops[start : start + BATCH] for start in range(0, len(crops), BATCH))
+        answers = [network(normalized(batch, network.variant)) for batch in batches]
     return tuple(torch.cat(lines).numpy() for lines in zip(*answers, strict=True))
-
-
-def normalized(crops: NDArray[np.uint8], variant: Variant, size: int = BATCH) -> Iterator[Tensor]:
-    """Batches (n,3,H,W) float32 of `crops` (N,H,W,3) uint8 BGR as the network takes them."""
-    mean, std = (torch.tensor(values[::-1]).view(1, 3, 1, 1) for values in (MEAN_RGB, STD_RGB))
-    for start in range(0, len(crops), size):
-        yield (torch.from_numpy(crops[start : start + size]).permute(0, 3, 1, 2).float() - mean) / std
 
 
 class _Given(nn.Module):

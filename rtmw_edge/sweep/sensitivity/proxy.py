@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from ...evaluation.agreement import PERCENTILES, SURE
 from ...evaluation.whole_body_ap import EVALUATED_PARTS
 from ...keypoints import SIGMAS
+from ...runtime.engine import Logits
 from ...simcc import decode
-from .partial_run import Logits
 
 MEASURES = ("px p50", "px p90", "px p99", "bin flips", "OKS loss")
 """What `Distances.measures` names."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,15 +19,13 @@ from ...quantization import GRIDS, Table
 from ...quantization.fake import weights_sha256, weights_table
 from ...quantization.table import KINDS
 from ...targets import target_named
-from ...targets.base import Precision, grid_of
+from ...targets.base import OnStep, Precision, grid_of
 from ...targets.export import CALIBRATION, METHOD, calibrate, fitting_table, load_deployable
 from .crop_set import CropSet
 from .study import PROXY_CROPS, Study, Subject
 
 if TYPE_CHECKING:
     from ...targets.rewrites import Deployable
-
-OnStep = Callable[[str], None]
 
 FINDINGS = "findings.jsonl"
 

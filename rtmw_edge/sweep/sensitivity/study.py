@@ -23,10 +23,11 @@ from ...quantization import Table
 from ...quantization.fake import fake_quantize, weights_sha256
 from ...quantization.inference import for_inference
 from ...quantization.table import KINDS
+from ...runtime.engine import Logits
 from ...simcc import decode
 from .crop_set import CropSet, average_precision
 from .findings import Finding, FindingFile, Way
-from .partial_run import Logits, PartialRuns, blocks_of, logits_of
+from .partial_run import PartialRuns, blocks_of, logits_of
 from .proxy import FloatAnswers
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from rtmw_edge.errors import BadInputError, VerificationError
-from rtmw_edge.sweep.sensitivity.budget import Budget, choose
+from rtmw_edge.sweep.budget import Budget
+from rtmw_edge.sweep.sensitivity.choice import choose
 from rtmw_edge.sweep.sensitivity.findings import Finding, Way
 from rtmw_edge.sweep.sensitivity.layer_costs import LayerCosts
 from rtmw_edge.sweep.sensitivity.proxy import Distances

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rtmw_edge.sweep.sensitivity.budget import Choice
+from rtmw_edge.sweep.sensitivity.choice import Choice
 from rtmw_edge.sweep.sensitivity.findings import Finding, Way
 from rtmw_edge.sweep.sensitivity.heat_map import write_heat_map
 from rtmw_edge.sweep.sensitivity.layer_costs import LayerCosts

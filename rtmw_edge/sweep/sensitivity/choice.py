@@ -8,62 +8,19 @@ is shared out again and more units are chosen. In the end every unit that turns 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ...errors import BadInputError, VerificationError, unknown
-from ...evaluation.whole_body_ap import EVALUATED_PARTS
+from rtmw_edge.targets.base import OnStep
+
+from ...errors import BadInputError, VerificationError
+from ..budget import Budget
 from .findings import Finding, Way
 from .layer_costs import LayerCosts
 from .study import Study, Units
 
-HANDS = {"hands": ("left_hand", "right_hand")}
-"""Words for several parts, each of which has the limit."""
-
 LEAST_COST = 0.01
 """Of the dearest unit's cost: one that costs nothing, or that float makes faster, counts as this much."""
-
-OnLine = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Budget:
-    """Points of AP (0..100) that each part may lose against the float network."""
-
-    limits: dict[str, float]
-    text: str
-
-    @classmethod
-    def parse(cls, text: str) -> Budget:
-        """Read "hands<=0.5,body<=0.5,whole<=0.5"; BadInputError for another part, or a limit that is none.
-
-        >>> Budget.parse("hands<=0.5").limits
-        {'left_hand': 0.5, 'right_hand': 0.5}
-        """
-        limits: dict[str, float] = {}
-        for item in text.split(","):
-            part, separator, number = (piece.strip() for piece in item.partition("<="))
-            if not separator:
-                raise BadInputError(
-                    f"Cannot read '{item.strip()}' in the budget: write hands<=0.5,body<=0.5,whole<=0.5."
-                )
-            if part not in (*EVALUATED_PARTS, *HANDS):
-                raise unknown("part in the budget", part, (*EVALUATED_PARTS, *HANDS))
-            try:
-                limit = float(number)
-            except ValueError:
-                limit = -1.0
-            if not 0 <= limit <= 100:
-                raise BadInputError(f"The budget gives {part} '{number}', which is no number of points from 0 to 100.")
-            for name in HANDS.get(part, (part,)):
-                if name in limits:
-                    raise BadInputError(f"The budget gives {name} two limits: keep one.")
-                limits[name] = limit
-        return cls(limits, text)
-
-    def overrun(self, losses: Mapping[str, float]) -> dict[str, float]:
-        """By part, the points by which `losses` break the budget; {} when it is kept."""
-        return {part: losses[part] - limit for part, limit in self.limits.items() if losses[part] > limit}
 
 
 @dataclass(frozen=True)
@@ -77,7 +34,7 @@ class Choice:
     cost: float
 
 
-def choose(study: Study, units: Units, costs: LayerCosts, budget: Budget, on_line: OnLine = lambda _: None) -> Choice:
+def choose(study: Study, units: Units, costs: LayerCosts, budget: Budget, on_line: OnStep = lambda _: None) -> Choice:
     """Choose among `units`, which the study has run alone, so that the mixed network keeps `budget` on its crops.
 
     `on_line` hears what is done and why. Raises BadInputError when the data cannot judge a part of the budget, and
