@@ -124,6 +124,11 @@ def int8_sums_overflow() -> bool:
     return _is_x86() and not has_vnni()
 
 
+def lacks_dot_product() -> bool:
+    """Whether this is an ARM processor without int8 dot products, as a Raspberry Pi 4; True where that is unknown."""
+    return platform.machine().lower() in ("aarch64", "arm64") and "asimddp" not in int8_flags()
+
+
 def _is_x86() -> bool:
     return platform.machine().lower() in ("x86_64", "amd64")
 

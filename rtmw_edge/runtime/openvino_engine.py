@@ -13,7 +13,7 @@ from ..bundle import Bundle
 from ..errors import importing
 from .devices import missing_device
 from .engine import IN_INT8, BundleEngine, Description, Ran, refusals_of
-from .machine import int8_sums_overflow
+from .machine import int8_sums_overflow, lacks_dot_product
 
 INSTALL = {
     "cpu": "install OpenVINO's CPU plugin again: pip install --force-reinstall openvino",
@@ -26,9 +26,14 @@ INTEGER = ("i8", "u8")
 FLOAT_KERNELS = {"LP_TRANSFORMS_MODE": "NO"}
 """Keeps what the file quantizes as rounding in float32: the same answers, without integer kernels."""
 
+IN_FLOAT = "so the rounding of int8 is computed in float32, exactly and slower than fp32."
 WITHOUT_VNNI = (
     "This processor has no VNNI: OpenVINO's integer kernels would clip their sums (0.14 instead of 0.03 relative rms "
-    "on rtmw-n), so the rounding of int8 is computed in float32, exactly and slower than fp32."
+    f"on rtmw-n), {IN_FLOAT}"
+)
+WITHOUT_DOT_PRODUCT = (
+    "This processor has no int8 dot product: OpenVINO's integer kernels would end the process with an illegal "
+    f"instruction (2026.4), {IN_FLOAT}"
 )
 
 
@@ -51,9 +56,9 @@ class OpenVinoEngine(BundleEngine):
         with refusals_of(self.runtime, bundle, self.device):
             model = core.read_model(bundle.path("xml"), bundle.path("bin"))
             settings = configuration(device, self._threads)
-            if device == "cpu" and bundle.manifest.precision in IN_INT8 and int8_sums_overflow():
+            if device == "cpu" and bundle.manifest.precision in IN_INT8 and (reason := why_in_float()):
                 settings |= FLOAT_KERNELS
-                self._note = WITHOUT_VNNI
+                self._note = reason
             self._compiled = core.compile_model(model, device.upper(), settings)
             self.check_names(name for port in (*model.inputs, *model.outputs) for name in port.get_names())
             self._ports = [self._compiled.output(name) for name in self._outputs]
@@ -77,6 +82,13 @@ class OpenVinoEngine(BundleEngine):
     def close(self) -> None:
         super().close()
         self._request = self._compiled = None
+
+
+def why_in_float() -> str:
+    """Why OpenVINO's integer kernels are not for this processor; "" where they are."""
+    if int8_sums_overflow():
+        return WITHOUT_VNNI
+    return WITHOUT_DOT_PRODUCT if lacks_dot_product() else ""
 
 
 def _macs(convolution: Any) -> int:

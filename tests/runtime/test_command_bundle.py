@@ -15,6 +15,7 @@ import tiny_formats
 import tiny_models
 
 from rtmw_edge.runtime import machine
+from rtmw_edge.runtime.openvino_engine import WITHOUT_DOT_PRODUCT, WITHOUT_VNNI, why_in_float
 
 
 def test_verify_prints_a_row_for_each_golden_crop(cli: Callable[..., Any], tiny_bundle: Path) -> None:
@@ -152,17 +153,19 @@ def test_int8_instructions(tmp_path: Path, text: str, flags: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("processor", "flags", "vnni", "overflow"),
+    ("processor", "flags", "vnni", "overflow", "in_float"),
     [
-        ("x86_64", ["avx2", "avx_vnni"], True, False),
-        ("AMD64", ["avx2"], False, True),
-        ("x86_64", [], False, True),  # nothing is known of it: better slow than wrong
-        ("aarch64", ["asimddp"], False, False),
+        ("x86_64", ["avx2", "avx_vnni"], True, False, ""),
+        ("AMD64", ["avx2"], False, True, WITHOUT_VNNI),
+        ("x86_64", [], False, True, WITHOUT_VNNI),  # nothing is known of it: better slow than wrong
+        ("aarch64", ["asimddp"], False, False, ""),
+        ("aarch64", [], False, False, WITHOUT_DOT_PRODUCT),
     ],
 )
 def test_who_sums_int8_in_32_bits(
-    monkeypatch: pytest.MonkeyPatch, processor: str, flags: list[str], vnni: bool, overflow: bool
+    monkeypatch: pytest.MonkeyPatch, processor: str, flags: list[str], vnni: bool, overflow: bool, in_float: str
 ) -> None:
     monkeypatch.setattr(machine.platform, "machine", lambda: processor)
     monkeypatch.setattr(machine, "int8_flags", lambda: flags)
     assert (machine.has_vnni(), machine.int8_sums_overflow()) == (vnni, overflow)
+    assert why_in_float() == in_float

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ...models.macs import multiply_accumulates
 from ...quantization import GRIDS, Table
-from ...runtime.machine import int8_sums_overflow
+from ...runtime.openvino_engine import why_in_float
 from ...targets import target_named
 from ...targets.base import INPUT, Converted, OnStep, Precision, installed
 
@@ -54,8 +54,8 @@ def layer_costs(
     measure = {"onnx": _onnx_times, "openvino": _openvino_times}.get(target or "")
     if measure is None or target is None:
         return _by_size(network, "no target was named" if target is None else f"{target} tells no times of layers")
-    if target == "openvino" and int8_sums_overflow():
-        return _by_size(network, "OpenVINO computes int8 in float on a processor without VNNI")
+    if target == "openvino" and why_in_float():
+        return _by_size(network, "OpenVINO computes int8 in float on this processor")
     installed(target_named(target).requirements())
     times = []
     for scales, precision in ((None, Precision.FP32), (table, _precision(table))):

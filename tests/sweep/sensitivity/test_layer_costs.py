@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 from small_deployable import absmax_table, small_deployable, smooth_crops
 
+from rtmw_edge.runtime.openvino_engine import WITHOUT_DOT_PRODUCT
 from rtmw_edge.sweep.sensitivity import layer_costs as costs_module
 from rtmw_edge.sweep.sensitivity.layer_costs import layer_costs
 
@@ -28,7 +29,7 @@ def test_every_convolution_is_found_in_the_runtimes_profile(target: str, monkeyp
     pytest.importorskip("onnxruntime" if target == "onnx" else "openvino")
     network, crops = small_deployable(), smooth_crops(2)
     table = absmax_table(network, crops)
-    monkeypatch.setattr(costs_module, "int8_sums_overflow", lambda: False)
+    monkeypatch.setattr(costs_module, "why_in_float", str)
     kept: list[dict[str, float]] = []
     timer = getattr(costs_module, f"_{target}_times")
     monkeypatch.setattr(costs_module, f"_{target}_times", lambda *a: kept.append(timer(*a)) or kept[-1])
@@ -48,10 +49,10 @@ def test_every_convolution_is_found_in_the_runtimes_profile(target: str, monkeyp
 
 
 def test_an_openvino_that_computes_in_float_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(costs_module, "int8_sums_overflow", lambda: True)
+    monkeypatch.setattr(costs_module, "why_in_float", lambda: WITHOUT_DOT_PRODUCT)
     network, crops = small_deployable(), smooth_crops(2)
     found = layer_costs(network, absmax_table(network, crops), "openvino", None)
-    assert found.source.endswith("OpenVINO computes int8 in float on a processor without VNNI")
+    assert found.source.endswith("OpenVINO computes int8 in float on this processor")
 
 
 def test_a_runtime_that_renames_its_layers_is_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
