@@ -1,7 +1,8 @@
 """Boards: what makes sense on each, in which order to try it, and what to beware of, with the source of every claim.
 
 One TOML file a board in `devices/`. A claim is a sentence, where it comes from, and who has measured it: "us" with this
-toolkit on that board, "others" with another network or tool, "nobody" for what follows from how things are built.
+toolkit on that board, "emulation" with this toolkit on its processor as QEMU emulates it, "others" with another network
+or tool, "nobody" for what follows from how things are built.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from . import TARGETS, target_named
 from .base import Precision, grid_of
 
 FOLDER = Path(__file__).with_name("devices")
-MEASURED = ("us", "others", "nobody")
+MEASURED = ("us", "emulation", "others", "nobody")
 
 
 @dataclass(frozen=True)

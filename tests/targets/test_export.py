@@ -389,7 +389,7 @@ def test_another_network_in_the_bundle_fails_by_far(weights: Path, tmp_path: Pat
     with bundle.read(right) as opened:
         golden, allowed = opened.golden(), opened.manifest.tolerance
     with runtime.load(wrong, threads=1) as runner:
-        found = bundle.agreement(golden, runner.logits(golden.crops))
+        found = bundle.agreement(golden, runner.logits(golden.crops), allowed)
     assert min(crop.relative_rms for crop in found) > 10 * bundle.TOLERANCES["int8"].relative_rms
     assert not any(crop.within(allowed) for crop in found)
     shutil.copy(wrong / "model.onnx", right / "model.onnx")
