@@ -90,7 +90,9 @@ def obtain(
     """
     if file is not None:
         if not file.is_file():
-            raise BadInputError(f"There is no file '{file}' to install. Pass --file the file that was downloaded.")
+            raise BadInputError(
+                f"There is no file '{file}' to install. Pass --file the downloaded checkpoint, zip or ONNX file."
+            )
         with _remedy("Pass another --file, or leave it out to fetch it."):
             digest = install(file)
         on_progress(file.stat().st_size, file.stat().st_size)

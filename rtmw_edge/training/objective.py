@@ -120,8 +120,9 @@ def prepare(network: RTMW, recipe: Recipe, weights: Path | None) -> tuple[Studen
     Raises BadInputError when recipe, student and teacher do not fit together.
     """
     distillation = recipe.distillation
-    if distillation is None or weights is None:
+    if distillation is None:
         return Student(network), None
+    assert weights is not None  # `teacher_weights` finds them or refuses; a run without its lesson would look the same
     teacher = build(distillation.teacher)
     load_weights(teacher, weights)
     lesson = Lesson(teacher, distillation.stage, recipe.beta)

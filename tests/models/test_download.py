@@ -195,7 +195,7 @@ def test_local_file_is_checked_the_same_way(tmp_path: Path) -> None:
     assert fetched.path.read_bytes() == CONTENT and source.exists()
     with pytest.raises(VerificationError, match="should begin with deadbeef"):
         download.fetch(variant("deadbeef"), file=source, cache=tmp_path / "other")
-    with pytest.raises(BadInputError, match=r"There is no file '.*absent' to install"):
+    with pytest.raises(BadInputError, match=r"There is no file '.*absent' to install\. Pass --file the downloaded ch"):
         download.fetch(variant(), file=tmp_path / "absent", cache=cache)
     assert not (tmp_path / "other").exists() and names(cache) == [FILE]
 

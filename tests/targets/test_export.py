@@ -328,6 +328,8 @@ def test_a_bundle_is_what_torch_computes(
         integer = 80 if scales else 0
         assert manifest.convolutions == Convolutions(80, integer, integer / 80)
         assert manifest.scales == (scales and "percentile 99.999, 4 crops of synthetic:4")
+        converter = {"onnx": {"onnx", "onnxscript"}, "openvino": {"onnx", "onnxscript", "openvino"}}[target]
+        assert manifest.tools.keys() == {"torch", "safetensors", "numba"} | converter
         assert manifest.score is None, "the calibrated score belongs to the shipped weights"
         megabytes = sum(file.size for file in manifest.files if file.role != "golden") / 1e6
         assert megabytes == pytest.approx({"fp32": 23.5, "fp16": 11.9, "int8": 7.1}[precision], abs=0.4)

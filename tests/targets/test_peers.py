@@ -7,12 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from calm_network import calm_network
 from rtmw_edge.targets.base import Precision
 from rtmw_edge.targets.export import export
-from rtmw_edge.targets.peers import PEERS, peer_named
+from rtmw_edge.targets.peers import PEERS, TOLERANCE, peer_named
 from small_deployable import SmallDeployable, float_logits, relative_rms, smooth_crops
 
+from rtmw_edge import bundle
+from rtmw_edge.bundle.manifest import Convolutions
 from rtmw_edge.errors import BadInputError, NotAvailableError
+from rtmw_edge.models.checkpoints import save_safetensors
 from rtmw_edge.runtime.machine import int8_sums_overflow
 from rtmw_edge.runtime.openvino_engine import CONVOLUTIONS, FLOAT_KERNELS
 
@@ -113,3 +118,16 @@ def test_a_peer_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(base.metadata, "version", without)
     with pytest.raises(NotAvailableError, match=r'needs nncf, openvino, .* pip install "rtmw-edge\[peers\]"'):
         peer_named("nncf", "openvino", Precision.INT8)
+
+
+@pytest.mark.slow
+def test_a_bundle_says_which_peer_made_it_from_which_crops(tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    weights = tmp_path / "calm.safetensors"
+    save_safetensors(calm_network("rtmw-n-256x192"), weights, torch.float32)
+    options = {"calibrator": "ort", "calibration": "synthetic:2", "weights": weights}
+    with bundle.read(export("rtmw-n-256x192", "onnx", "int8", tmp_path / "out", **options)) as opened:  # type: ignore[arg-type]
+        manifest = opened.manifest
+    assert (manifest.grid, manifest.scales, manifest.table_sha256) == ("ort", "ort, 2 crops of synthetic:2", None)
+    assert manifest.tools.keys() == {"torch", "safetensors", "numba", "onnx", "onnxscript", "onnxruntime"}
+    assert manifest.convolutions == Convolutions(80, 80, 1.0) and manifest.tolerance == TOLERANCE

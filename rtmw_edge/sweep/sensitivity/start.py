@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from ... import __version__
 from ...calibration import Method
-from ...errors import BadInputError, unknown
+from ...errors import BadInputError
 from ...evaluation.datasets import open_dataset
 from ...files import check_replaceable, claim_directory
 from ...models.variants import variant_named
 from ...models.weights import find
-from ...quantization import GRIDS, Table
+from ...quantization import GRIDS, Table, grid_named
 from ...quantization.fake import weights_sha256, weights_table
 from ...quantization.table import KINDS
 from ...targets import target_named
@@ -92,14 +92,12 @@ def _given_table(options: Options, network: Deployable, weights: Path, on_step: 
         if options.calibrates:
             raise BadInputError("Scales come from a table or from calibration, not from both; leave out one of them.")
         return Table.load(options.table)
-    if options.grid not in GRIDS:
-        raise unknown("grid", options.grid, GRIDS)
-    if options.calibrates and not GRIDS[options.grid].calibrated:
+    grid = grid_named(options.grid)
+    if options.calibrates and not grid.calibrated:
         raise BadInputError(
-            f"{options.grid} quantizes weights alone, which needs no images; leave out --calibration, --boxes and "
+            f"{grid.name} quantizes weights alone, which needs no images; leave out --calibration, --boxes and "
             "--method."
         )
-    grid = GRIDS[options.grid]
     return fitting_table(network, weights, grid, None, on_step) if grid.calibrated and not options.calibrates else None
 
 

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 from small_deployable import absmax_table, small_deployable, smooth_crops
 
+from rtmw_edge.errors import NotAvailableError
 from rtmw_edge.runtime.openvino_engine import WITHOUT_DOT_PRODUCT
 from rtmw_edge.sweep.sensitivity import layer_costs as costs_module
 from rtmw_edge.sweep.sensitivity.layer_costs import layer_costs
@@ -63,3 +64,14 @@ def test_a_runtime_that_renames_its_layers_is_not_trusted(monkeypatch: pytest.Mo
     network, crops = small_deployable(), smooth_crops(2)
     found = layer_costs(network, absmax_table(network, crops), "onnx", None)
     assert found.unit == "MMAC" and "does not name its layers as expected" in found.source
+
+
+def test_a_converter_that_is_missing_is_told_before_layers_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(*_: object) -> None:
+        raise AssertionError("converted without its converter")
+
+    missing = SimpleNamespace(convert=absent, requirements=lambda: ["a-converter-of-tomorrow"])
+    monkeypatch.setattr(costs_module, "target_named", lambda _: missing)
+    network = small_deployable()
+    with pytest.raises(NotAvailableError, match="needs a-converter-of-tomorrow, which is not installed"):
+        layer_costs(network, absmax_table(network, smooth_crops(2)), "onnx", None)
