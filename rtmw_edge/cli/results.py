@@ -67,7 +67,7 @@ def show(store: StoreArgument, run: RunOption = None, json_: JsonOption = False)
     if json_:
         print(to_json(rows, chosen.document), end="")
         return
-    console = Console(highlight=False, markup=False)
+    console = Console(highlight=False)
     for variant in dict.fromkeys(row.cell.variant for row in rows):
         console.print(_table(variant, [row for row in rows if row.cell.variant == variant]))
     for row in rows:

@@ -51,7 +51,7 @@ def sweep(
     from ..sweep.plan import plan_of
     from .console import Console
 
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True)
     with importing("This sweep", "rtmw-edge[export]"):
         chosen = read_config(config)
     if listen is None and (tls_ca or tls_cert or tls_key):

@@ -108,7 +108,7 @@ def carry_out(plan: Plan, options: Options, console: Console, fleet: FleetOf | N
                 ended += 1
                 line = f"{labels[event.job]}: {event.text}".rstrip(": ")
                 mark = "✓" if event.status == OK else "✗"
-                console.print(f"{mark} {line} ({event.seconds:.0f} s)", highlight=False, markup=False, soft_wrap=True)
+                console.print(f"{mark} {line} ({event.seconds:.0f} s)", highlight=False, soft_wrap=True)
             else:  # what changes first: the line may be cut
                 status.update(f"{ended} of {left} done; {event.text or 'beginning'}: {labels[event.job]}")
 

@@ -29,8 +29,17 @@ def fail_with(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_names_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
-    Console(markup=False, highlight=False).print("coco:house:images")
-    assert capsys.readouterr().out == "coco:house:images\n"
+    Console(highlight=False).print("coco:house:images [/x]")
+    assert capsys.readouterr().out == "coco:house:images [/x]\n"
+
+
+def test_what_goes_on_is_said_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console()
+    status = console.status("coco:house:images")
+    console.print(status.renderable)
+    status.update("onnx int8 photos[/x]")
+    console.print(status.renderable)
+    assert [line[2:] for line in capsys.readouterr().out.splitlines()] == ["coco:house:images", "onnx int8 photos[/x]"]
 
 
 def test_ctrl_c_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
