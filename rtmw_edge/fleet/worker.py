@@ -38,7 +38,9 @@ QUIET = {
     "distributed.comm.timeouts.connect": "10s",
     "distributed.admin.system-monitor.interval": "10s",
     "distributed.admin.system-monitor.gil.enabled": False,
-    "distributed.nanny.pre-spawn-environ": {},  # one thread of OpenMP, and another malloc than outside a fleet
+    # Dask's own would be one thread of OpenMP, and another malloc than outside a fleet. And the process that works
+    # would log how every sweep ends; a bug comes to the sweep with its traceback.
+    "distributed.nanny.pre-spawn-environ": {"DASK_LOGGING__DISTRIBUTED": "critical"},
 }
 """Dask's configuration of both sides of a fleet."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import ssl
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
@@ -37,6 +38,14 @@ Facts = Mapping[str, str]
 """A board's `environment()`."""
 
 
+def quiet_dask() -> None:
+    """Nothing of Dask's log in this process, nor its table of who has which Python: every report has a board's."""
+    from distributed.versions import VersionMismatchWarning
+
+    logging.getLogger("distributed").setLevel(QUIET_LEVEL)
+    warnings.filterwarnings("ignore", category=VersionMismatchWarning)
+
+
 class Boards:
     """A scheduler that listens while the `with` lasts; `folder` is the sweep's store.
 
@@ -53,7 +62,7 @@ class Boards:
         from distributed import Client, LocalCluster
 
         security = self.link.security()
-        logging.getLogger("distributed").setLevel(QUIET_LEVEL)
+        quiet_dask()
         try:
             scratch = self._stack.enter_context(TemporaryDirectory(prefix="rtmw-edge-", ignore_cleanup_errors=True))
             self._stack.enter_context(dask.config.set({**QUIET, SCRATCH: scratch}))
