@@ -139,8 +139,7 @@ def report(
     """Write the report of a run again: one HTML page that needs no network."""
     from ..files import check_writable
     from ..sweep.page import HEAD
-    from ..sweep.report import write_report
-    from ..sweep.start import REPORT
+    from ..sweep.report import REPORT, write_report
 
     path = out or store / REPORT
     check_writable(path, HEAD.encode())

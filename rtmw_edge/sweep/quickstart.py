@@ -31,9 +31,9 @@ from ..runtime.drawing import draw
 from ..runtime.timing import in_turns
 from .config import TORCH, SweepConfig, TablePair
 from .plan import plan_of
-from .report import write_report
+from .report import REPORT, write_report
 from .rows import PART_ORDER, Row
-from .start import REPORT, Options, carry_out
+from .start import Options, carry_out
 from .store import FILE, OK
 from .tables import lost
 from .verdicts import fastest, verdicts
