@@ -15,7 +15,7 @@ from typing import Any
 
 from .. import __version__
 from ..errors import BadInputError
-from ..fleet.link import ANY, Link, cause_of, check_installed, reason_of
+from ..fleet.link import ANY, Link, cause_of, check_installed, said_by
 from ..fleet.parcels import chunk_of
 from ..fleet.worker import HTTP, PARCEL, QUIET, SCRATCH
 from ..runtime.environment import PACKAGES, differences, environment
@@ -78,7 +78,7 @@ class Boards:
             what = "choose another --listen"
             if isinstance(cause_of(error), ssl.SSLError):
                 what = "make the certificates again as docs/sweep.md says"
-            raise BadInputError(f"Cannot listen at {self.link.address} ({reason_of(error)}); {what}.") from error
+            raise BadInputError(f"Cannot listen at {self.link.address} ({said_by(error)}); {what}.") from error
         self._stack.enter_context(cluster)
         assert cluster.scheduler is not None
         cluster.scheduler.handlers[PARCEL] = self._send
