@@ -18,7 +18,7 @@ def boards(
     from ..targets.boards import board_named, board_names
     from .console import Console
 
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True)
     if name is None:
         for board in map(board_named, board_names()):
             console.print(f"{board.name:12} {board.title}: {board.pick().words}")
@@ -43,7 +43,7 @@ def picked(
     choice = board.pick(target, precision, grid)
     lines = [f"{board.name} ({board.title}): {_run_with(choice)}. {_said(choice.why)}"]
     for line in (*lines, *(f"Beware: {_said(trap)}" for trap in board.traps)):
-        console.print(line, soft_wrap=True, markup=False, highlight=False)
+        console.print(line, soft_wrap=True, highlight=False)
     return choice.target, choice.precision, choice.grid
 
 

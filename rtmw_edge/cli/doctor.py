@@ -17,7 +17,7 @@ def doctor() -> None:
     from ..runtime import machine
     from .console import Console
 
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True)
     core = machine.installed("numpy", "opencv-python-headless", "opencv-python", "typer", "rich")
     versions = ", ".join(f"{name} {found}" for name, found in core.items() if found)
     flags = ", ".join(machine.int8_flags()) or "none known"

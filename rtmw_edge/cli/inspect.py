@@ -35,7 +35,7 @@ def inspect(
         runs, missing = _what_runs(opened, device or "cpu")
         for name, value in (*_facts(opened), ("runs here", runs)):
             table.add_row(name, value)
-        Console(highlight=False, markup=False).print(table)
+        Console(highlight=False).print(table)
         if missing is not None and device is not None:
             raise missing
 

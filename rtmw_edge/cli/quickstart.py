@@ -16,7 +16,10 @@ def quickstart(
     threads: Annotated[int | None, typer.Option(help="Threads of every engine; all cores when left out.")] = None,
 ) -> None:
     """Export the embedded model to all installed targets, verify, evaluate, and print one table."""
-    from ..sweep.quickstart import Quickstart
+    from ..errors import importing
     from .console import Console
+
+    with importing("A quickstart", "rtmw-edge[export]"):
+        from ..sweep.quickstart import Quickstart
 
     Quickstart(out, image, count, calibration, threads, Console()).run()

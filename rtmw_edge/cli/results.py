@@ -67,7 +67,7 @@ def show(store: StoreArgument, run: RunOption = None, json_: JsonOption = False)
     if json_:
         print(to_json(rows, chosen.document), end="")
         return
-    console = Console(highlight=False, markup=False)
+    console = Console(highlight=False)
     for variant in dict.fromkeys(row.cell.variant for row in rows):
         console.print(_table(variant, [row for row in rows if row.cell.variant == variant]))
     for row in rows:
@@ -139,8 +139,7 @@ def report(
     """Write the report of a run again: one HTML page that needs no network."""
     from ..files import check_writable
     from ..sweep.page import HEAD
-    from ..sweep.report import write_report
-    from ..sweep.start import REPORT
+    from ..sweep.report import REPORT, write_report
 
     path = out or store / REPORT
     check_writable(path, HEAD.encode())

@@ -79,7 +79,8 @@ def sensitivity(
     if threads is not None:
         torch.set_num_threads(threads)
     options = Options(variant, out, weights, grid, table, calibration, boxes, method, data, crops, proxy_only, target)
-    columns = (BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+    step = TextColumn("{task.description}", markup=False)
+    columns = (BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn(), step)
     with bar(*columns) as progress:
         say = _Reporter(progress)
         study = start(options, say.step)
@@ -90,7 +91,7 @@ def sensitivity(
         say.step("running the float and the int8 network on all people")
         found = SensitivityTable.of(study, units, costs)
     found.write_csv(out / "sensitivity.csv")
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True)
     show_tables(found, console)
     page = out / "sensitivity.html"
     write_page(study, found, units, page)  # before choosing, which may find that nothing keeps the budget

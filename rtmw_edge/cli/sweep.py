@@ -48,12 +48,10 @@ def sweep(
     """
     from ..errors import BadInputError, VerificationError, importing
     from ..sweep.config import read_config
-    from ..sweep.plan import plan_of
     from .console import Console
 
-    console = Console(highlight=False, markup=False, soft_wrap=True)
-    with importing("This sweep", "rtmw-edge[export]"):
-        chosen = read_config(config)
+    console = Console(highlight=False, soft_wrap=True)
+    chosen = read_config(config)
     if listen is None and (tls_ca or tls_cert or tls_key):
         raise BadInputError("Certificates are for the boards that join: add --listen tls://0.0.0.0:8786.")
     if listen is None and wait is not None:
@@ -61,7 +59,9 @@ def sweep(
     if search and (chosen.away or listen):
         boards = ", ".join(chosen.away) or "boards"
         raise BadInputError(f"A search runs on this machine, not on {boards}; leave them out of it, and --listen.")
-    from ..sweep.start import Options, start, start_with_boards
+    with importing("A sweep", "rtmw-edge[export]"):
+        from ..sweep.plan import plan_of
+        from ..sweep.start import Options, start, start_with_boards
 
     options = Options(out or Path("sweeps") / config.stem, processes, retry)
     if search:

@@ -127,7 +127,7 @@ def _print_tables(result: Validation, notes: list[str]) -> None:
     for table in _tables(result):
         console.print(table)
     for note in notes:
-        console.print(note, highlight=False, markup=False)
+        console.print(note, highlight=False)
 
 
 def _tables(result: Validation) -> list[Table]:

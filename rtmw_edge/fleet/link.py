@@ -124,7 +124,7 @@ def cause_of(error: BaseException) -> BaseException:
     return error
 
 
-def reason_of(error: BaseException) -> str:
+def said_by(error: BaseException) -> str:
     """The first line of what an error began with: what the system or OpenSSL says, without Dask's words around it."""
     cause = cause_of(error)
     return (str(cause).strip().splitlines() or [type(cause).__name__])[0]

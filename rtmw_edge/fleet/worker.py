@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from ..errors import BadInputError
-from .link import Link, cause_of, reason_of
+from .link import Link, cause_of, said_by
 from .work import do
 
 CACHE = "rtmw-edge.cache"
@@ -38,7 +38,9 @@ QUIET = {
     "distributed.comm.timeouts.connect": "10s",
     "distributed.admin.system-monitor.interval": "10s",
     "distributed.admin.system-monitor.gil.enabled": False,
-    "distributed.nanny.pre-spawn-environ": {},  # one thread of OpenMP, and another malloc than outside a fleet
+    # Dask's own would be one thread of OpenMP, and another malloc than outside a fleet. And the process that works
+    # would log how every sweep ends; a bug comes to the sweep with its traceback.
+    "distributed.nanny.pre-spawn-environ": {"DASK_LOGGING__DISTRIBUTED": "critical"},
 }
 """Dask's configuration of both sides of a fleet."""
 
@@ -121,7 +123,7 @@ async def _serve(link: Link, board: str, say: Callable[[str], None]) -> None:
         except (OSError, RuntimeError, asyncio.TimeoutError) as error:
             cause = cause_of(error)
             # Dask gives up by itself now and then, which is no news.
-            reason = said if isinstance(cause, asyncio.CancelledError) else reason_of(error)
+            reason = said if isinstance(cause, asyncio.CancelledError) else said_by(error)
             if reason != said:
                 say(f"Waiting for a sweep at {link.address} ({reason}){_hint(link, cause)}.")
             said = reason

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import ssl
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
@@ -14,7 +15,7 @@ from typing import Any
 
 from .. import __version__
 from ..errors import BadInputError
-from ..fleet.link import ANY, Link, cause_of, check_installed, reason_of
+from ..fleet.link import ANY, Link, cause_of, check_installed, said_by
 from ..fleet.parcels import chunk_of
 from ..fleet.worker import HTTP, PARCEL, QUIET, SCRATCH
 from ..runtime.environment import PACKAGES, differences, environment
@@ -37,6 +38,14 @@ Facts = Mapping[str, str]
 """A board's `environment()`."""
 
 
+def quiet_dask() -> None:
+    """Nothing of Dask's log in this process, nor its table of who has which Python: every report has a board's."""
+    from distributed.versions import VersionMismatchWarning
+
+    logging.getLogger("distributed").setLevel(QUIET_LEVEL)
+    warnings.filterwarnings("ignore", category=VersionMismatchWarning)
+
+
 class Boards:
     """A scheduler that listens while the `with` lasts; `folder` is the sweep's store.
 
@@ -53,7 +62,7 @@ class Boards:
         from distributed import Client, LocalCluster
 
         security = self.link.security()
-        logging.getLogger("distributed").setLevel(QUIET_LEVEL)
+        quiet_dask()
         try:
             scratch = self._stack.enter_context(TemporaryDirectory(prefix="rtmw-edge-", ignore_cleanup_errors=True))
             self._stack.enter_context(dask.config.set({**QUIET, SCRATCH: scratch}))
@@ -69,7 +78,7 @@ class Boards:
             what = "choose another --listen"
             if isinstance(cause_of(error), ssl.SSLError):
                 what = "make the certificates again as docs/sweep.md says"
-            raise BadInputError(f"Cannot listen at {self.link.address} ({reason_of(error)}); {what}.") from error
+            raise BadInputError(f"Cannot listen at {self.link.address} ({said_by(error)}); {what}.") from error
         self._stack.enter_context(cluster)
         assert cluster.scheduler is not None
         cluster.scheduler.handlers[PARCEL] = self._send

@@ -6,7 +6,6 @@ Dask keeps each cell to workers of its board, one at a time on each, and gives t
 from __future__ import annotations
 
 import contextlib
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -18,7 +17,7 @@ from ..fleet.link import Link
 from ..fleet.worker import resource, work
 from ..runtime.machine import cores
 from .bench import Found
-from .boards import ATTEMPTS, QUIET_LEVEL, Facts, announced, no_worker
+from .boards import ATTEMPTS, Facts, announced, no_worker, quiet_dask
 from .cells import EXPORT, Planned
 from .remote import Remote
 from .run import Event, OnEvent, conclude, done, step
@@ -42,7 +41,7 @@ class Fleet:
     ) -> None:
         from distributed import Client
 
-        logging.getLogger("distributed").setLevel(QUIET_LEVEL)
+        quiet_dask()
         self.remote = Remote(store, planned, cores(), boards)
         self.wait = wait
         self.client: Client = Client(link.address, security=link.security())

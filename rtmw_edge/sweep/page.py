@@ -1,4 +1,4 @@
-"""The frame of every HTML page: title, style and script inside, so that the one file needs no network."""
+"""The frame of a sweep's and a study's page: title, style and script inside, so that the one file needs no network."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HEAD = (
     '<!doctype html>\n<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
     "<title>rtmw-edge: "
 )
-"""What every page begins with."""
+"""What they begin with."""
 
 STYLE = Path(__file__).with_name("page.css")
 

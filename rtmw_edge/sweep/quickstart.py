@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from rtmw_edge.targets import ON_CPUS, target_named
 from rtmw_edge.targets.base import installed
@@ -30,9 +31,9 @@ from ..runtime.drawing import draw
 from ..runtime.timing import in_turns
 from .config import TORCH, SweepConfig, TablePair
 from .plan import plan_of
-from .report import write_report
+from .report import REPORT, write_report
 from .rows import PART_ORDER, Row
-from .start import REPORT, Options, carry_out
+from .start import Options, carry_out
 from .store import FILE, OK
 from .tables import lost
 from .verdicts import fastest, verdicts
@@ -97,8 +98,8 @@ class Quickstart:
         )
 
     def _say(self, line: str) -> None:
-        """Print a line as it is: no markup, so that "[export]" stays, and no wrapping of paths."""
-        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        """Print a line as it is: no wrapping of paths."""
+        self.console.print(line, highlight=False, soft_wrap=True)
 
     def _ready_bundle(self, missing: dict[str, str]) -> None:
         """Without converters: the bundle that comes with the package, on the user's image."""
@@ -172,16 +173,17 @@ class Quickstart:
         for row in rows:
             name = f"{row.cell.target}\n{row.cell.precision}"
             if row.status != OK:
-                table.add_row(name, "[red]failed[/]")
+                table.add_row(name, Text("failed", "red"))
                 continue
             runs, size = row.accuracy["runs"], row.accuracy.get("megabytes")
-            cells = [f"{size:.1f}" if size else "-", f"{row.speed['ms_p50']:.1f}", f"{row.speed['ms_p90']:.1f}"]
+            cells: list[str | Text] = [f"{size:.1f}" if size else "-"]
+            cells += [f"{row.speed['ms_p50']:.1f}", f"{row.speed['ms_p90']:.1f}"]
             cells.append(f"{runs['int8']}/{sum(runs['kernels'].values())}")
             for part in PART_ORDER:
                 ap, drop, moved = row.ap(part), row.drop.get(part), row.px(part)
                 below = lost(drop.value) if drop is not None else ""
                 px = f"{moved.value:.1f}" if moved is not None and row.cell.target != TORCH else ""
-                cells.append(f"{ap.value:.1f}\n[dim]{below}\n{px}[/]" if ap is not None else "-")
+                cells.append("-" if ap is None else Text.assemble(f"{ap.value:.1f}", (f"\n{below}\n{px}", "dim")))
             table.add_row(name, *cells)
         self.console.print(table)
         for row in rows:

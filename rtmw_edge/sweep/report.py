@@ -21,6 +21,9 @@ from .rows import PART_ORDER, Row
 from .tables import bundle_of, number, ratio
 from .verdicts import Advice, about_processor, fastest, verdicts
 
+REPORT = "report.html"
+"""Its name in a store."""
+
 HERE = Path(__file__).parent
 MARK = {Advice.QUANTIZE: "quantize", Advice.DO_NOT: "do-not", Advice.UNDECIDED: "undecided"}
 

@@ -19,13 +19,11 @@ from .cells import EXPORT, Planned
 from .config import SweepConfig
 from .dispatch import Fleet, dispatch
 from .plan import Plan, plan_of
-from .report import write_report
+from .report import REPORT, write_report
 from .rows import PENDING, Row, rows_of, run_of
 from .run import Crew, Event, document, jobs_of, sweep, work_off
 from .store import FAILED, NOT_POSSIBLE, OK, Run, Store
 from .verdicts import fastest, verdicts
-
-REPORT = "report.html"
 
 FleetOf = Callable[[Store], Fleet]
 """Joins the boards, in the process that gives them their cells."""
@@ -108,7 +106,7 @@ def carry_out(plan: Plan, options: Options, console: Console, fleet: FleetOf | N
                 ended += 1
                 line = f"{labels[event.job]}: {event.text}".rstrip(": ")
                 mark = "✓" if event.status == OK else "✗"
-                console.print(f"{mark} {line} ({event.seconds:.0f} s)", highlight=False, markup=False, soft_wrap=True)
+                console.print(f"{mark} {line} ({event.seconds:.0f} s)", highlight=False, soft_wrap=True)
             else:  # what changes first: the line may be cut
                 status.update(f"{ended} of {left} done; {event.text or 'beginning'}: {labels[event.job]}")
 

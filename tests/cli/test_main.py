@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from made_sweep import store_of
 
 from rtmw_edge.cli import main
 from rtmw_edge.cli.console import Console
@@ -29,8 +30,17 @@ def fail_with(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_names_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
-    Console(markup=False, highlight=False).print("coco:house:images")
-    assert capsys.readouterr().out == "coco:house:images\n"
+    Console(highlight=False).print("coco:house:images [/x]")
+    assert capsys.readouterr().out == "coco:house:images [/x]\n"
+
+
+def test_what_goes_on_is_said_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console()
+    status = console.status("coco:house:images")
+    console.print(status.renderable)
+    status.update("onnx int8 photos[/x]")
+    console.print(status.renderable)
+    assert [line[2:] for line in capsys.readouterr().out.splitlines()] == ["coco:house:images", "onnx int8 photos[/x]"]
 
 
 def test_ctrl_c_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -51,6 +61,22 @@ runpy.run_module("rtmw_edge", run_name="__main__")
 """
     done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (130, "interrupted; nothing half-written was left\n")
+
+
+def without_torch(*arguments: str) -> subprocess.CompletedProcess[str]:
+    asked = 'import runpy, sys; sys.modules["torch"] = None; runpy.run_module("rtmw_edge", run_name="__main__")'
+    return subprocess.run([sys.executable, "-c", asked, *arguments], capture_output=True, text=True)
+
+
+def test_what_needs_pytorch_says_so_and_a_report_does_not(tmp_path: Path) -> None:
+    (tmp_path / "sweep.toml").write_text('variants = "rtmw-n-256x192"')
+    words = 'needs torch, which is not installed. Run: pip install "rtmw-edge[export]".\n'
+    for arguments, user in ((("quickstart",), "A quickstart"), (("sweep", f"{tmp_path}/sweep.toml"), "A sweep")):
+        done = without_torch(*arguments)
+        assert (done.returncode, done.stderr) == (3, f"error: {user} {words}")
+    store = store_of(tmp_path / "store")
+    done = without_torch("results", "report", str(store))
+    assert (done.returncode, done.stderr) == (0, "") and (store / "report.html").is_file()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

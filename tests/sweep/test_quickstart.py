@@ -8,8 +8,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from rich.console import Console
 
+from rtmw_edge.cli.console import Console
 from rtmw_edge.errors import BadInputError, VerificationError
 from rtmw_edge.evaluation import evaluate, open_dataset
 from rtmw_edge.runtime import load

@@ -19,7 +19,6 @@ pytest.importorskip("onnx")
 
 import tiny_study
 from calm_network import calm_network
-from rich.console import Console
 from rtmw_edge.calibration import Method, open_source
 from rtmw_edge.calibration.collect import Settings as Collecting
 from rtmw_edge.calibration.collect import collect
@@ -29,6 +28,7 @@ from small_runs import TINY, forget, register
 from typer.testing import CliRunner
 
 from rtmw_edge.cli import app
+from rtmw_edge.cli.console import Console
 from rtmw_edge.errors import BadInputError, RtmwEdgeError, VerificationError
 from rtmw_edge.keypoints import PARTS
 from rtmw_edge.models.checkpoints import save_safetensors
@@ -103,7 +103,7 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def searched(config: SweepConfig, store: Path) -> str:
     out = io.StringIO()
-    start(config, Options(store), Console(file=out, width=200, highlight=False, markup=False, soft_wrap=True))
+    start(config, Options(store), Console(file=out, width=200, highlight=False, soft_wrap=True))
     return out.getvalue()
 
 

@@ -20,10 +20,10 @@ from ..cells import Planned
 from ..config import SweepConfig
 from ..estimate import expected_of
 from ..plan import Plan
-from ..report import write_report
+from ..report import REPORT, write_report
 from ..rows import Row, rows_of, run_of
 from ..run import Event, document, jobs_of, sweep, work_off
-from ..start import REPORT, Options
+from ..start import Options
 from ..store import OK, Store
 from ..verdicts import verdicts
 from .front import export_line, front_table, nearest, sentence
