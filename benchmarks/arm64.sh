@@ -53,7 +53,7 @@ emulated max pip install -q --no-cache-dir --no-deps --force-reinstall "/root/$w
 for precision in fp32 int8; do
   for target in onnx openvino tflite ncnn; do
     bundle=$target-$precision
-    [ -e "$folder/$bundle" ] || rtmw-edge export rtmw-n-256x192 --target "$target" --precision "$precision" --out "$folder/$bundle"
+    rtmw-edge export rtmw-n-256x192 --target "$target" --precision "$precision" --out "$folder/$bundle"
     rm -rf "$root/root/$bundle"
     cp -r "$folder/$bundle" "$root/root/"
     for processor in cortex-a53 cortex-a72 cortex-a76; do
