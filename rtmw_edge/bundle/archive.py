@@ -5,11 +5,12 @@ from __future__ import annotations
 import stat
 import struct
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+from rtmw_edge.files import BROKEN_ZIP
 
 from . import limits
 from .errors import BundleError, Reason, shown
@@ -41,7 +42,7 @@ def opened(path: Path) -> Iterator[zipfile.ZipFile]:
             with zipfile.ZipFile(file) as archive:
                 _check_members(archive.infolist(), path)
                 yield archive
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError, zlib.error, struct.error) as error:
+    except (*BROKEN_ZIP, ValueError, struct.error) as error:
         raise BundleError(
             Reason.BAD_ARCHIVE, f"{path} is a damaged .zip ({shown(str(error))}); copy or export it again."
         ) from error

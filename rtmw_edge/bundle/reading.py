@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from rtmw_edge.errors import BadInputError
 from rtmw_edge.files import CHUNK_BYTES, reported_disk_errors
@@ -138,7 +138,7 @@ def _read_archive(path: Path) -> Bundle:
             (root / MANIFEST_NAME).write_bytes(text)
             for entry in manifest.files:
                 with stored.open(entry.path) as source, (root / entry.path).open("xb") as target:
-                    _check_content(entry, source, path, target.write)  # type: ignore[arg-type]
+                    _check_content(entry, source, path, target.write)
         except BaseException:
             temporary.cleanup()
             raise
@@ -183,7 +183,7 @@ def _check_names(entries: Iterable[FileEntry], sizes: dict[str, int], source: Pa
 
 
 def _check_content(
-    entry: FileEntry, file: BinaryIO, source: Path, write: Callable[[bytes], object] | None = None
+    entry: FileEntry, file: IO[bytes], source: Path, write: Callable[[bytes], object] | None = None
 ) -> None:
     """Hash at most the promised bytes of `file`, passing each chunk to `write`, and compare with the manifest."""
     digest = hashlib.sha256()

@@ -26,7 +26,7 @@ INTEGER = ("i8", "u8")
 FLOAT_KERNELS = {"LP_TRANSFORMS_MODE": "NO"}
 """Keeps what the file quantizes as rounding in float32: the same answers, without integer kernels."""
 
-IN_FLOAT = "so the rounding of int8 is computed in float32, exactly and slower than fp32."
+IN_FLOAT = "so the rounding of int8 is computed in float32, exactly and without int8's speed."
 WITHOUT_VNNI = (
     "This processor has no VNNI: OpenVINO's integer kernels would clip their sums (0.14 instead of 0.03 relative rms "
     f"on rtmw-n), {IN_FLOAT}"
