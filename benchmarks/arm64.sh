@@ -3,12 +3,12 @@
 # emulates, as a Raspberry Pi Zero 2 W (Cortex-A53), 4 (A72) and 5 (A76: int8 dot products).
 #
 #     apt-get install debootstrap qemu-user-static binfmt-support
-#     benchmarks/arm64.sh FOLDER [bookworm]              as root, in the clone's environment; FOLDER takes 2 GB
+#     benchmarks/arm64.sh FOLDER [RELEASE]               as root, in the clone's environment; FOLDER takes 2 GB
 #
 # Answers and how many convolutions run in int8 are those of the runtimes' own ARM kernels; time means nothing there.
-# Takes a quarter of an hour, the second time half of that.
+# RELEASE is bookworm unless another is named. Ten minutes of two cores.
 set -euo pipefail
-folder=$(mkdir -p "$1" && cd "$1" && pwd)
+folder=$(mkdir -p "${1:?give a folder}" && cd "$1" && pwd)
 release=${2:-bookworm}
 here=$(cd "$(dirname "$0")/.." && pwd)
 root=$folder/$release
@@ -20,8 +20,8 @@ fi
 
 # emulated PROCESSOR COMMAND...: run a command of the system for ARM.
 emulated() {
-  QEMU_CPU=$1 chroot "$root" /usr/bin/env -i QEMU_CPU="$1" HOME=/root LANG=C.UTF-8 \
-    PATH=/root/venv/bin:/usr/bin:/bin PIP_CERT=/etc/ssl/certs/ca-certificates.crt "${@:2}"
+  QEMU_CPU=$1 chroot "$root" /usr/bin/env -i QEMU_CPU="$1" HOME=/opt LANG=C.UTF-8 \
+    PATH=/opt/venv/bin:/usr/bin:/bin PIP_CERT=/etc/ssl/certs/ca-certificates.crt "${@:2}"
 }
 
 if [ ! -e "$root/installed" ]; then
@@ -43,22 +43,22 @@ fi
 trap 'umount "$root/proc" "$root/dev"' EXIT
 mount --bind /proc "$root/proc"
 mount --bind /dev "$root/dev"
-[ -e "$root/root/venv" ] || emulated max python3 -m venv /root/venv
-rm -f "$root"/root/*.whl
-pip wheel -q --no-deps -w "$root/root" "$here"
-wheel=$(cd "$root/root" && echo rtmw_edge-*.whl)
-emulated max pip install -q --no-cache-dir "/root/$wheel[openvino,tflite,ncnn]"
-emulated max pip install -q --no-cache-dir --no-deps --force-reinstall "/root/$wheel"
+[ -e "$root/opt/venv/bin/pip" ] || emulated max python3 -m venv /opt/venv
+rm -f "$root"/opt/*.whl
+pip wheel -q --no-deps -w "$root/opt" "$here"
+wheel=$(cd "$root/opt" && echo rtmw_edge-*.whl)
+emulated max pip install -q --no-cache-dir "/opt/$wheel[openvino,tflite,ncnn]"
+emulated max pip install -q --no-cache-dir --no-deps --force-reinstall "/opt/$wheel"
 
 for precision in fp32 int8; do
   for target in onnx openvino tflite ncnn; do
     bundle=$target-$precision
     rtmw-edge export rtmw-n-256x192 --target "$target" --precision "$precision" --out "$folder/$bundle"
-    rm -rf "$root/root/$bundle"
-    cp -r "$folder/$bundle" "$root/root/"
+    rm -rf "$root/opt/$bundle"
+    cp -r "$folder/$bundle" "$root/opt/"
     for processor in cortex-a53 cortex-a72 cortex-a76; do
       echo "== $bundle on $processor"
-      emulated "$processor" rtmw-edge verify "/root/$bundle" || echo "exit code $?"
+      emulated "$processor" rtmw-edge verify "/opt/$bundle" || echo "exit code $?"
     done
   done
 done
