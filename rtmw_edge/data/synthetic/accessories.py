@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .body import FloatArray
 from .colour import draw_colour
 from .keypoint_table import LEFT_HAND, RIGHT_HAND
+from .mesh import FloatArray
 from .pose import Pose
 from .rotations import Vector, cross, frame, unit
 from .seeds import pick

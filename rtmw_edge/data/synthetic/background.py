@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import BadInputError
-from .body import FloatArray
 from .colour import draw_scenery_colour as draw_colour
 from .filters import blurred, resized
 from .leaves import paint_leaves
+from .mesh import FloatArray
 from .scenery import draw_scenery
 from .seeds import pick
 from .texture import noise
@@ -24,7 +24,7 @@ _PHOTOGRAPHS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 
 @numba.njit(cache=True)
-def _dim(image, share):  # type: ignore[no-untyped-def]
+def _dim(image: FloatArray, share: FloatArray) -> None:
     """Multiply the pixels of `image` (H,W,3) by `share` (H,W), in place."""
     for y in range(image.shape[0]):
         for x in range(image.shape[1]):
@@ -33,7 +33,7 @@ def _dim(image, share):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def _mix(image, colour, share):  # type: ignore[no-untyped-def]
+def _mix(image: FloatArray, colour: FloatArray, share: FloatArray) -> None:
     """Turn `image` (H,W,3) into `colour` (3,) by `share` (H,W) 0..1, in place."""
     for y in range(image.shape[0]):
         for x in range(image.shape[1]):
@@ -42,7 +42,7 @@ def _mix(image, colour, share):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def _fill_below(image, top, colour, share):  # type: ignore[no-untyped-def]
+def _fill_below(image: FloatArray, top: NDArray[np.int64], colour: FloatArray, share: FloatArray) -> None:
     """Paint `image` (H,W,3) from row `top` (W,) on in `colour` (3,) times `share` (H,W), in place."""
     for y in range(image.shape[0]):
         for x in range(image.shape[1]):

@@ -12,10 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .mesh import add_at, bone_transforms, skin
+from .mesh import FloatArray, add_at, bone_transforms, skin
 
 ASSET = Path(__file__).parent / "assets" / "body.npz"
-FloatArray = NDArray[np.float32]
 _RACES = ("african", "asian", "caucasian")
 _ANCHORED = ("gender", "age", "muscle", "weight", "height", "proportions", "cupsize", "firmness")
 

@@ -9,15 +9,15 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from .body import FloatArray
-from .mesh import moved
-from .rotations import axis_angle, cross
+from .mesh import FloatArray, moved
+from .rotations import Vector, axis_angle, cross
 
 _CLOSEST = np.float32(0.02)  # metres; anything nearer is projected as if it were there
 
 
 @numba.njit(fastmath=True, cache=True)
-def _projected(points, focal, cx, cy):  # type: ignore[no-untyped-def]
+def _projected(points: FloatArray, focal: np.float32, cx: np.float32, cy: np.float32) -> FloatArray:
+    """Points (N,3) in camera axes to x and y in pixels and depth, in place."""
     for i in range(points.shape[0]):
         scale = focal / max(points[i, 2], _CLOSEST)
         points[i, 0] = points[i, 0] * scale + cx
@@ -52,7 +52,7 @@ class Camera:
         x, y = ((c + 0.5) * factor - 0.5 for c in self.centre)
         return replace(self, focal=self.focal * factor, centre=(x, y))
 
-    def framed(self, region: FloatArray, target: FloatArray) -> Camera:
+    def framed(self, region: NDArray[np.float64], target: NDArray[np.float64]) -> Camera:
         """The same place with the normalized `region` (x0,y0,x1,y1) shown within `target` (x0,y0,x1,y1) pixels.
 
         The picture is that part of the scene that a detector would cut out: the principal point may lie outside it.
@@ -74,7 +74,7 @@ class Camera:
         return self.rotation[2]
 
 
-def draw_camera(rng: np.random.Generator, target: FloatArray, distance: float) -> Camera:
+def draw_camera(rng: np.random.Generator, target: Vector | FloatArray, distance: float) -> Camera:
     """A camera that looks at `target` (3,) from `distance` metres, mostly level and from slightly above."""
     pitch = float(np.clip(rng.normal(0.08, 0.2), -0.5, 0.9))
     roll = rng.normal(0, 0.07) if rng.random() < 0.92 else rng.normal(0, 0.35)

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .body import FloatArray
 from .colour import draw_colour, draw_trousers, unlike
 from .garment import cut_garment, hide_skin, stand_off
 from .identity import Identity
 from .layout import Layout
+from .mesh import FloatArray
 from .pose import Pose
 from .seeds import choose
 from .surface import DRAPE, LOWER, SHOES, UPPER

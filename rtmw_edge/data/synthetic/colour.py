@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .body import FloatArray
+from .mesh import FloatArray
 from .seeds import choose
 
 _HAIR = np.array(

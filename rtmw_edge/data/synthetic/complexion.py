@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 import numba
 import numpy as np
+from numpy.typing import NDArray
 
-from .body import Body, FloatArray
+from .body import Body
 from .colour import draw_colour, draw_hair
 from .identity import Identity
 from .layout import Layout
+from .mesh import FloatArray
 from .seeds import pick
 
 _STYLES = {
@@ -31,7 +33,7 @@ class Complexion:
 
 
 @numba.njit(cache=True)
-def lay_on(colours, ids, amount, colour):  # type: ignore[no-untyped-def]
+def lay_on(colours: FloatArray, ids: NDArray[np.int64], amount: FloatArray, colour: FloatArray) -> None:
     """Turn the colours (V,3) of the vertices `ids` (I,) into `colour` (3,) by `amount` (I,) 0..1, in place."""
     for i in range(ids.shape[0]):
         for k in range(3):
@@ -39,7 +41,7 @@ def lay_on(colours, ids, amount, colour):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def _dim(colours, share):  # type: ignore[no-untyped-def]
+def _dim(colours: FloatArray, share: FloatArray) -> None:
     """Multiply the colours (V,3) by `share` (V,), in place."""
     for i in range(colours.shape[0]):
         for k in range(3):

@@ -9,14 +9,23 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from .body import FloatArray
 from .filters import blurred, resized
+from .mesh import FloatArray
 from .seeds import choose
 
 
 @numba.njit(fastmath=True, cache=True)
-def _curve(image, gain, offset, curve, grey, noise, speckle, out):  # type: ignore[no-untyped-def]
-    """Desaturation, tone curve, colour balance and noise in one pass over (H,W,3) float32.
+def _curve(
+    image: FloatArray,
+    gain: FloatArray,
+    offset: FloatArray,
+    curve: FloatArray,
+    grey: np.float32,
+    noise: np.float32,
+    speckle: FloatArray,
+    out: NDArray[np.uint8],
+) -> None:
+    """Desaturation, tone curve, colour balance and noise in one pass over (H,W,3).
 
     curve (1024,) maps brightness, in quarters of a grey level, to 0..255.
     """
@@ -52,7 +61,7 @@ def _compressed(rng: np.random.Generator, image: NDArray[np.uint8]) -> NDArray[n
 
 
 def degrade(image: FloatArray, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """A picture (H,W,3) float32 BGR, nominally 0..255, as a worse uint8 one of the same size."""
+    """A picture (H,W,3) BGR, nominally 0..255, as a worse one of the same size."""
     height, width = image.shape[:2]
     if rng.random() < 0.25:
         image = blurred(image, rng.uniform(0.3, 1.1))

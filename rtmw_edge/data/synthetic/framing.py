@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numba
 import numpy as np
+from numpy.typing import NDArray
 
 from ...crops import PADDING
-from .body import FloatArray
-from .mesh import bounds
+from .mesh import FloatArray, bounds
 from .seeds import pick
 
 _VIEWS = {"whole": 0.72, "side": 0.04, "legs": 0.07, "hips": 0.1, "chest": 0.05, "head": 0.02}
@@ -21,9 +21,9 @@ ASPECT = 3 / 4
 class View:
     """What of a person is in the picture, in normalized image coordinates."""
 
-    box: FloatArray
+    box: NDArray[np.float64]
     """(4,) x0, y0, x1, y1 of the body inside the frame."""
-    frame: FloatArray
+    frame: NDArray[np.float64]
     """(4,) where the photograph ends; infinite where it does not."""
 
 
@@ -50,7 +50,9 @@ def draw_view(rng: np.random.Generator, outline: FloatArray, keypoints: FloatArr
 
 
 @numba.njit(cache=True)
-def box_inside(outline, frame, otherwise):  # type: ignore[no-untyped-def]
+def box_inside(
+    outline: FloatArray, frame: FloatArray | NDArray[np.float64], otherwise: FloatArray
+) -> NDArray[np.float64]:
     """Box (4,) of the points (P,2) inside the frame, or `otherwise` when too few are."""
     box = np.array([np.inf, np.inf, -np.inf, -np.inf])
     count = 0
@@ -63,7 +65,7 @@ def box_inside(outline, frame, otherwise):  # type: ignore[no-untyped-def]
     return box if count >= 8 else otherwise.astype(np.float64)
 
 
-def jittered(rng: np.random.Generator, box: FloatArray) -> FloatArray:
+def jittered(rng: np.random.Generator, box: NDArray[np.float64]) -> NDArray[np.float64]:
     """The box as an annotator or a detector would draw it: a few percent off in place and size."""
     size = box[2:] - box[:2]
     centre = (box[:2] + box[2:]) / 2 + rng.normal(0, 0.025, 2) * size
@@ -71,7 +73,7 @@ def jittered(rng: np.random.Generator, box: FloatArray) -> FloatArray:
     return np.concatenate([centre - half, centre + half])
 
 
-def padded(box: FloatArray) -> FloatArray:
+def padded(box: NDArray[np.float64]) -> NDArray[np.float64]:
     """The box enlarged by 1.25 and to an aspect of 3:4, which is what a crop shows."""
     centre, size = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) * PADDING
     width = max(size[0], size[1] * ASPECT)

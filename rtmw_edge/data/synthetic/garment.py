@@ -9,6 +9,9 @@ import math
 
 import numba
 import numpy as np
+from numpy.typing import NDArray
+
+from .mesh import FloatArray
 
 F = np.float32
 ANKLE_HEIGHT = F(-0.70)
@@ -16,16 +19,29 @@ ANKLE_HEIGHT = F(-0.70)
 
 
 @numba.njit(cache=True)
-def _within(value, low, high):  # type: ignore[no-untyped-def]
+def _within(value: F, low: F, high: F) -> F:
     return min(max(value, low), high)
 
 
 @numba.njit(cache=True)
-def cut_garment(garment, points, arm, along_arm, along_leg, sleeve, trousers, neck, neck_depth, bare, shod, keep):  # type: ignore[no-untyped-def]
-    """Write into `keep` (V,) float32, at the ids `garment`, how far each vertex is inside what is worn.
+def cut_garment(
+    garment: NDArray[np.int64],
+    points: FloatArray,
+    arm: FloatArray,
+    along_arm: FloatArray,
+    along_leg: FloatArray,
+    sleeve: F,
+    trousers: F,
+    neck: F,
+    neck_depth: F,
+    bare: F,
+    shod: bool,
+    keep: FloatArray,
+) -> None:
+    """Write into `keep` (V,), at the ids `garment`, how far each vertex is inside what is worn.
 
-    points (V,3), arm, along_arm and along_leg (V,): as in Layout. sleeve, trousers, neck and neck_depth (float32): as
-    in clothing's cut; bare: the height over which the chest is bare, or infinity.
+    points (V,3), arm, along_arm and along_leg (V,): as in Layout. sleeve, trousers, neck and neck_depth: as in
+    clothing's cut; bare: the height over which the chest is bare, or infinity.
     """
     for i in garment:
         x, y, z = points[i, 0], points[i, 1], points[i, 2]
@@ -46,7 +62,7 @@ def cut_garment(garment, points, arm, along_arm, along_leg, sleeve, trousers, ne
 
 
 @numba.njit(cache=True)
-def hide_skin(skin, covered_by, keep):  # type: ignore[no-untyped-def]
+def hide_skin(skin: NDArray[np.int64], covered_by: NDArray[np.int64], keep: FloatArray) -> None:
     """Lower `keep` (V,) to -1 at the ids `skin` (S,) where the garment vertex `covered_by` (S,) is well inside."""
     for i in range(skin.shape[0]):
         over = covered_by[i]
@@ -55,11 +71,21 @@ def hide_skin(skin, covered_by, keep):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def stand_off(garment, points, upper, keep, looseness, hem, frequency, phase, offset):  # type: ignore[no-untyped-def]
-    """Write into `offset` (V,) float32, at the ids `garment`, the metres that cloth stands off the body.
+def stand_off(
+    garment: NDArray[np.int64],
+    points: FloatArray,
+    upper: FloatArray,
+    keep: FloatArray,
+    looseness: tuple[float, float],
+    hem: float,
+    frequency: NDArray[np.float64],
+    phase: NDArray[np.float64],
+    offset: FloatArray,
+) -> None:
+    """Write into `offset` (V,), at the ids `garment`, the metres that cloth stands off the body.
 
     looseness: metres of the upper and the lower garment; hem: share of it that is left at an edge, where `keep` (V,) is
-    0; frequency and phase (2,) of its waves, along z and x; upper (V,): positive on the upper garment.
+    0; frequency and phase of its waves, first along z, then along x; upper (V,): positive on the upper garment.
     """
     edge, inner = F(hem), F(1 - hem)
     for i in garment:

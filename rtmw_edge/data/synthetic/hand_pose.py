@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .body import Body
 from .limbs import Skeleton
-from .rotations import axis_angle, cross, dot, product, unit
+from .rotations import Vector, axis_angle, cross, dot, product, unit
 
 KINDS = {
     "relaxed": 0.22,
@@ -77,7 +77,9 @@ def _fingers(body: Body, side: str) -> tuple[NDArray[np.int64], NDArray[np.int64
 
 
 @numba.njit(cache=True)
-def bent_fingers(joints, wrist, flexion, fans):  # type: ignore[no-untyped-def]
+def bent_fingers(
+    joints: NDArray[np.float64], wrist: Vector, flexion: NDArray[np.float64], fans: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Rotations (5,3,3,3) of the finger joints.
 
     joints (5,4,3): the three joints and the tip of thumb to little finger at rest; wrist (3,); flexion (5,3) of each

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .body import FloatArray
 from .colour import draw_colour
 from .layout import Layout
+from .mesh import FloatArray
 from .rotations import Vector, cross, unit
 from .seeds import pick
 from .solids import Solid, plate

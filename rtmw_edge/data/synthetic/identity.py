@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .body import Body, FloatArray
+from .body import Body
+from .mesh import FloatArray
 
 BLOCK = 32
 """Identities per block."""

@@ -8,10 +8,9 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from .body import FloatArray
 from .camera import Camera
 from .framing import box_inside
-from .mesh import bounds
+from .mesh import FloatArray, bounds
 from .person import Actor
 from .sample import ABSENT, OCCLUDED, VISIBLE, Person
 
@@ -38,7 +37,14 @@ class Samples:
 
 
 @numba.njit(cache=True)
-def _cover(ids, inverse_depth, zoom, pixels, identity, depth):  # type: ignore[no-untyped-def]
+def _cover(
+    ids: NDArray[np.int32],
+    inverse_depth: FloatArray,
+    zoom: int,
+    pixels: NDArray[np.uint8],
+    identity: int,
+    depth: np.float32,
+) -> None:
     """Write `identity` and the inverse `depth` into the samples of those `pixels` (H,W) that are not 0, in place."""
     for y in range(pixels.shape[0]):
         for x in range(pixels.shape[1]):
@@ -49,7 +55,7 @@ def _cover(ids, inverse_depth, zoom, pixels, identity, depth):  # type: ignore[n
 
 
 @numba.njit(cache=True)
-def _count(ids, low, high):  # type: ignore[no-untyped-def]
+def _count(ids: NDArray[np.int32], low: int, high: int) -> int:
     """How many samples have an id of low..high-1."""
     total = 0
     for y in range(ids.shape[0]):
@@ -59,10 +65,20 @@ def _count(ids, low, high):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def _look(ids, inverse_depth, zoom, pixels, metres, view, seen_within, own):  # type: ignore[no-untyped-def]
-    """Of keypoints, which are ABSENT, OCCLUDED or VISIBLE, (K,) uint8.
+def _look(
+    ids: NDArray[np.int32],
+    inverse_depth: FloatArray,
+    zoom: int,
+    pixels: FloatArray,
+    metres: FloatArray,
+    view: tuple[float, float, float],
+    seen_within: FloatArray,
+    own: tuple[int, int],
+) -> NDArray[np.uint8]:
+    """Of keypoints, which are ABSENT, OCCLUDED or VISIBLE, (K,).
 
-    pixels (K,2) and metres (K,3) in camera axes: where they are; view: focal, cx, cy in samples; own: range of ids.
+    pixels (K,2) and metres (K,3) in camera axes: where they are; view: focal, cx, cy in samples;
+    seen_within (K,): as for `label_person`, metres; own: range of ids.
     """
     focal, cx, cy = view
     height, width = ids.shape

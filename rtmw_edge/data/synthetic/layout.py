@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .body import Body, FloatArray, RestBodies, load_body
+from .body import Body, RestBodies, load_body
 from .garment import ANKLE_HEIGHT
 from .identity import average_adult
 from .keypoint_table import FACE, KeypointTable
-from .mesh import vertex_normals
+from .mesh import FloatArray, vertex_normals
 from .surface import CLOTH, DRAPERY, LEFT_EYE, PAINTED, RIGHT_EYE, SKIN, WRINKLES
 
 SKIN_PARTS = ("body", "helper-l-eye", "helper-r-eye", "helper-tongue", "helper-upper-teeth", "helper-lower-teeth")

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import numba
 import numpy as np
+from numpy.typing import NDArray
 
-from .body import FloatArray
 from .colour import draw_scenery_colour as draw_colour
+from .mesh import FloatArray
 from .texture import SIDE, draw_textures
 
 F = np.float32
@@ -18,8 +19,20 @@ _ELLIPSE, _BLOCK, _LEAF, _CAPSULE = range(4)
 
 
 @numba.njit(fastmath=True, cache=True)
-def _stamp(image, shapes, kinds, colours, textures, which, contrast):  # type: ignore[no-untyped-def]
-    """Paint shapes (N,6: x, y, half length, half width, cosine, sine) over `image` (H,W,3), the first one first."""
+def _stamp(
+    image: FloatArray,
+    shapes: FloatArray,
+    kinds: NDArray[np.int64],
+    colours: FloatArray,
+    textures: FloatArray,
+    which: NDArray[np.int64],
+    contrast: F,
+) -> None:
+    """Paint shapes (N,6: x, y, half length, half width, cosine, sine) over `image` (H,W,3), the first one first.
+
+    kinds (N,) and colours (N,3) of the shapes; which (N,): their textures, of those (T,SIDE,SIDE,3), or -1 for none;
+    contrast: share of the texture in the colour, 0..1.
+    """
     height, width = image.shape[0], image.shape[1]
     for i in range(shapes.shape[0]):
         cx, cy, a, b, c, s = shapes[i]

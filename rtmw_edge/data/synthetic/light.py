@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .body import FloatArray
+from .mesh import FloatArray
 
 
 class Light(NamedTuple):

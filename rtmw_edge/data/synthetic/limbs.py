@@ -57,13 +57,21 @@ def reach(
 
 
 @numba.njit(cache=True)
-def _angle(a, b, opposite):  # type: ignore[no-untyped-def]
+def _angle(a: float, b: float, opposite: float) -> float:
     """The angle between sides a and b of a triangle (law of cosines)."""
     return math.acos(min(1.0, max(-1.0, (a * a + b * b - opposite * opposite) / (2 * a * b))))
 
 
 @numba.njit(cache=True)
-def bent_arm(joints, target, outward, swivel, pronation, flexion, deviation):  # type: ignore[no-untyped-def]
+def bent_arm(
+    joints: NDArray[np.float64],
+    target: Vector,
+    outward: float,
+    swivel: float,
+    pronation: float,
+    flexion: float,
+    deviation: float,
+) -> NDArray[np.float64]:
     """Rotations (4,3,3) of upper arm, elbow, forearm and wrist that bring the wrist to `target` (3,).
 
     joints (6,3): shoulder, elbow, wrist, and the bases of the second, third and fifth finger at rest; outward: 1 for

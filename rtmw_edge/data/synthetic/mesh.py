@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numba
 import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float32]
 
 
 @numba.njit(fastmath=True, cache=True)
-def moved(points, rotation, offset):  # type: ignore[no-untyped-def]
+def moved(points: FloatArray, rotation: FloatArray, offset: FloatArray) -> FloatArray:
     """Points (N,3) turned by `rotation` (3,3), then shifted by `offset` (3,)."""
     out = np.empty_like(points)
     for k in range(3):
@@ -19,7 +22,9 @@ def moved(points, rotation, offset):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(fastmath=True, cache=True)
-def bone_transforms(heads, rotations, parents, root):  # type: ignore[no-untyped-def]
+def bone_transforms(
+    heads: NDArray[np.float64], rotations: NDArray[np.float64], parents: NDArray[np.int32], root: NDArray[np.float64]
+) -> FloatArray:
     """World transforms (B,3,4) of bones that turn by `rotations` (B,3,3) about their `heads` (B,3) at rest.
 
     `parents` (B,) lists a parent before its children, -1 for the root, which gets the transform `root` (3,4).
@@ -45,7 +50,7 @@ def bone_transforms(heads, rotations, parents, root):  # type: ignore[no-untyped
 
 
 @numba.njit(fastmath=True, cache=True)
-def skin(rest, weights, bones, transforms):  # type: ignore[no-untyped-def]
+def skin(rest: FloatArray, weights: FloatArray, bones: NDArray[np.int32], transforms: FloatArray) -> FloatArray:
     """Linear blend skinning: rest (V,3), weights and bones (V,K) sorted by falling weight -> (V,3)."""
     out = np.empty_like(rest)
     for i in range(rest.shape[0]):
@@ -64,7 +69,7 @@ def skin(rest, weights, bones, transforms):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(fastmath=True, cache=True)
-def vertex_normals(vertices, triangles):  # type: ignore[no-untyped-def]
+def vertex_normals(vertices: FloatArray, triangles: NDArray[np.int32]) -> FloatArray:
     """Unit normals (V,3), averaged over the triangles (T,3) of each vertex by their area."""
     out = np.zeros_like(vertices)
     for t in range(triangles.shape[0]):
@@ -72,10 +77,10 @@ def vertex_normals(vertices, triangles):  # type: ignore[no-untyped-def]
         ux, uy, uz = vertices[b, 0] - vertices[a, 0], vertices[b, 1] - vertices[a, 1], vertices[b, 2] - vertices[a, 2]
         vx, vy, vz = vertices[c, 0] - vertices[a, 0], vertices[c, 1] - vertices[a, 1], vertices[c, 2] - vertices[a, 2]
         nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
-        for i in (a, b, c):
-            out[i, 0] += nx
-            out[i, 1] += ny
-            out[i, 2] += nz
+        for corner in (a, b, c):
+            out[corner, 0] += nx
+            out[corner, 1] += ny
+            out[corner, 2] += nz
     for i in range(out.shape[0]):
         n = np.sqrt(out[i, 0] ** 2 + out[i, 1] ** 2 + out[i, 2] ** 2) + np.float32(1e-12)
         for k in range(3):
@@ -84,7 +89,7 @@ def vertex_normals(vertices, triangles):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def add_at(points, ids, moves):  # type: ignore[no-untyped-def]
+def add_at(points: FloatArray, ids: NDArray[np.int64], moves: FloatArray) -> None:
     """Move the points (V,3) at the distinct `ids` (I,) by `moves` (I,3), in place."""
     for i in range(ids.shape[0]):
         for k in range(3):
@@ -92,7 +97,7 @@ def add_at(points, ids, moves):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def push_out(vertices, normals, distance):  # type: ignore[no-untyped-def]
+def push_out(vertices: FloatArray, normals: FloatArray, distance: FloatArray) -> None:
     """Move vertices (V,3) along their normals (V,3) by `distance` (V,), in place."""
     for i in range(vertices.shape[0]):
         for k in range(3):
@@ -100,7 +105,7 @@ def push_out(vertices, normals, distance):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def bounds(points):  # type: ignore[no-untyped-def]
+def bounds(points: FloatArray) -> tuple[FloatArray, FloatArray]:
     """The lowest and the highest value of each column of points (N,C), two (C,)."""
     low, high = points[0].copy(), points[0].copy()
     for i in range(points.shape[0]):
@@ -110,7 +115,9 @@ def bounds(points):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def shown_triangles(triangles, kinds, keep):  # type: ignore[no-untyped-def]
+def shown_triangles(
+    triangles: NDArray[np.int32], kinds: NDArray[np.uint8], keep: FloatArray
+) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
     """Those of the triangles (T,3), with their kinds (T,), that have a vertex where `keep` (V,) is not negative."""
     out, out_kinds = np.empty_like(triangles), np.empty_like(kinds)
     count = 0

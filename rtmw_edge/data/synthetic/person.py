@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .accessories import draw_accessories
-from .body import FloatArray
 from .clothing import Outfit, draw_outfit
 from .colour import draw_iris, draw_skin
 from .complexion import Complexion, draw_complexion, lay_on
@@ -16,7 +15,7 @@ from .headwear import Headwear, draw_headwear
 from .identity import BLOCK, Identity, draw_identities
 from .layout import Figure
 from .limbs import Skeleton
-from .mesh import add_at, moved, push_out, shown_triangles, vertex_normals
+from .mesh import FloatArray, add_at, moved, push_out, shown_triangles, vertex_normals
 from .pose import draw_pose
 from .rotations import Matrix, Vector
 from .surface import Surface

@@ -11,10 +11,10 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from .body import FloatArray
 from .camera import Camera
 from .labels import OCCLUDER, OUTSIDE, Samples, label_person
 from .light import draw_light
+from .mesh import FloatArray
 from .person import Actor
 from .raster import ZOOM, rasterize
 from .sample import Person
@@ -30,7 +30,7 @@ DrawBackground = Callable[[np.random.Generator, tuple[int, int]], NDArray[np.uin
 
 @dataclass(frozen=True)
 class Picture:
-    """A finished picture, float32 BGR (H,W,3) of nominally 0..255, with what is needed to label its people."""
+    """A finished picture, BGR (H,W,3) of nominally 0..255, with what is needed to label its people."""
 
     image: FloatArray
     samples: Samples
@@ -53,7 +53,7 @@ def draw_picture(
     size: tuple[int, int],
     actors: Sequence[Actor],
     background: DrawBackground,
-    frame: FloatArray,
+    frame: NDArray[np.float64],
 ) -> Picture:
     """Draw `actors` before a background; the photograph ends at `frame` (4,) pixels, which may be infinite."""
     width, height = size
@@ -93,7 +93,7 @@ def draw_picture(
 
 
 @numba.njit(fastmath=True, cache=True)
-def _lay_over(image, painted):  # type: ignore[no-untyped-def]
+def _lay_over(image: FloatArray, painted: FloatArray) -> None:
     """Premultiplied `painted` (H,W,4) over `image` (H,W,3), in place."""
     for y in range(image.shape[0]):
         for x in range(image.shape[1]):
@@ -104,7 +104,7 @@ def _lay_over(image, painted):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def _paste(image, other, mask, share):  # type: ignore[no-untyped-def]
+def _paste(image: FloatArray, other: NDArray[np.uint8], mask: NDArray[np.uint8], share: np.float32) -> None:
     """Put `other` (H,W,3) times `share` over `image` (H,W,3) where `mask` (H,W) is not 0, in place."""
     for y in range(image.shape[0]):
         for x in range(image.shape[1]):
@@ -137,7 +137,7 @@ def _occlude(rng: np.random.Generator, image: FloatArray, samples: Samples, back
         samples.cover(mask > 0, OCCLUDER, _FRONT)
 
 
-def _inside(size: tuple[int, int], frame: FloatArray) -> tuple[slice, slice] | None:
+def _inside(size: tuple[int, int], frame: NDArray[np.float64]) -> tuple[slice, slice] | None:
     """The rows and columns of the photograph, or None where it ends nowhere in the picture."""
     width, height = size
     x0, y0, x1, y1 = np.clip(np.rint(frame), -1, max(size)).astype(int)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numba
 import numpy as np
+from numpy.typing import NDArray
 
-from .surface import CLOTH, PAINTED
+from .mesh import FloatArray
+from .surface import CLOTH, PAINTED, Surface
 
 ZOOM = 2
 """Samples per pixel in each direction."""
@@ -15,8 +17,10 @@ _NEAREST = np.float32(0.05)  # metres before the camera
 
 
 @numba.njit(fastmath=True, cache=True)
-def rasterize(screen, surface, inverse_depth, ids, first):  # type: ignore[no-untyped-def]
-    """Draw a surface into `inverse_depth` (H,W) float32 (1/m, 0 = nothing) and `ids` (H,W) int32.
+def rasterize(
+    screen: FloatArray, surface: Surface, inverse_depth: FloatArray, ids: NDArray[np.int32], first: int
+) -> tuple[int, int, int, int]:
+    """Draw a surface into `inverse_depth` (H,W) (1/m, 0 = nothing) and `ids` (H,W).
 
     screen (V,3): x and y in samples, depth in metres. Triangle t is written as `first + t`. Skin is one-sided; hair and
     cloth are two-sided, so that the inside of a sleeve can be seen. Returns the box x0, y0, x1, y1 of samples, both

@@ -16,25 +16,25 @@ Matrix = NDArray[np.float64]
 
 
 @numba.njit(cache=True)
-def unit(vector):  # type: ignore[no-untyped-def]
+def unit(vector: Vector) -> Vector:
     """The vector (3,) scaled to length 1."""
     return vector / (math.sqrt(vector[0] ** 2 + vector[1] ** 2 + vector[2] ** 2) + 1e-12)
 
 
 @numba.njit(cache=True)
-def dot(a, b):  # type: ignore[no-untyped-def]
+def dot(a: Vector, b: Vector) -> float:
     """Inner product of two vectors (3,)."""
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
 @numba.njit(cache=True)
-def cross(a, b):  # type: ignore[no-untyped-def]
+def cross(a: Vector, b: Vector) -> Vector:
     """Cross product of two vectors (3,)."""
     return np.array([a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]])
 
 
 @numba.njit(cache=True)
-def axis_angle(axis, angle):  # type: ignore[no-untyped-def]
+def axis_angle(axis: Vector, angle: float) -> Matrix:
     """Rotation matrix (3,3) about `axis` (3,), which need not be of unit length (Rodrigues)."""
     n = 1.0 / (math.sqrt(axis[0] ** 2 + axis[1] ** 2 + axis[2] ** 2) + 1e-12)
     x, y, z = axis[0] * n, axis[1] * n, axis[2] * n
@@ -50,13 +50,13 @@ def axis_angle(axis, angle):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def rotated(matrix, vector):  # type: ignore[no-untyped-def]
+def rotated(matrix: Matrix, vector: Vector) -> Vector:
     """The vector (3,) turned by a matrix (3,3)."""
     return np.array([dot(matrix[0], vector), dot(matrix[1], vector), dot(matrix[2], vector)])
 
 
 @numba.njit(cache=True)
-def product(a, b):  # type: ignore[no-untyped-def]
+def product(a: Matrix, b: Matrix) -> Matrix:
     """Matrix product of two matrices (3,3)."""
     out = np.empty((3, 3))
     for i in range(3):
@@ -81,7 +81,7 @@ def about_z(angle: float) -> Matrix:
 
 
 @numba.njit(cache=True)
-def frame(direction, normal):  # type: ignore[no-untyped-def]
+def frame(direction: Vector, normal: Vector) -> Matrix:
     """Orthonormal frame (3,3) whose first column is `direction` and whose second lies nearest to `normal`."""
     first = unit(direction)
     second = unit(normal - first * dot(normal, first))

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numba
 import numpy as np
+from numpy.typing import NDArray
 
-from .body import FloatArray
 from .colour import draw_scenery_colour as draw_colour
+from .mesh import FloatArray
 from .texture import SIDE, draw_textures
 
 F = np.float32
@@ -17,8 +18,11 @@ _FAR = F(1e9)
 
 
 @numba.njit(fastmath=True, cache=True)
-def _slab(origin, inverse, low, high):  # type: ignore[no-untyped-def]
-    """Distances at which a ray enters and leaves a box, and through which axis it does each."""
+def _slab(origin: FloatArray, inverse: FloatArray, low: FloatArray, high: FloatArray) -> tuple[F, F, int, int]:
+    """Distances at which a ray enters and leaves a box, and through which axis it does each.
+
+    origin (3,) and 1/direction (3,) of the ray, low and high corner (3,) of the box.
+    """
     enter, leave, axis_in, axis_out = -_FAR, _FAR, 0, 0
     for k in range(3):
         near, far = (low[k] - origin[k]) * inverse[k], (high[k] - origin[k]) * inverse[k]
@@ -32,7 +36,7 @@ def _slab(origin, inverse, low, high):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(fastmath=True, cache=True)
-def _texel(textures, means, which, u, v, footprint, out):  # type: ignore[no-untyped-def]
+def _texel(textures: FloatArray, means: FloatArray, which: int, u: F, v: F, footprint: F, out: FloatArray) -> None:
     """Look up texture `which` at u, v (in texels); far away it fades to its mean, so that it does not flicker."""
     column, row = int(np.floor(u)) % SIDE, int(np.floor(v)) % SIDE
     fade = min(F(1), max(F(0), footprint * F(0.35)))
@@ -41,8 +45,28 @@ def _texel(textures, means, which, u, v, footprint, out):  # type: ignore[no-unt
 
 
 @numba.njit(fastmath=True, cache=True)
-def _cast(rotation, focal, eye, room, boxes, faces, scales, textures, means, sky, haze, sun, out):  # type: ignore[no-untyped-def]
-    """Fill `out` (H,W,3). room (2,3) low and high corner; a high z of 0 or less means the open air."""
+def _cast(
+    rotation: FloatArray,
+    focal: F,
+    eye: FloatArray,
+    room: FloatArray,
+    boxes: FloatArray,
+    faces: NDArray[np.int64],
+    scales: FloatArray,
+    textures: FloatArray,
+    means: FloatArray,
+    sky: FloatArray,
+    haze: F,
+    sun: FloatArray,
+    out: FloatArray,
+) -> None:
+    """Fill `out` (H,W,3) with what a camera at `eye` (3,) sees; its rows of `rotation` (3,3): right, down, forward.
+
+    room (2,3) and boxes (B,2,3): low and high corners; a high z of 0 or less means the open air. Of the room, then of
+    each box: faces (B+1,6) which texture, scales (B+1,3) its copies a metre on the faces across each axis. textures
+    (T,SIDE,SIDE,3) and their means (T,3); sky (2,3): colours at the horizon and above; haze: 1/m; sun (3,): light on
+    faces across each axis.
+    """
     height, width = out.shape[0], out.shape[1]
     colour = np.empty(3, np.float32)
     direction, inverse = np.empty(3, np.float32), np.empty(3, np.float32)
@@ -138,7 +162,7 @@ def _outdoors(rng: np.random.Generator) -> _Layout:
 
 
 def draw_scenery(rng: np.random.Generator, height: int, width: int) -> FloatArray:
-    """A room or a street (height, width, 3) float32 BGR, about 0..255."""
+    """A room or a street (height, width, 3) BGR, about 0..255."""
     layout = _indoors(rng) if rng.random() < 0.5 else _outdoors(rng)
     textures = draw_textures(rng, 10)
     count = len(layout.boxes) + 1

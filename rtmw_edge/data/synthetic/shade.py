@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import numba
 import numpy as np
+from numpy.typing import NDArray
 
 from .garment import ANKLE_HEIGHT
+from .light import Light
+from .mesh import FloatArray
 from .raster import ZOOM
-from .shadow import sunlit
-from .surface import CLOTH, DRAPE, DRAPERY, LEFT_EYE, LOWER, PAINTED, SHOES, SKIN, UPPER, WRINKLES
+from .shadow import Shadow, sunlit
+from .surface import CLOTH, DRAPE, DRAPERY, LEFT_EYE, LOWER, PAINTED, SHOES, SKIN, UPPER, WRINKLES, Surface
 
 F = np.float32
 
 
 @numba.njit(fastmath=True, cache=True)
-def _brow(x, y, z, points, thickness):  # type: ignore[no-untyped-def]
+def _brow(x: F, y: F, z: F, points: FloatArray, thickness: F) -> F:
     """How much of a brow along `points` (5,3) covers a canonical point of the skin, 0..0.85; thickness in metres."""
     if y > F(-0.09) or abs(z - points[2, 2]) > F(0.03):
         return F(0)
@@ -30,7 +33,7 @@ def _brow(x, y, z, points, thickness):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(fastmath=True, cache=True)
-def _pattern(x, y, z, kind, frequency, threshold):  # type: ignore[no-untyped-def]
+def _pattern(x: F, y: F, z: F, kind: F, frequency: F, threshold: F) -> F:
     """Share of the second colour at a canonical point of a garment, 0..1; kinds as in clothing.PATTERNS."""
     if kind == 1:
         return F(1) if np.sin(z * frequency) > threshold else F(0)
@@ -52,14 +55,23 @@ def _pattern(x, y, z, kind, frequency, threshold):  # type: ignore[no-untyped-de
 
 
 @numba.njit(fastmath=True, cache=True)
-def _mixed(field, k, a, b, c, wa, wb, wc):  # type: ignore[no-untyped-def]
+def _mixed(field: FloatArray, k: int, a: np.uintp, b: np.uintp, c: np.uintp, wa: F, wb: F, wc: F) -> F:
     """Column k of `field` (V,C) at the place on a triangle a, b, c that has these weights."""
     return wa * field[a, k] + wb * field[b, k] + wc * field[c, k]
 
 
 @numba.njit(fastmath=True, cache=True)
-def shade(screen, surface, light, shadow, ids, first, box, out):  # type: ignore[no-untyped-def]
-    """Add colour and coverage of one surface to `out` (H,W,4) float32, premultiplied; ids is (H*ZOOM, W*ZOOM).
+def shade(
+    screen: FloatArray,
+    surface: Surface,
+    light: Light,
+    shadow: Shadow,
+    ids: NDArray[np.int32],
+    first: int,
+    box: tuple[int, int, int, int],
+    out: FloatArray,
+) -> None:
+    """Add colour and coverage of one surface to `out` (H,W,4), premultiplied; ids is (H*ZOOM, W*ZOOM).
 
     screen (V,3) in samples and `first`: as for `rasterize`, of which `ids` and `box` come. shadow: see shadow.py.
     """

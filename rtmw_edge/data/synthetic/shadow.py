@@ -7,10 +7,10 @@ from typing import NamedTuple
 import cv2
 import numba
 import numpy as np
+from numpy.typing import NDArray
 
-from .body import FloatArray
 from .camera import Camera
-from .mesh import bounds, moved
+from .mesh import FloatArray, bounds, moved
 from .rotations import cross, unit
 from .surface import Surface
 
@@ -30,7 +30,7 @@ class Shadow(NamedTuple):
 
 
 @numba.njit(fastmath=True, cache=True)
-def _to_map(points, origin, scale):  # type: ignore[no-untyped-def]
+def _to_map(points: FloatArray, origin: FloatArray, scale: F) -> None:
     """Points (N,3) along the rays, in place: to texels and metres behind the origin."""
     for i in range(points.shape[0]):
         points[i, 0] = (points[i, 0] - origin[0]) * scale
@@ -39,7 +39,7 @@ def _to_map(points, origin, scale):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(fastmath=True, cache=True)
-def _splat(points, triangles, keep, nearest):  # type: ignore[no-untyped-def]
+def _splat(points: FloatArray, triangles: NDArray[np.int32], keep: FloatArray, nearest: FloatArray) -> None:
     """Into `nearest` (S,S) the nearest middle of a triangle per texel, as 1/depth; points (V,3) as `_to_map` leaves."""
     third = F(1) / F(3)
     for t in range(triangles.shape[0]):
@@ -76,14 +76,14 @@ def cast_shadow(surface: Surface, direction: FloatArray, strength: float) -> Sha
 
 
 @numba.njit(fastmath=True, cache=True)
-def sunlit(nearest, r, o, scale, strength, x, y, z):  # type: ignore[no-untyped-def]
+def sunlit(nearest: FloatArray, rays: FloatArray, origin: FloatArray, scale: F, strength: F, x: F, y: F, z: F) -> F:
     """Share of the sun that reaches a point of the world, from 1 - strength to 1, softened over 2x2 texels.
 
-    nearest (S,S), r (3,3), o (3,), scale and strength: the fields of a Shadow, in its order.
+    nearest (S,S), rays (3,3), origin (3,), scale and strength: the fields of a Shadow, in its order.
     """
-    u = (r[0, 0] * x + r[0, 1] * y + r[0, 2] * z - o[0]) * scale
-    v = (r[1, 0] * x + r[1, 1] * y + r[1, 2] * z - o[1]) * scale
-    depth = r[2, 0] * x + r[2, 1] * y + r[2, 2] * z - o[2]
+    u = (rays[0, 0] * x + rays[0, 1] * y + rays[0, 2] * z - origin[0]) * scale
+    v = (rays[1, 0] * x + rays[1, 1] * y + rays[1, 2] * z - origin[1]) * scale
+    depth = rays[2, 0] * x + rays[2, 1] * y + rays[2, 2] * z - origin[2]
     column, row = int(u), int(v)
     if column < 0 or row < 0 or column >= _SIDE - 1 or row >= _SIDE - 1:
         return F(1)
@@ -102,7 +102,7 @@ def sunlit(nearest, r, o, scale, strength, x, y, z):  # type: ignore[no-untyped-
 
 
 @numba.njit(fastmath=True, cache=True)
-def _darken(image, shadow, rotation, eye, focal, cx, cy):  # type: ignore[no-untyped-def]
+def _darken(image: FloatArray, shadow: Shadow, rotation: FloatArray, eye: FloatArray, focal: F, cx: F, cy: F) -> None:
     nearest, rays, origin, scale, strength = shadow
     for y in range(image.shape[0]):
         down = (F(y) - cy) / focal

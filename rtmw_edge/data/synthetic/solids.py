@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from .body import FloatArray
+from .mesh import FloatArray
 from .rotations import Vector, frame
 
 

@@ -8,8 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .body import FloatArray
-from .mesh import moved, vertex_normals
+from .mesh import FloatArray, moved, vertex_normals
 from .solids import Solid
 
 SKIN, LEFT_EYE, RIGHT_EYE, PAINTED, CLOTH, DRAPERY = range(6)
@@ -48,7 +47,7 @@ class Surface(NamedTuple):
         if not solids:
             return self
         vertices = np.concatenate([solid.vertices for solid in solids])
-        starts = np.cumsum([0, *[len(solid.vertices) for solid in solids[:-1]]])
+        starts = np.cumsum([0, *[len(solid.vertices) for solid in solids[:-1]]]).tolist()
         triangles = np.concatenate([solid.triangles + s for solid, s in zip(solids, starts, strict=True)])
         colours = np.concatenate([np.repeat(s.colour[None], len(s.vertices), 0) for s in solids])
         count = len(vertices)
@@ -56,7 +55,7 @@ class Surface(NamedTuple):
         return self._replace(
             vertices=np.concatenate([self.vertices, vertices]),
             normals=np.concatenate([self.normals, vertex_normals(vertices, triangles)]),
-            triangles=np.concatenate([self.triangles, (triangles + added).astype(np.int32)]),
+            triangles=np.concatenate([self.triangles, triangles + added]),
             kinds=np.concatenate([self.kinds, np.full(len(triangles), PAINTED, np.uint8)]),
             keep=np.concatenate([self.keep, np.ones(count, np.float32)]),
             canonical=np.concatenate([self.canonical, np.zeros((count, 3), np.float32)]),

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from .body import FloatArray
 from .colour import draw_scenery_colour as draw_colour
+from .mesh import FloatArray
 from .seeds import pick
 
 SIDE = 128
