@@ -379,7 +379,7 @@ def int8_share(network: Deployable, counts: Mapping[str, int], stored: Mapping[s
 
     if counts["int8"] in (0, counts["total"]):
         return float(counts["int8"] > 0)
-    of_module = multiply_accumulates(network)
+    of_module = multiply_accumulates(network, network.variant.input_size)
     paths = {id(module): path for path, module in network.named_modules()}
     macs = {name: of_module[paths[id(module.conv)]] for name, module in network.convolutions().items()}
     return sum(macs[name] for name in macs if f"{name}:weight" in stored) / sum(macs.values())

@@ -8,19 +8,16 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from .variants import Variant
 
+def multiply_accumulates(network: nn.Module, input_size: tuple[int, int]) -> dict[str, int]:
+    """Multiply-accumulates per module path for one crop of `input_size` (width, height); "" is the whole network.
 
-def multiply_accumulates(network: nn.Module) -> dict[str, int]:
-    """Multiply-accumulates per module path for one crop; the path "" is the whole network.
+    Convolutions and matrix products count (the attention's too); biases, norms and activations do not. `network` takes
+    (1, 3, H, W) float images; parents hold the sum of their children.
 
-    Convolutions and matrix products count (the attention's too); biases, norms and activations do not. `network` has
-    a `variant` and takes (1, 3, H, W) float images; parents hold the sum of their children.
-
-    >>> multiply_accumulates(build("rtmw-m-256x192"))["head.final_layer.conv"] / 1e9
+    >>> multiply_accumulates(build("rtmw-m-256x192"), (192, 256))["head.final_layer.conv"] / 1e9
     """
-    variant: Variant = network.variant  # type: ignore[assignment]
-    width, height = variant.input_size
+    width, height = input_size
     meta = copy.deepcopy(network).float().to("meta").eval()
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():

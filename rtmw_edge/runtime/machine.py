@@ -9,6 +9,7 @@ import platform
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -160,12 +161,11 @@ Try = Callable[[], None]
 def _onnx_devices() -> dict[str, Try]:
     from .onnx_session import PROVIDERS, onnx_runtime, open_session, session_options
 
+    def attempt(device: str) -> None:
+        open_session(ONNX_IDENTITY, session_options(), device)
+
     there = onnx_runtime().get_available_providers()
-    return {
-        device: lambda device=device: open_session(ONNX_IDENTITY, session_options(), device)  # type: ignore[misc]
-        for device, provider in PROVIDERS.items()
-        if provider in there
-    }
+    return {device: partial(attempt, device) for device, provider in PROVIDERS.items() if provider in there}
 
 
 def _openvino_devices() -> dict[str, Try]:
@@ -177,7 +177,7 @@ def _openvino_devices() -> dict[str, Try]:
         value = openvino.opset13.parameter([1], openvino.Type.f32)
         core.compile_model(openvino.Model([openvino.opset13.relu(value)], [value]), name)
 
-    return {name.lower(): lambda name=name: attempt(name) for name in core.available_devices}  # type: ignore[misc]
+    return {name.lower(): partial(attempt, name) for name in core.available_devices}
 
 
 def _tflite_devices() -> dict[str, Try]:
@@ -208,8 +208,11 @@ def _ncnn_devices() -> dict[str, Try]:
 def _torch_devices() -> dict[str, Try]:
     import torch
 
+    def attempt(name: str) -> None:
+        torch.ones(1, device=name).add_(1).item()
+
     names = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
-    return {name: lambda name=name: torch.ones(1, device=name).add_(1).item() for name in names}  # type: ignore[misc]
+    return {name: partial(attempt, name) for name in names}
 
 
 _ENGINES: dict[str, tuple[str, tuple[str, ...], str, Callable[[], dict[str, Try]]]] = {

@@ -36,7 +36,7 @@ class Painter:
         beside = self._view(
             result.metres, result.confidence, size=size, threshold=self._threshold, time_s=result.frame.time_s
         )
-        return cv2.hconcat([picture, beside])  # type: ignore[return-value]
+        return np.asarray(cv2.hconcat([picture, beside]), np.uint8)
 
     def _labels(self, result: Result) -> list[str]:
         numbers = [f"#{number} " for number in result.ids] if self._ids and result.ids else [""] * len(result.poses)

@@ -75,7 +75,7 @@ class TorchEngine(Engine):
 
     def describe(self) -> Description:
         """torch runs every convolution in float32."""
-        macs = multiply_accumulates(self._network)
+        macs = multiply_accumulates(self._network, self.model.input_size)
         names = [name for name, module in self._network.named_modules() if isinstance(module, torch.nn.Conv2d)]
         ran = [Ran("Conv2d float32", False, macs.get(name, 0)) for name in names]
         threads = torch.get_num_threads() if self.device == "cpu" else None

@@ -160,7 +160,8 @@ class Trainer:
         if device.type == "cuda":
             torch.backends.cudnn.benchmark = True
         student = torch.compile(self.student) if recipe.compile else self.student
-        self.module = self.fabric.setup_module(student)  # type: ignore[arg-type]
+        assert isinstance(student, nn.Module)
+        self.module = self.fabric.setup_module(student)
 
     def _revive_norms(self) -> None:
         """Weights that were fine-tuned with quantization have batch norms without statistics; the same on all ranks."""

@@ -186,8 +186,8 @@ class Crops(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
         crop, points, weights = augmented(
             image, instance, self.input_size, *self._chance(position), hidden_weight=self.recipe.occluded_weight
         )
-        arrays = (crop, points, weights, np.array(skipped.total()))
-        return tuple(torch.from_numpy(array) for array in arrays)  # type: ignore[return-value]
+        unread = torch.tensor(skipped.total())
+        return torch.from_numpy(crop), torch.from_numpy(points), torch.from_numpy(weights), unread
 
     def __getitems__(self, positions: list[int]) -> Batch:
         """What `__getitem__` gives for all `positions`, as a batch."""

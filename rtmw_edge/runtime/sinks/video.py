@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
+import numpy as np
 
 from ...errors import BadInputError
 from ...files import atomic_write, check_writable, reported_disk_errors
@@ -175,7 +176,7 @@ class AnnotatedVideo:
         there_high, there_wide = picture.shape[:2]
         if (there_wide - there_wide % 2, there_high - there_high % 2) == self._size:
             return picture[:height, :width]
-        return cv2.resize(picture, self._size)  # type: ignore[return-value]
+        return np.asarray(cv2.resize(picture, self._size), np.uint8)
 
 
 def _is_ours(path: Path) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import cv2
+import numpy as np
 
 from ...errors import NotAvailableError
 from ..frames import Annotated, Failure
@@ -48,7 +49,8 @@ class Window:
         picture = annotated.picture
         share = LARGEST / max(picture.shape[:2])
         if share < 1:
-            picture = cv2.resize(picture, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+            small = cv2.resize(picture, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
+            picture = np.asarray(small, np.uint8)
         height, width = picture.shape[:2]
         rgb = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB).tobytes()
         self._image.configure(width=width, height=height, data=b"P6 %d %d 255 " % (width, height) + rgb, format="PPM")

@@ -101,7 +101,7 @@ class RawFrames:
         pixels = pixels.reshape(height, width, 3) if bits == 24 else pixels.reshape(height * bits // 8, width)
         if conversion is None:
             return pixels
-        return cv2.cvtColor(pixels, conversion)  # type: ignore[return-value]
+        return np.asarray(cv2.cvtColor(pixels, conversion), np.uint8)
 
 
 def _read(stream: FileIO, size: int) -> bytearray:

@@ -84,7 +84,7 @@ def _crop(network: Deployable) -> NDArray[np.uint8]:
 
 
 def _by_size(network: Deployable, why: str) -> LayerCosts:
-    macs = multiply_accumulates(network)
+    macs = multiply_accumulates(network, network.variant.input_size)
     paths = {module: path for path, module in network.named_modules()}
     extra = {name: macs[paths[unit.conv]] / 1e6 for name, unit in network.convolutions().items()}
     return LayerCosts("MMAC", f"Multiply-accumulates, as {why}", extra)

@@ -98,8 +98,8 @@ def train(out: Path, pool: Pool, options: Options) -> PersonDetector:
             pool.refresh()
             images, truth = batch_of(pool, options, step)
             optimizer.set_lr(options.learning_rate(step))
-            found = network(images)
-            loss = losses(found, truth, tuple(images.shape[2:]))  # type: ignore[arg-type]
+            height, width = images.shape[2:]
+            loss = losses(network(images), truth, (height, width))
             network.zero_grad(set_to_none=True)
             loss.total().backward()
             optimizer.step()
