@@ -3,14 +3,24 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+OLDEST := $(VENV)-oldest
 
-.PHONY: quickstart test lint setup results clean
+.PHONY: quickstart test test-oldest lint setup results clean
 
 quickstart: $(STAMP)
 	$(BIN)/rtmw-edge quickstart $(if $(IMAGE),--image "$(IMAGE)")
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# What a board may have: no PyTorch, and the oldest versions that the package takes. They want Python 3.10 to 3.12.
+test-oldest: $(OLDEST)/.installed
+	$(OLDEST)/bin/python -m pytest tests/core tests/bundle tests/runtime tests/attacks
+
+$(OLDEST)/.installed: pyproject.toml constraints-oldest.txt
+	$(PYTHON) -m venv --clear $(OLDEST)
+	$(OLDEST)/bin/pip install -q -c constraints-oldest.txt -e ".[openvino,tflite,ncnn,evaluate]" onnx pytest hypothesis
+	touch $@
 
 # mypy sees what users install: the package, not the work tree.
 lint: $(STAMP)
@@ -45,4 +55,4 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info quickstart
+	rm -rf $(VENV) $(OLDEST) build dist *.egg-info quickstart

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -183,3 +184,12 @@ def test_every_benchmark_and_tool_is_told_of() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     files = [path.name for folder in ("benchmarks", "tools") for path in (ROOT / folder).iterdir() if path.is_file()]
     assert sorted(name for name in files if name not in text) == []
+
+
+def test_oldest_versions_are_those_of_the_package() -> None:
+    """What `make test-oldest` installs is what pyproject.toml says that it takes."""
+    package = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    taken = dict(re.findall(r'"([\w-]+)>=([\d.]+)[^"]*"', package[: package.index("\nfleet = ")]))
+    pinned = dict(re.findall(r"^([\w-]+)==([\d.]+)", (ROOT / "constraints-oldest.txt").read_text(), re.MULTILINE))
+    del pinned["onnx"], pinned["opencv-python"]  # the tests' and ncnn's
+    assert [name for name, version in pinned.items() if not f"{version}.".startswith(f"{taken[name]}.")] == []

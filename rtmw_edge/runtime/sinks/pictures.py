@@ -61,7 +61,10 @@ class PictureFolder:
 
     def _picture(self, path: Path, annotated: Annotated) -> None:
         quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if path.suffix.lower() in JPEG_SUFFIXES else []
-        written, encoded = cv2.imencode(path.suffix, annotated.picture, quality)
+        try:
+            written, encoded = cv2.imencode(path.suffix, annotated.picture, quality)
+        except cv2.error:  # so older versions say it
+            written = False
         if not written:
             height, width = annotated.picture.shape[:2]
             raise BadInputError(

@@ -42,7 +42,9 @@ def open_capture(target: int | str, wanted: PictureFormat | None = None) -> cv2.
         return None
     if not capture.isOpened():
         return None
-    if not place:
+    if place:
+        capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)  # what it does by itself but in 4.11
+    else:
         capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
         if wanted is not None:
             # Most cameras have their larger sizes in full speed only as JPEG.
