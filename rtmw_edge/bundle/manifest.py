@@ -54,6 +54,12 @@ class Input:
     layout: str
     color: str = "BGR"
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the tensor, in the order of its layout."""
+        extents = {"N": self.batch, "H": self.height, "W": self.width, "C": len(self.color)}
+        return tuple(extents[axis] for axis in self.layout)
+
 
 @dataclass(frozen=True)
 class Output:

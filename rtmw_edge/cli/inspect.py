@@ -51,10 +51,7 @@ def _facts(bundle: Bundle) -> list[tuple[str, str]]:
         ("variant", manifest.variant),
         ("target", manifest.target),
         ("precision", manifest.precision + (f", grid '{manifest.grid}'" if manifest.grid else "")),
-        (
-            "input",
-            f"'{model.name}' {model.batch} x {model.width} x {model.height} {model.color} {model.dtype} {model.layout}",
-        ),
+        ("input", f"'{model.name}' {' x '.join(map(str, model.shape))} {model.color} {model.dtype} {model.layout}"),
         ("outputs", outputs + (f", depth within {manifest.z_range:.3f} m" if manifest.z_range else "")),
         ("score", f"1 / (1 + exp(-({score.a:g} s + {score.b:g})))" if score else "not calibrated"),
         ("in the file", _in_the_file(manifest.convolutions)),

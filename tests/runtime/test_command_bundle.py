@@ -56,7 +56,7 @@ def test_inspect_says_what_it_is_and_what_runs(cli: Callable[..., Any], tmp_path
     for text in (
         "variant      tiny",
         "precision    int8, grid 'common'",
-        "'image' 1 x 48 x 64 BGR uint8 NHWC",
+        "'image' 1 x 64 x 48 x 3 BGR uint8 NHWC",
         "x 'x' 96 bins, y 'y' 128 bins",
         "1 / (1 + exp(-(2 s + -1)))",
         "in the file  1 of 1 convolutions in int8, 100.0 % of their multiply-accumulates",
