@@ -144,6 +144,8 @@ def test_a_mode_that_names_no_model_is_said(caplog: pytest.LogCaptureFixture) ->
         ([np.array([[60, 80, 180, 280]]), np.array([0.9])], 1),
         ((np.array([[60, 80, 180, 280]]), np.array([0.9]), np.array([0])), 1),
         (np.zeros((0, 4)), 0),
+        (Detections(np.array([]), np.array([])), 0),  # as a list of nobody becomes an array
+        (Detections([[60, 80, 180, 280]], [0.9]), 1),  # type: ignore[arg-type]
     ],
 )
 def test_a_detector_gives_boxes_with_or_without_scores(tiny_bundle: Path, found: object, people: int) -> None:
@@ -155,7 +157,7 @@ def test_a_detector_gives_boxes_with_or_without_scores(tiny_bundle: Path, found:
     assert looked is not None and looked.boxes.shape == (people, 4) and looked.scores.shape == (people,)
 
 
-@pytest.mark.parametrize("found", [None, 3, "boxes", [[1, 2, 3]], np.zeros((2, 5)), (np.ones((2, 4)), np.ones(3))])
+@pytest.mark.parametrize("found", [None, 3, "boxes", [[1, 2, 3]], np.zeros((2, 5)), (np.ones((2, 4)), np.ones(3)), Detections(np.ones((2, 4)), np.ones(3))])
 def test_what_is_no_answer_of_a_detector_is_one_sentence(tiny_bundle: Path, found: object) -> None:
     wholebody = rtmw_edge.Wholebody(det=lambda image: found, pose=tiny_bundle)
     with pytest.raises(BadInputError, match=r"it must give boxes \(N,4\) as x1, y1, x2, y2, or these and their scores"):
