@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ import tiny_models
 from rtmw_edge import bundle
 from rtmw_edge.errors import BadInputError, VerificationError
 from rtmw_edge.runtime import Engine, open_engine
+from rtmw_edge.runtime.engine import SideBySide
 from rtmw_edge.runtime.machine import cores
 from rtmw_edge.runtime.ncnn_engine import NcnnEngine
 from rtmw_edge.runtime.onnx_session import EXACT_ON_OLD_X86, SPINNING, session_options
@@ -169,6 +172,32 @@ def test_batches_run_in_threads_of_their_own(tmp_path: Path) -> None:
         engine.infer(images)
     assert "MainThread" not in seen[1:5] and seen[5:] == ["MainThread"]
     assert not any("stream" in thread.name for thread in threading.enumerate())
+
+
+def test_whoever_breaks_off_a_round_waits_for_its_end() -> None:
+    """As Ctrl-C or an alarm: LiteRT refuses a model that still runs, and what is cut next would lie in its buffer."""
+
+    def alarm(number: int, frame: object) -> None:
+        rung.set()
+        raise TimeoutError
+
+    def answer(run: object, share: Sequence[int]) -> None:
+        assert rung.wait(20)
+        time.sleep(0.1)
+        ended.extend(share)
+
+    rung, ended = threading.Event(), []
+    beside = SideBySide([lambda crops: [], lambda crops: []])
+    before = signal.signal(signal.SIGALRM, alarm)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(TimeoutError):
+            beside.share([0, 1, 2], answer)
+        assert sorted(ended) == [0, 1, 2]
+    finally:
+        signal.signal(signal.SIGALRM, before)
+        rung.set()
+        beside.close()
 
 
 def test_a_runtime_that_mixes_up_its_threads_is_found_out(tmp_path: Path) -> None:
