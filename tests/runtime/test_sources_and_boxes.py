@@ -104,6 +104,8 @@ def test_coco_annotations(tmp_path: Path) -> None:
         ("7", r"\(it holds neither an object nor a list\): write \{\"photo.jpg\": \[\[x1, y1, x2, y2\], ...\]\}"),
         ('{"a.jpg": [[NaN, 0, 1, 1]]}', r"\(a box of 'a\.jpg' holds a value that is not finite\)"),
         ('{"a.jpg": [[0, 0, 1, 1' + "0" * 400 + "]]}", r"\(int too large to convert to float\)"),
+        ('{"a.jpg": [[0, 0, 1, 1]], "a.jpg": [[2, 2, 3, 3]]}', r"\('a\.jpg' is there twice\): write"),
+        ({"a.jpg": [[0, 0, 1, 1]], "./a.jpg": [[2, 2, 3, 3]]}, r"\('a\.jpg' is there twice\): write"),
         ({"a.jpg": [[1, 2, 3]]}, r"\(a box of 'a\.jpg' has 3 numbers instead of 4, or 5 with a score\)"),
         ({"a.jpg": [[1, 2, 3, 4, 95]]}, r"\(the score 95 of 'a\.jpg' is not in 0\.\.1\)"),
         ({"a.jpg": [["1", "2", "3", "4"]]}, r"\(a box of 'a\.jpg' is not a list of numbers\)"),
