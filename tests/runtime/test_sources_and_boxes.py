@@ -31,6 +31,14 @@ def test_sources_keep_their_order_and_are_taken_once(folder: Path) -> None:
     assert [source.origin.name for source in found] == [str(folder / name) for name in names]
 
 
+def test_sources_may_be_whatever_can_be_iterated(folder: Path) -> None:
+    assert [source.origin.name for source in open_sources(folder.glob("*.png"))] == [str(folder / "a.png")]
+    with pytest.raises(BadInputError, match="There is nothing to run on"):
+        open_sources(folder.glob("*.gif"))
+    with pytest.raises(BadInputError, match=r"Sources are a list of names, and this is one: pass \['0'\]"):
+        open_sources(0)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
