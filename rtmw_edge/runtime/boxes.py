@@ -31,8 +31,8 @@ Row = tuple[float, float, float, float, float]
 class BoxFile:
     """A file of boxes, read and checked. Raises BadInputError, naming file and entry, for what it cannot mean."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path | str) -> None:
+        self.path = path = Path(path)
         try:
             self._rows = _once((_place(name), boxes) for name, boxes in _rows(_read(path)).items())
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:

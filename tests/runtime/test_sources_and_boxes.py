@@ -58,7 +58,7 @@ def test_what_gives_no_image(folder: Path, name: str, text: str) -> None:
 def read(tmp_path: Path, document: object) -> BoxFile:
     path = tmp_path / "boxes.json"
     path.write_text(document if isinstance(document, str) else json.dumps(document))
-    return BoxFile(path)
+    return BoxFile(str(path))  # as from Python; the command gives a Path
 
 
 def test_corners_by_file(tmp_path: Path) -> None:
