@@ -65,7 +65,8 @@ class OnnxEngine(BundleEngine):
             session.run(self._outputs, {self._input: np.zeros((self._batch, height, width, 3), np.uint8)})
             events = json.loads(Path(session.end_profiling()).read_text())
         facts = (event["args"] for event in events if event.get("cat") == "Node")
-        ran = [_ran(args) for args in facts if args.get("op_name") in CONVOLUTIONS]
+        # Up to 1.17 an operator has events of its fences too, which name no provider.
+        ran = [_ran(args) for args in facts if args.get("op_name") in CONVOLUTIONS and "provider" in args]
         note = FUSED_BY_TENSORRT if self.device == "tensorrt" else ""
         return Description.of(self.runtime, onnx_runtime().__version__, self.device, self._threads, ran, note)
 
