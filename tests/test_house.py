@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -177,6 +178,12 @@ def test_every_package_is_installed() -> None:
     folders += [path.parent.relative_to(ROOT) for top in TOP_LEVEL for path in (ROOT / top).rglob("__init__.py")]
     names = {".".join(p.parts if p.parts[0] == "rtmw_edge" else ("rtmw_edge", *p.parts)) for p in folders}
     assert sorted(name for name in names if f'"{name}",' not in text) == []
+
+
+def test_typer_is_one_that_says_which_click_it_takes() -> None:
+    """pip keeps a Typer that is there, and with click 8.2 or newer those before 0.15.4 end every command."""
+    bound = re.search(r'"typer>=(\d+)\.(\d+)\.?(\d*)', (ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert bound and tuple(int(part or 0) for part in bound.groups()) >= (0, 15, 4)
 
 
 def test_every_benchmark_and_tool_is_told_of() -> None:
