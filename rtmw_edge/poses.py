@@ -67,6 +67,10 @@ class Poses:
             if not np.isfinite(array).all():
                 raise BadInputError(f"Poses hold {name} that are not finite: the network or its input is damaged.")
 
+    def __reduce__(self) -> tuple[type[Poses], tuple[NDArray[np.float32], ...]]:
+        """Read-only after pickling and copying too, where numpy forgets it."""
+        return type(self), (self.keypoints, self.scores, self.boxes, self.box_scores)
+
     @classmethod
     def empty(cls, dimensions: int = 2) -> Poses:
         """No people, in 2 or 3 dimensions."""
@@ -81,7 +85,7 @@ class Poses:
         """The chosen people as Poses: one index (kept as one person), a slice, a mask or a list of indices."""
         if isinstance(people, int | np.integer):
             people = [range(len(self))[people]]
-        rows = people if isinstance(people, slice) else np.asarray(people)
+        rows = people if isinstance(people, slice) else np.atleast_1d(people)
         if not isinstance(rows, slice) and rows.size == 0:
             rows = slice(0, 0)
         return Poses(self.keypoints[rows], self.scores[rows], self.boxes[rows], self.box_scores[rows])

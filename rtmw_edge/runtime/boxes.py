@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +31,16 @@ Row = tuple[float, float, float, float, float]
 class BoxFile:
     """A file of boxes, read and checked. Raises BadInputError, naming file and entry, for what it cannot mean."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path | str) -> None:
+        self.path = path = Path(path)
         try:
-            rows = _rows(_read(path))
+            self._rows = _once((_place(name), boxes) for name, boxes in _rows(_read(path)).items())
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             known = isinstance(error, (KeyError, ValueError, OverflowError))
             reason = f"no {error}" if isinstance(error, KeyError) else error if known else "it has another form"
             raise BadInputError(
                 f'The boxes in {path} cannot be read ({reason}): write {{"photo.jpg": [[x1, y1, x2, y2], ...]}}.'
             ) from error
-        self._rows = {_place(name): boxes for name, boxes in rows.items()}
         self._asked: set[str] = set()
 
     def of(self, image: str) -> list[Row] | None:
@@ -69,6 +68,16 @@ class BoxFile:
         return [name for name in self._rows if name.rpartition("#")[0] in names and name not in self._asked]
 
 
+def _once(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """A dict of them; ValueError for a name that comes again, whose people would be those of the last place alone."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"'{name}' is there twice")
+        found[name] = value
+    return found
+
+
 def _place(name: str) -> str:
     """A path in one spelling, an address as it is."""
     return name if "://" in name else str(Path(name))
@@ -78,7 +87,7 @@ def _read(path: Path) -> Any:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise BadInputError(f"The boxes file {path} has more than {MAX_BYTES} bytes: split it.")
-        return json.loads(path.read_bytes())
+        return json.loads(path.read_bytes(), object_pairs_hook=_once)
     except FileNotFoundError:
         raise BadInputError(f"There is no boxes file {path}: check the path.") from None
     except OSError as error:

@@ -48,12 +48,11 @@ def detections(found: Any) -> Detections:
 
     Raises BadInputError for anything else.
     """
-    if isinstance(found, Detections):
-        return found
     wanted = "it must give boxes (N,4) as x1, y1, x2, y2, or these and their scores (N,)"
     scores = None
     try:
-        if isinstance(found, (tuple, list)) and len(found) > 1 and (np.ndim(found[0]) == 2 or np.size(found[0]) == 0):
+        several = isinstance(found, (tuple, list)) and len(found) > 1
+        if isinstance(found, Detections) or (several and (np.ndim(found[0]) == 2 or np.size(found[0]) == 0)):
             found, scores, *_ = found
         boxes = np.asarray(found, np.float32)
         boxes = boxes if boxes.size else np.empty((0, 4), np.float32)

@@ -146,19 +146,26 @@ def _opacity(scores: NDArray[np.float32], threshold: float) -> NDArray[np.float6
 
 def _draw_box(canvas: NDArray[np.uint8], corners: NDArray[np.float64]) -> None:
     (x1, y1), (x2, y2) = _fixed(corners)
-    cv2.rectangle(canvas, (x1, y1), (x2, y2), OUTLINE, 2, cv2.LINE_AA, FRACTION_BITS)
-    cv2.rectangle(canvas, (x1, y1), (x2, y2), FACE, 1, cv2.LINE_AA, FRACTION_BITS)
+    line = max(1, round(_size(canvas)))
+    cv2.rectangle(canvas, (x1, y1), (x2, y2), OUTLINE, 2 * line, cv2.LINE_AA, FRACTION_BITS)
+    cv2.rectangle(canvas, (x1, y1), (x2, y2), FACE, line, cv2.LINE_AA, FRACTION_BITS)
+
+
+def _size(canvas: NDArray[np.uint8]) -> float:
+    """How large letters and lines are: 1 in a picture of 900 pixels."""
+    return max(0.5, min(canvas.shape[:2]) / 900)
 
 
 def _draw_label(canvas: NDArray[np.uint8], text: str, corner: NDArray[np.float64]) -> None:
     """Text on the upper left corner of a box, kept inside the picture."""
     height, width = canvas.shape[:2]
-    size = max(0.5, min(height, width) / 900)
+    size = _size(canvas)
     stroke = max(1, round(2 * size))
     (wide, high), below = cv2.getTextSize(text, FONT, size, stroke)
     x = int(np.clip(corner[0], 0, max(width - wide, 0)))
     y = int(np.clip(corner[1] - below, high + 2, max(height - below, high)))
-    cv2.putText(canvas, text, (x, y), FONT, size, OUTLINE, stroke + 2, cv2.LINE_AA)
+    # OpenCV 5 has letters of its own, which grow no outline with their stroke.
+    cv2.rectangle(canvas, (x, y - high), (x + wide, y + below), OUTLINE, -1)
     cv2.putText(canvas, text, (x, y), FONT, size, FACE, stroke, cv2.LINE_AA)
 
 

@@ -237,7 +237,10 @@ class SideBySide:
         """Deal `starts` out to the threads, which call `answer`; returns, or raises what one raised, when all ended."""
         shares = [starts[number :: len(self._runs)] for number in range(len(self._runs))]
         answers = [self._pool.submit(answer, run, share) for run, share in zip(self._runs, shares, strict=True)]
-        wait(answers)
+        try:
+            wait(answers)
+        finally:  # Ctrl-C breaks off waiting, not the threads, and the next round wants what they use
+            wait(answers)
         for done in answers:
             done.result()
 

@@ -34,6 +34,7 @@ class FrameRunner:
     `look` finds the people, as `looking_with(detector)` does; without it the whole picture is one. In moving sources
     they are followed (`tracking`) and their keypoints smoothed (`smoothing`; None: not at all); single images are taken
     each by itself. Poses of the same person are one in both (`tracking.same_oks`; with 1 every box has its own).
+    A source that is run again begins anew, as another one does.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class FrameRunner:
         # A look that sees the whole picture is of no use once it is known where in it the person is.
         self._tracker = Tracker(options if look is not None else replace(options, detect_every=0))
         self._smoother: PoseSmoother | None = None
-        self._source = ""
+        self._source, self._index = "", 0
         self._size: tuple[int, ...] = ()
 
     def __call__(self, frame: Frame) -> Result | Failure:
@@ -79,7 +80,9 @@ class FrameRunner:
         return self._finished(result, start, looked)
 
     def _follow(self, frame: Frame) -> Result:
-        is_new = frame.origin.name != self._source
+        # An index that does not rise is one of another run: of a file that was replaced, of a camera opened again.
+        is_new = frame.origin.name != self._source or frame.index <= self._index
+        self._index = frame.index
         if is_new or frame.image.shape[:2] != self._size:  # a camera that comes back may have another size
             self._source, self._size = frame.origin.name, frame.image.shape[:2]
             self._tracker.reset() if is_new else self._tracker.forget()

@@ -113,9 +113,11 @@ class Runner:
         return Poses(keypoints, scores, whole, np.ones(len(crops), np.float32))
 
     def logits(self, crops: NDArray[np.uint8]) -> Logits:
-        """The network's answers (N,133,bins) float32 per axis x, y[, z] for `crops` (N,H,W,3) uint8 BGR."""
+        """The network's answers (N,133,bins) float32 per axis x, y[, z] for `crops` (N,H,W,3) uint8 BGR; none of []."""
+        array = np.asarray(crops)
+        nobody = array.shape == (0,)  # an empty list does not say of which size its crops would have been
         with self._turn() as engine:
-            return engine.infer(np.asarray(crops))
+            return engine.infer(self._buffer[:0] if nobody else array)
 
     def confidence(self, poses: Poses) -> NDArray[np.float32]:
         """Scores (N,133) in 0..1: the calibrated score of this variant, an estimate of the chance of being right.

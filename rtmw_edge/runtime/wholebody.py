@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..crops import check_image
+from ..crops import FARTHEST, check_boxes, check_image
 from ..errors import BadInputError, unknown
+from ..keypoints import NUM_KEYPOINTS
 from .detection import Detector, detections, whole_image
 from .detectors import open_detector
 from .frames import UInt8
@@ -91,13 +92,24 @@ class Wholebody:
 
         With `to_openpose` they are OpenPose's 134. Where the detector finds nobody the whole image is one person.
         """
-        return self.pose_model(image, bboxes=self.det_model(image))
+        boxes = self.det_model(image)
+        return self.pose_model(image, bboxes=check_boxes(boxes, image.shape))
 
     def pose_model(self, image: UInt8, bboxes: ArrayLike = ()) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Keypoints and scores of the people in `bboxes`; without one the whole image is one person."""
+        """Keypoints and scores of the people in `bboxes`; without one the whole image is one person.
+
+        Boxes that show nothing of the image, as those of rtmlib's PoseTracker after somebody has left it, have scores
+        of 0.
+        """
         boxes = np.asarray(bboxes, np.float32)
-        poses = self.runner(image, boxes if boxes.size else None)
-        keypoints, scores = poses.keypoints[..., :2].copy(), self.runner.confidence(poses)
+        if not boxes.size:
+            boxes = np.array([[0, 0, *check_image(image).shape[1::-1]]], np.float32)
+        there = _show(boxes, check_image(image).shape)
+        poses = self.runner(image, boxes[there])
+        keypoints = np.empty((len(boxes), NUM_KEYPOINTS, 2), np.float32)
+        scores = np.zeros((len(boxes), NUM_KEYPOINTS), np.float32)
+        keypoints[:] = (boxes[:, None, :2] + boxes[:, None, 2:]) / 2
+        keypoints[there], scores[there] = poses.keypoints[..., :2], self.runner.confidence(poses)
         return openpose(keypoints, scores) if self._to_openpose else (keypoints, scores)
 
     def _check_backend(self, backend: str | None) -> None:
@@ -125,6 +137,15 @@ def _opened(det: Detector | str | Path, device: str, threads: int | None, size: 
     if str(det) == NO_DETECTOR:
         return whole_image
     return open_detector(det, "cpu" if str(det) == BUILTIN else device, threads, size=size)
+
+
+def _show(boxes: NDArray[np.float32], image_shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Which boxes (N,4) show something of the image; the runner tells what is wrong with those that are none."""
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        return np.ones(len(boxes), bool)
+    near, far = boxes[:, :2], boxes[:, 2:]
+    apart = (far < 0) | (near > np.array(image_shape[1::-1]) - 1) | (near == far)
+    return ~apart.any(axis=1) & ~(np.abs(boxes) > FARTHEST).any(axis=1)
 
 
 class RtmlibDetector:

@@ -82,6 +82,22 @@ def test_boxes_and_depth() -> None:
     assert draw(image, flat, threshold=0.3, boxes=True)[100, 200].any()
 
 
+@pytest.mark.parametrize("size", [(480, 640), (2160, 3840)])
+def test_a_label_can_be_read_on_snow_and_a_box_be_seen(size: tuple[int, int]) -> None:
+    height, width = size
+    image = np.full((*size, 3), 250, np.uint8)
+    box = [[width // 4, height // 4, width // 2, height // 2]]
+    poses = Poses(np.zeros((1, 133, 2)), np.zeros((1, 133)), box, [1])
+    drawn = draw(image, poses, threshold=0.3, boxes=True, labels=["0.47"])
+    above = (drawn != image).any(axis=2)
+    above[height // 4 - 4 :] = False
+    rows, columns = np.nonzero(above)
+    label = drawn[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    assert 0.3 < (label.max(axis=2) < 60).mean() < 0.95, "light letters on dark"
+    line = (drawn[3 * height // 8, : 3 * width // 8] != image[0, 0]).any(axis=1).sum()
+    assert line >= max(2, height / 600)
+
+
 def test_bad_image() -> None:
     with pytest.raises(BadInputError, match="not uint8 BGR"):
         draw(np.zeros((5, 5)), Poses.empty(), threshold=0.3)  # type: ignore[arg-type]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import pickle
 import sys
 import types
 
@@ -31,6 +33,8 @@ def test_arrays_are_read_only_copies() -> None:
         poses.keypoints[0, 0, 0] = 1
     with pytest.raises(AttributeError):
         poses.scores = np.zeros((1, 133))  # type: ignore[misc]
+    for again in (pickle.loads(pickle.dumps(poses)), copy.deepcopy(poses), copy.copy(poses)):
+        assert np.array_equal(again.scores, poses.scores) and not again.scores.flags.writeable
 
 
 def test_parts(poses: Poses) -> None:
@@ -42,6 +46,7 @@ def test_parts(poses: Poses) -> None:
 def test_selection(poses: Poses) -> None:
     assert len(poses) == 3
     assert np.array_equal(poses[-1].keypoints, poses.keypoints[2:])
+    assert np.array_equal(poses[np.array(1)].keypoints, poses.keypoints[1:2])
     assert len(poses[1:]) == 2 and len(poses[[]]) == 0
     assert poses[poses.box_scores > 0.4].box_scores.tolist() == [0.5, 1]
     assert [float(person.box_scores[0]) for person in poses] == [0.5, 1, 0.25]

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +21,7 @@ import tiny_models
 from rtmw_edge import bundle
 from rtmw_edge.errors import BadInputError, VerificationError
 from rtmw_edge.runtime import Engine, open_engine
+from rtmw_edge.runtime.engine import SideBySide
 from rtmw_edge.runtime.machine import cores
 from rtmw_edge.runtime.ncnn_engine import NcnnEngine
 from rtmw_edge.runtime.onnx_session import EXACT_ON_OLD_X86, SPINNING, session_options
@@ -117,6 +122,20 @@ def _told(options: Any, key: str) -> str:
         return ""
 
 
+def test_onnx_runtime_s_events_of_fences_are_no_convolutions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to 1.17, as on a Jetson, each operator has three events, two of which tell its name alone."""
+
+    def old(text: str) -> list[dict[str, Any]]:
+        events = json.loads(text)
+        fences = [{**one, "args": {"op_name": one["args"]["op_name"]}} for one in events if one.get("cat") == "Node"]
+        return [*fences, *events]
+
+    with bundle.read(Case("onnx", 1, False).write(tmp_path)) as opened, open_engine(opened, "cpu", threads=1) as engine:
+        ran = engine.describe()
+        monkeypatch.setattr("rtmw_edge.runtime.onnx_engine.json", SimpleNamespace(loads=old))
+        assert engine.describe() == ran and ran.convolutions
+
+
 @pytest.mark.parametrize("overflow", [True, False])
 def test_onnx_runtime_takes_the_slow_exact_way_only_where_the_fast_one_is_wrong(
     overflow: bool, monkeypatch: pytest.MonkeyPatch
@@ -169,6 +188,32 @@ def test_batches_run_in_threads_of_their_own(tmp_path: Path) -> None:
         engine.infer(images)
     assert "MainThread" not in seen[1:5] and seen[5:] == ["MainThread"]
     assert not any("stream" in thread.name for thread in threading.enumerate())
+
+
+def test_whoever_breaks_off_a_round_waits_for_its_end() -> None:
+    """As Ctrl-C or an alarm: LiteRT refuses a model that still runs, and what is cut next would lie in its buffer."""
+
+    def alarm(number: int, frame: object) -> None:
+        rung.set()
+        raise TimeoutError
+
+    def answer(run: object, share: Sequence[int]) -> None:
+        assert rung.wait(20)
+        time.sleep(0.1)
+        ended.extend(share)
+
+    rung, ended = threading.Event(), []
+    beside = SideBySide([lambda crops: [], lambda crops: []])
+    before = signal.signal(signal.SIGALRM, alarm)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(TimeoutError):
+            beside.share([0, 1, 2], answer)
+        assert sorted(ended) == [0, 1, 2]
+    finally:
+        signal.signal(signal.SIGALRM, before)
+        rung.set()
+        beside.close()
 
 
 def test_a_runtime_that_mixes_up_its_threads_is_found_out(tmp_path: Path) -> None:

@@ -72,6 +72,21 @@ def test_every_video_begins_with_number_one() -> None:
     assert [process(frame).ids for frame in (moving(0), moving(1), moving(0, "b.mp4"))] == [(1,), (1,), (1,)]  # type: ignore[union-attr]
 
 
+def test_a_video_that_is_run_again_begins_anew() -> None:
+    """Another upload under the same name must not begin with the people and boxes that the last one ended with."""
+    boxes = iter([[[10, 10, 60, 90]], [[120, 10, 170, 90]]])
+    process = FrameRunner(
+        Runner(FixedEngine()),
+        looking_with(lambda image: next(boxes)),
+        tracking=TrackingOptions(detect_every=0),
+        smoothing=OneEuroOptions(),
+    )
+    first, again = ([process(moving(index)) for index in range(3)] for _ in range(2))
+    assert [result.ids for result in (*first, *again)] == [(1,)] * 6  # type: ignore[union-attr]
+    assert again[0].poses.boxes.tolist() == [[120, 10, 170, 90]]  # type: ignore[union-attr]
+    assert (again[0].poses.keypoints - first[0].poses.keypoints)[0, :, 0] == pytest.approx(110)  # type: ignore[union-attr]
+
+
 def test_the_detector_is_asked_now_and_then() -> None:
     asked = []
 

@@ -109,6 +109,25 @@ def test_the_models_of_rtmlib_s_tracker(tiny_bundle: Path) -> None:
     assert boxes.shape == (2, 4) and np.array_equal(keypoints, wholebody(picture())[0])
 
 
+@pytest.mark.parametrize("to_openpose", [False, True])
+def test_rtmlib_s_tracker_goes_on_after_somebody_has_left(tiny_bundle: Path, to_openpose: bool) -> None:
+    """Its boxes are those around the last keypoints, wherever these lie, and one answer a box is what it wants."""
+    wholebody = rtmw_edge.Wholebody(two_people, pose=tiny_bundle, to_openpose=to_openpose)
+    here, left, below, point, far = [60, 80, 180, 280], [-90, 0, -5, 99], [9, 400, 50, 700], [50] * 4, [-2e7, 0, 9, 9]
+    keypoints, scores = wholebody.pose_model(picture(), bboxes=[left, here, below, point, far])
+    alone, sure = wholebody.pose_model(picture(), bboxes=[here])
+    assert keypoints.shape == (5, 134 if to_openpose else 133, 2) and keypoints.dtype == np.float32
+    assert np.array_equal(keypoints[1:2], alone) and np.array_equal(scores[1:2], sure)
+    assert not scores[[0, 2, 3, 4]].any() and (keypoints[0] == [-47.5, 49.5]).all()
+    gone, none = wholebody.pose_model(picture(), bboxes=[left])
+    assert gone.shape == alone.shape and not none.any()
+    for box in ([60, 80, 50, 280], [float("nan"), 0, 9, 9]):
+        with pytest.raises(BadInputError, match=r"^Box 0 \("):
+            wholebody.pose_model(picture(), bboxes=[box])
+    with pytest.raises(BadInputError, match="lies wholly outside the 300x400 image"):
+        rtmw_edge.Wholebody(lambda image: [left], pose=tiny_bundle)(picture())
+
+
 def test_openpose_s_order_by_name() -> None:
     """OpenPose: nose, neck, then right arm, left arm, right leg, left leg, eyes, ears; the rest as it was."""
     points = np.stack([np.arange(133.0), -np.arange(133.0)], axis=1)[None].astype(np.float32)
@@ -144,6 +163,8 @@ def test_a_mode_that_names_no_model_is_said(caplog: pytest.LogCaptureFixture) ->
         ([np.array([[60, 80, 180, 280]]), np.array([0.9])], 1),
         ((np.array([[60, 80, 180, 280]]), np.array([0.9]), np.array([0])), 1),
         (np.zeros((0, 4)), 0),
+        (Detections(np.array([]), np.array([])), 0),  # as a list of nobody becomes an array
+        (Detections([[60, 80, 180, 280]], [0.9]), 1),  # type: ignore[arg-type]
     ],
 )
 def test_a_detector_gives_boxes_with_or_without_scores(tiny_bundle: Path, found: object, people: int) -> None:
@@ -155,7 +176,18 @@ def test_a_detector_gives_boxes_with_or_without_scores(tiny_bundle: Path, found:
     assert looked is not None and looked.boxes.shape == (people, 4) and looked.scores.shape == (people,)
 
 
-@pytest.mark.parametrize("found", [None, 3, "boxes", [[1, 2, 3]], np.zeros((2, 5)), (np.ones((2, 4)), np.ones(3))])
+@pytest.mark.parametrize(
+    "found",
+    [
+        None,
+        3,
+        "boxes",
+        [[1, 2, 3]],
+        np.zeros((2, 5)),
+        (np.ones((2, 4)), np.ones(3)),
+        Detections(np.ones((2, 4)), np.ones(3)),
+    ],
+)
 def test_what_is_no_answer_of_a_detector_is_one_sentence(tiny_bundle: Path, found: object) -> None:
     wholebody = rtmw_edge.Wholebody(det=lambda image: found, pose=tiny_bundle)
     with pytest.raises(BadInputError, match=r"it must give boxes \(N,4\) as x1, y1, x2, y2, or these and their scores"):

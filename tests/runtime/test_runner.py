@@ -118,7 +118,10 @@ def test_zero_boxes_are_no_poses(runner: Runner, boxes: object) -> None:
     poses = runner(picture(110, 190), boxes)  # type: ignore[arg-type]
     assert len(poses) == 0 and poses.keypoints.shape == (0, 133, 2)
     assert runner.confidence(poses).shape == (0, 133)
-    assert len(runner.crops(np.zeros((0, 64, 48, 3), np.uint8))) == 0
+    for crops in (np.zeros((0, 64, 48, 3), np.uint8), [], np.array([])):
+        assert runner.crops(crops).keypoints.shape == (0, 133, 2)  # type: ignore[arg-type]
+    with pytest.raises(BadInputError, match=r"The crops are uint8 of shape \(0, 8, 8, 3\)"):
+        runner.crops(np.zeros((0, 8, 8, 3), np.uint8))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 50), (50, 1)])

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import cv2
+import file_server
 import numpy as np
 import pytest
 import video_files
@@ -201,6 +202,22 @@ def test_videos_that_give_nothing(tmp_path: Path) -> None:
     assert frames(VideoFile(str(tmp_path / "none.mp4")))[1] == [
         f"There is no video {tmp_path / 'none.mp4'}: check the path."
     ]
+
+
+def test_an_mp4_of_a_server_that_sends_no_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Python's http.server: what is not damaged is not called so."""
+    path, rng = tmp_path / "a.mp4", np.random.default_rng(0)
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"mp4v"), 30, (320, 240))
+    for _ in range(30):
+        writer.write(rng.integers(0, 256, (240, 320, 3), np.uint8))
+    writer.release()
+    with file_server.serving(path.read_bytes(), monkeypatch) as server:
+        server.ranges = False
+        found, reasons = frames(VideoFile(f"http://127.0.0.1:{server.server_port}/a.mp4"))
+    assert not found and len(reasons) == 1
+    assert reasons[0].endswith(
+        "it is damaged, or an MP4 with its index at its end, of a server that sends no parts: download it first."
+    )
 
 
 def test_an_image_and_one_that_is_not(tmp_path: Path) -> None:

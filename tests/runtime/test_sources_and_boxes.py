@@ -31,6 +31,14 @@ def test_sources_keep_their_order_and_are_taken_once(folder: Path) -> None:
     assert [source.origin.name for source in found] == [str(folder / name) for name in names]
 
 
+def test_sources_may_be_whatever_can_be_iterated(folder: Path) -> None:
+    assert [source.origin.name for source in open_sources(folder.glob("*.png"))] == [str(folder / "a.png")]
+    with pytest.raises(BadInputError, match="There is nothing to run on"):
+        open_sources(folder.glob("*.gif"))
+    with pytest.raises(BadInputError, match=r"Sources are a list of names, and this is one: pass \['0'\]"):
+        open_sources(0)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
@@ -50,7 +58,7 @@ def test_what_gives_no_image(folder: Path, name: str, text: str) -> None:
 def read(tmp_path: Path, document: object) -> BoxFile:
     path = tmp_path / "boxes.json"
     path.write_text(document if isinstance(document, str) else json.dumps(document))
-    return BoxFile(path)
+    return BoxFile(str(path))  # as from Python; the command gives a Path
 
 
 def test_corners_by_file(tmp_path: Path) -> None:
@@ -104,6 +112,8 @@ def test_coco_annotations(tmp_path: Path) -> None:
         ("7", r"\(it holds neither an object nor a list\): write \{\"photo.jpg\": \[\[x1, y1, x2, y2\], ...\]\}"),
         ('{"a.jpg": [[NaN, 0, 1, 1]]}', r"\(a box of 'a\.jpg' holds a value that is not finite\)"),
         ('{"a.jpg": [[0, 0, 1, 1' + "0" * 400 + "]]}", r"\(int too large to convert to float\)"),
+        ('{"a.jpg": [[0, 0, 1, 1]], "a.jpg": [[2, 2, 3, 3]]}', r"\('a\.jpg' is there twice\): write"),
+        ({"a.jpg": [[0, 0, 1, 1]], "./a.jpg": [[2, 2, 3, 3]]}, r"\('a\.jpg' is there twice\): write"),
         ({"a.jpg": [[1, 2, 3]]}, r"\(a box of 'a\.jpg' has 3 numbers instead of 4, or 5 with a score\)"),
         ({"a.jpg": [[1, 2, 3, 4, 95]]}, r"\(the score 95 of 'a\.jpg' is not in 0\.\.1\)"),
         ({"a.jpg": [["1", "2", "3", "4"]]}, r"\(a box of 'a\.jpg' is not a list of numbers\)"),

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
@@ -27,7 +27,7 @@ SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https", "tcp", "udp", "srt")
 
 
 def open_sources(
-    names: Sequence[str | Path],
+    names: Iterable[str | Path],
     *,
     raw: PictureFormat | None = None,
     camera: PictureFormat | None = None,
@@ -40,16 +40,17 @@ def open_sources(
     camera. `live` says whether frames of an address or of stdin may be dropped; None: of an address yes, unless it
     names a video file, of stdin no. Raises BadInputError for what means nothing, and for a camera among other sources.
     """
-    if isinstance(names, (str, Path)):
+    if isinstance(names, (str, Path, int)):
         raise BadInputError(f"Sources are a list of names, and this is one: pass [{str(names)!r}].")
-    if not names:
+    texts = [str(name) for name in names]  # once: Path.glob gives its files a single time
+    if not texts:
         raise BadInputError(
             "There is nothing to run on: name an image, a folder, a video, a camera (0) or an address (rtsp://...)."
         )
-    if "" in names:
+    if "" in texts:
         raise BadInputError("A source is empty text (an unset variable of the shell?): name what to run on.")
     found: dict[str, Source] = {}
-    kinds = {name: _kind(name) for name in map(str, names)}
+    kinds = {name: _kind(name) for name in texts}
     for name, kind in kinds.items():
         sources = _files(name) if kind == "file" else [_special(name, kind, raw, camera, live)]
         if kind == "address" and sources[0].origin.name in found:

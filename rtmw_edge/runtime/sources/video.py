@@ -74,7 +74,10 @@ class VideoFile:
             index += 1
         missing_s = count / fps - (last_s + 1 / fps)
         if index == 0:
-            yield Failure(origin.name, f"There is no readable frame in {origin.name}: it is damaged.")
+            why = "it is damaged"
+            if "://" in self._path:  # as of Python's http.server
+                why += ", or an MP4 with its index at its end, of a server that sends no parts: download it first"
+            yield Failure(origin.name, f"There is no readable frame in {origin.name}: {why}.")
         elif missing_s > max(TAIL_SECONDS, TAIL_SHARE * count / fps) and self._is_cut_off(count - index, fps):
             reason = (
                 f"{origin.name} breaks off after {index} frames, {missing_s:.1f} s before its end: "
