@@ -171,7 +171,7 @@ def test_images_that_accuracy_is_measured_on_are_refused(tmp_path: Path, calibra
     axes = {"variants": VARIANT, "targets": "onnx", "precisions": ["fp32", "int8"], "calibrators": calibrators}
     (tmp_path / "photos").mkdir()
     cv2.imwrite(str(tmp_path / "photos" / "a.png"), np.zeros((8, 8, 3), np.uint8))
-    (tmp_path / "val.json").write_text('{"images": [{"id": 1, "file_name": "a.png"}], "annotations": []}')
+    (tmp_path / "val.json").write_text(json.dumps(document(1)).replace("0.png", "a.png"))
     with pytest.raises(BadInputError, match=r"a\.png' is the evaluation image 'a\.png' of coco:.*; calibrate on"):
         plan_of(parse_config({**axes, "calibration": "photos", "data": "coco:val.json:photos"}, tmp_path))
 
@@ -192,7 +192,7 @@ def test_cells_are_named_alike_wherever_the_sweep_is_started(tmp_path: Path, mon
     (tmp_path / "val").mkdir()
     for number, folder in enumerate(("photos", "val")):
         cv2.imwrite(str(tmp_path / folder / "a.png"), np.full((8, 8, 3), number, np.uint8))
-    (tmp_path / "val.json").write_text('{"images": [{"id": 1, "file_name": "a.png"}], "annotations": []}')
+    (tmp_path / "val.json").write_text(json.dumps(document(1)).replace("0.png", "a.png"))
     (tmp_path / "sweep.toml").write_text(
         f"""
         variants = "{VARIANT}"
