@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from coco_files import document
 from rtmw_edge.quantization import Entry, Table
+from rtmw_edge.quantization.fake import weights_sha256
 from rtmw_edge.targets import target_named
+from rtmw_edge.targets.export import load_deployable
 from typer.testing import CliRunner
 
 from rtmw_edge.cli import app
@@ -139,6 +141,23 @@ def test_counts_weights_and_trained_tables(tmp_path: Path, table: Path) -> None:
     assert trained.inputs.weights == weights and trained.inputs.table == table
     assert trained.inputs.base == found.cells[0].cell == trained.inputs.paced_by
     assert found.cells[0].inputs.base is None and found.cells[0].inputs.paced_by is None
+
+
+@pytest.mark.parametrize("known", ["made for", "began with"])
+def test_a_trained_pair_is_compared_with_the_weights_that_it_began_with(tmp_path: Path, known: str) -> None:
+    """Of two weights the first are not those: what int8 loses would be the difference of two trainings."""
+    begun = embedded(VARIANT)
+    assert begun is not None
+    digest = weights_sha256(load_deployable(VARIANT, begun))
+    made = {"weights_sha256": digest} if known == "made for" else {"provenance": {"start": {"weights_sha256": digest}}}
+    Table(VARIANT, {"stem:weight": Entry(np.ones(3), axis=0)}, **made).save(tmp_path / "table.json")
+    (tmp_path / "first.safetensors").write_bytes(b"x")
+    weights = {VARIANT: {"first": "first.safetensors", "second": str(begun)}}
+    pair = {"name": "qat", "variant": VARIANT, "weights": str(begun), "table": "table.json"}
+    axes = {"targets": "onnx", "precisions": ["fp32", "int8"], "grids": "common", "weights": weights, "tables": [pair]}
+    found = plan_of(parse_config({"variants": [VARIANT], **axes}, tmp_path)).cells[-1]
+    assert found.cell.table == "qat" and found.inputs.base is not None
+    assert (found.inputs.base.weights, found.inputs.base_weights) == ("second", begun)
 
 
 def test_other_tools_stand_beside_ours() -> None:
