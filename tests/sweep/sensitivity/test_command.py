@@ -50,7 +50,10 @@ def test_a_study_a_budget_and_the_table_for_export(
     assert run(*given, "--out", out, "--budget", "whole<=55") == 0
     printed = capsys.readouterr().out
     assert "budget whole<=55 on clouds; Multiply-accumulates, as no target was named" in printed
-    assert f"--precision int8-mixed --table {out / 'mixed-table.json'} --out BUNDLE" in printed
+    assert (
+        f"rtmw-edge export {TINY.name} --weights {given[2]} --target TARGET --precision int8-mixed "
+        f"--table {out / 'mixed-table.json'} --out BUNDLE"
+    ) in printed
     mixed = Table.load(out / "mixed-table.json")
     assert mixed.floats and mixed.weights_sha256 == weights_sha256(tiny_study.subject().network)
     assert mixed.provenance["left_in_float"]["budget"] == "whole<=55"
