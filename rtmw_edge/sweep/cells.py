@@ -15,6 +15,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from rtmw_edge.calibration.evaluation_images import held_out
+
 from .. import __version__
 from ..errors import BadInputError
 from ..evaluation.datasets import dataset_named
@@ -131,8 +133,8 @@ class Inputs:
 
     @property
     def held_out(self) -> tuple[str, ...]:
-        """What accuracy is measured on, for `calibration.open_source` to refuse, which knows no 3D sets."""
-        return (self.data,) if self.data.partition(":")[0] in ("synthetic", "coco") else ()
+        """What accuracy is measured on, for `calibration.open_source` to refuse."""
+        return held_out(self.data)
 
 
 @dataclass(frozen=True)
