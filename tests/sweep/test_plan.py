@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from coco_files import document
+from coco_files import document, write_images
 from rtmw_edge.quantization import Entry, Table
 from rtmw_edge.quantization.fake import weights_sha256
 from rtmw_edge.targets import target_named
@@ -399,6 +399,23 @@ def test_a_calibration_folder_is_its_images(tmp_path: Path) -> None:
     cells_module.file_sha256.cache_clear()
     assert cells_module.calibration_sha256(str(tmp_path)) != first
     assert cells_module.calibration_sha256("synthetic:8") == "synthetic:8"
+
+
+def test_labelled_people_to_calibrate_on_need_only_what_calibrate_reads(tmp_path: Path) -> None:
+    found = document()
+    for annotation in found["annotations"]:
+        del annotation["area"]
+    (tmp_path / "a.json").write_text(json.dumps(found))
+    write_images(tmp_path / "photos", len(found["images"]))
+    axes = {
+        "targets": "onnx",
+        "precisions": ["fp32", "int8"],
+        "calibration": f"coco:{tmp_path}/a.json:{tmp_path}/photos",
+    }
+    first = planned(**axes).cells[-1].table_key
+    (tmp_path / "photos" / "0.png").write_bytes(b"1")
+    cells_module.calibration_sha256.cache_clear()
+    assert planned(**axes).cells[-1].table_key != first
 
 
 def test_cells_that_differ_in_threads_alone_share_accuracy() -> None:
