@@ -74,8 +74,8 @@ def start(options: Options, on_step: OnStep = lambda _: None) -> Study:
         grid = GRIDS[options.grid if table is None else table.grid]
         grid_of(target, Precision(grid.precision), grid.name)
     source: str | Source = options.calibration or CALIBRATION
-    if table is None and not source.startswith("synthetic:"):
-        source = open_source(source, boxes=options.boxes, evaluation=held_out(options.data))
+    if table is None and options.calibration is not None:
+        source = open_source(options.calibration, boxes=options.boxes, evaluation=held_out(options.data))
     claim_directory(options.out, f"written by rtmw-edge {__version__}")
     table = table or _calibrated(options, network, source, on_step)
     crops = CropSet.of(
