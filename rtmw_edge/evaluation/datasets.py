@@ -274,7 +274,10 @@ def _labels_3d(instance: Instance) -> Labels3D | None:
 
 def _whole_number(image_id: Any) -> int:
     try:
-        return int(image_id)
+        number = int(image_id)
+        if isinstance(image_id, float) and number != image_id:
+            raise ValueError
+        return number
     except (TypeError, ValueError):
         raise ValueError(f"the image id {image_id!r} is no whole number") from None
 

@@ -123,6 +123,7 @@ FOOT = "ValueError: foot_kpts has 15 numbers, not 18"
         ("keypoints", [1, 5, float("inf")] * 17, "ValueError: a flag of image 0 is no finite number"),
         ("area", 0, "ValueError: the area of a person of image 0 is not above 0, so that OKS finds nobody there"),
         ("area", -1, "ValueError: the area of a person of image 0 is not above 0, so that OKS finds nobody there"),
+        ("image_id", 0.5, "ValueError: the image id 0.5 is no whole number"),
         ("image_id", "a-1", "ValueError: the image id 'a-1' is no whole number"),
         ("foot_kpts", [0] * 15, FOOT),
         ("foot_kpts", "abc", "ValueError: could not convert"),
