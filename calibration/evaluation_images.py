@@ -12,6 +12,13 @@ from rtmw_edge.files import sha256_of
 from rtmw_edge.runtime.sources import find_images
 
 
+def held_out(data: str) -> tuple[str, ...]:
+    """Of a data set that accuracy is measured on, as `evaluate --data` takes it, what calibration images are held
+    against: itself, but for sets in 3D, which no source reads.
+    """
+    return (data,) if data.partition(":")[0] in ("synthetic", "coco") else ()
+
+
 def refuse_evaluation_images(paths: Iterable[Path], text: str) -> None:
     """Raise BadInputError naming the first of `paths` that is, by its bytes, an image of the evaluation set `text`.
 

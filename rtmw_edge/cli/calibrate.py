@@ -166,7 +166,10 @@ def _report_stability(found: Stability, json_file: Path | None) -> None:
     console = Console()
     print(f"{len(found.moved)} of {found.points} ranges differ by more than 20 % between two halves of the images")
     if found.moved:
-        rows = Rows("tensor", *(Column(name, justify="right") for name in ("one half", "the other", "change, %")))
+        rows = Rows(
+            Column("tensor", overflow="fold"),
+            *(Column(name, justify="right") for name in ("one half", "the other", "change, %")),
+        )
         for moved in found.moved[:SHOWN]:
             ends = (f"{low:.3g} .. {high:.3g}" for low, high in (moved.first, moved.second))
             rows.add_row(moved.point, *ends, f"{100 * moved.change:.0f}")

@@ -13,6 +13,7 @@ from .boards import picked
 from .calibrate import TABLE_HEAD
 
 if TYPE_CHECKING:
+    from ..calibration import Source
     from ..evaluation.datasets import Dataset
     from ..evaluation.gates import Gate
 
@@ -72,6 +73,8 @@ def export(
     With --gate the bundle is compared with its own float network, and its manifest keeps the verdict; the exit code is
     1 when a limit is broken.
     """
+    from ..calibration import open_source
+    from ..calibration.evaluation_images import held_out
     from ..evaluation import open_dataset
     from ..evaluation.gates import read_gate
     from ..files import check_writable
@@ -88,6 +91,9 @@ def export(
     if save_table is not None:
         check_writable(save_table, TABLE_HEAD)
     limits = None if gate is None else (read_gate(gate), open_dataset(gate_data or "synthetic:val"))
+    source: str | Source | None = calibration
+    if calibration is not None and gate_data is not None:
+        source = open_source(calibration, boxes=boxes, evaluation=held_out(gate_data))
     with console.status("starting") as status:
 
         def on_step(step: str) -> None:
@@ -103,7 +109,7 @@ def export(
             weights=weights,
             grid=grid,
             calibrator=calibrator,
-            calibration=calibration,
+            calibration=source,
             boxes=boxes,
             method=method,
             table=table,

@@ -68,6 +68,8 @@ def qat(
         typer.echo(f"the recipe {recipe} is for {usual}, and trains {name} here", err=True)
 
     def start_table(network: Deployable) -> Table:
+        from ..calibration import open_source
+        from ..calibration.evaluation_images import held_out
         from ..targets.export import CALIBRATION, calibrate, fitting_table
 
         if loaded is not None:
@@ -80,7 +82,11 @@ def qat(
             if fitting is not None:
                 return fitting
         typer.echo(f"calibrating on {calibration or CALIBRATION}", err=True)
-        return calibrate(network, calibration or CALIBRATION, grid=arithmetic)
+        return calibrate(
+            network,
+            open_source(calibration or CALIBRATION, evaluation=held_out(chosen.validation)),
+            grid=arithmetic,
+        )
 
     of_table = None if loaded is None else f"of SHA-256 {loaded.sha256[:12]}"
     origin = {"table": of_table, "calibration": calibration}

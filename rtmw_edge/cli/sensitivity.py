@@ -96,7 +96,7 @@ def sensitivity(
     page = out / "sensitivity.html"
     write_page(study, found, units, page)  # before choosing, which may find that nothing keeps the budget
     if limits is not None:
-        choice = choose_and_save(study, units, costs, limits, out / "mixed-table.json", target, console)
+        choice = choose_and_save(study, units, costs, limits, out / "mixed-table.json", options, console)
         write_page(study, found, units, page, choice)
     console.print(f"{page}, {out / 'sensitivity.csv'}")
 

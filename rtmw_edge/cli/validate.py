@@ -183,7 +183,7 @@ def _table(title: str, heads: list[str], rows: list[list[str]]) -> Table:
 
     table = Table(title=title or None, title_justify="left", box=None, header_style="bold", pad_edge=False)
     for index, head in enumerate(heads):
-        table.add_column(head, justify="right" if index else "left", no_wrap=True)
+        table.add_column(head, justify="right" if index else "left", no_wrap=index < len(heads) - 1)
     for part, *cells in rows:
         table.add_row(part.replace("_", " "), *cells)
     return table

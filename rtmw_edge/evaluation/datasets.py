@@ -7,6 +7,7 @@ A dataset is named by a text: "synthetic:val", "synthetic:val:100", "coco:ANNOTA
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -196,16 +197,28 @@ class CocoWholeBody(Dataset):
         labels: dict[int, list[dict[str, Any]]] = {}
         try:
             for annotation in document["annotations"]:
-                labels.setdefault(annotation["image_id"], []).append(annotation)
+                labels.setdefault(_whole_number(annotation["image_id"]), []).append(annotation)
+            numbers = [_whole_number(image["id"]) for image in document["images"]]
             self._images = [
-                (int(image["id"]), str(image["file_name"]), listed_size(image), _people(labels.get(image["id"], [])))
-                for image in document["images"][:limit]
+                (number, str(image["file_name"]), listed_size(image), _people(labels.get(number, [])))
+                for number, image in zip(numbers, document["images"][:limit], strict=False)
             ]
         except BAD_VALUES as error:
             raise BadInputError(
                 f"{annotations} holds no COCO-WholeBody labels ({type(error).__name__}: {error}): use the whole-body "
                 "annotation file, with foot_kpts, face_kpts, lefthand_kpts and righthand_kpts."
             ) from None
+        number, times = Counter(numbers).most_common(1)[0]
+        if times > 1:
+            raise BadInputError(
+                f"{annotations} lists {times} images of the id {number}, so that nobody can tell who is on which: give "
+                "every image an id of its own, and list it once."
+            )
+        if not labels.keys() & set(numbers):
+            raise BadInputError(
+                f"{annotations} labels nobody on any of the {len(numbers)} images that it lists: there is nothing to "
+                "evaluate on. Check that the `image_id` of its annotations are the `id` of its images."
+            )
 
     def __len__(self) -> int:
         return len(self._images)
@@ -259,6 +272,16 @@ def _labels_3d(instance: Instance) -> Labels3D | None:
     return Labels3D(instance.metres[None], instance.camera)
 
 
+def _whole_number(image_id: Any) -> int:
+    try:
+        number = int(image_id)
+        if isinstance(image_id, float) and number != image_id:
+            raise ValueError
+        return number
+    except (TypeError, ValueError):
+        raise ValueError(f"the image id {image_id!r} is no whole number") from None
+
+
 def _people(annotations: list[dict[str, Any]]) -> People:
     triples = np.array([whole_body(annotation) for annotation in annotations]).reshape(-1, NUM_KEYPOINTS, 3)
     boxes = np.array([annotation["bbox"] for annotation in annotations], np.float64).reshape(-1, 4)
@@ -274,6 +297,10 @@ def _people(annotations: list[dict[str, Any]]) -> People:
         if not (np.abs(values) <= LARGEST).all():
             raise ValueError(f"{what} of image {annotations[0]['image_id']} is no finite number")
     crowd = np.array([bool(annotation.get("iscrowd", 0)) for annotation in annotations], bool)
+    if (areas[(visible > 0).any(axis=1) & ~crowd] <= 0).any():
+        raise ValueError(
+            f"the area of a person of image {annotations[0]['image_id']} is not above 0, so that OKS finds nobody there"
+        )
     return People(points, visible, boxes, areas, crowd)
 
 

@@ -15,6 +15,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from rtmw_edge.calibration.evaluation_images import held_out
+from rtmw_edge.calibration.people import Labelled
+
 from .. import __version__
 from ..errors import BadInputError
 from ..evaluation.datasets import dataset_named
@@ -131,8 +134,8 @@ class Inputs:
 
     @property
     def held_out(self) -> tuple[str, ...]:
-        """What accuracy is measured on, for `calibration.open_source` to refuse, which knows no 3D sets."""
-        return (self.data,) if self.data.partition(":")[0] in ("synthetic", "coco") else ()
+        """What accuracy is measured on, for `calibration.open_source` to refuse."""
+        return held_out(self.data)
 
 
 @dataclass(frozen=True)
@@ -224,9 +227,12 @@ def file_sha256(path: Path) -> str:
 
 @lru_cache(maxsize=16)
 def calibration_sha256(source: str) -> str:
-    """What a calibration source holds: the text of a rendered one, names and bytes of a folder's files."""
+    """What a calibration source holds: the text of a rendered one, names and bytes of a folder's files, and of labelled
+    people the bytes of their annotations, names and sizes of their images.
+    """
     if source.startswith("coco:"):
-        return data_sha256(source)
+        _, annotations, images = source.split(":", 2)
+        return _of_files(Path(annotations), Labelled(Path(annotations), Path(images)).files())
     folder = Path(source)
     if not source or not folder.is_dir():
         return source
@@ -243,10 +249,12 @@ def data_sha256(data: str) -> str:
     if not files:
         return ""
     _, annotations, *_ = data.split(":")
+    return _of_files(Path(annotations), files)
+
+
+def _of_files(annotations: Path, images: Sequence[Path]) -> str:
     # Of a sweep of the first images, the others may be missing.
-    return digest(
-        [file_sha256(Path(annotations)), [(path.name, path.stat().st_size) for path in files if path.is_file()]]
-    )
+    return digest([file_sha256(annotations), [(path.name, path.stat().st_size) for path in images if path.is_file()]])
 
 
 def _code(cell: Cell, roots: tuple[str, ...]) -> str:

@@ -13,7 +13,7 @@ from rtmw_edge.quantization import GRIDS, Table
 from rtmw_edge.targets import Precision, target_named
 from rtmw_edge.targets.base import Target, grid_of, precisions
 from rtmw_edge.targets.base import installed as check_installed
-from rtmw_edge.targets.export import NEEDED
+from rtmw_edge.targets.export import NEEDED, load_deployable
 from rtmw_edge.targets.peers import OURS, PEERS, peer_named
 
 from ..errors import BadInputError, RtmwEdgeError
@@ -66,12 +66,12 @@ def plan_of(config: SweepConfig, boards: Mapping[str, Mapping[str, str]] | None 
         reason = f" ({next(iter(refused.values()))})" if refused else ""
         raise BadInputError(f"No cell of the sweep is left{reason}; change its targets, precisions or rules.")
     cells = [cell for cell, _ in found]
-    for cell in cells:
-        if cell.precision != Precision.FP32 and base_of(cell, cells) is None:
+    for cell, inputs in found:
+        if cell.precision != Precision.FP32 and base_of(cell, inputs, found) is None:
             raise BadInputError(
                 f"The sweep has no fp32 to compare {cell.variant} {cell.label} with; leave it in, or exclude both."
             )
-    found = [(cell, _located(inputs, cell, cells, config.folder)) for cell, inputs in found]
+    found = [(cell, _located(inputs, cell, found, config.folder)) for cell, inputs in found]
     _check_data(config, found)
     gate = _gate(config, cells)
     planned = []
@@ -108,13 +108,13 @@ def _idle(config: SweepConfig, cells: list[Cell]) -> dict[str, str]:
     return told
 
 
-def _located(inputs: Inputs, cell: Cell, cells: list[Cell], folder: Path) -> Inputs:
-    """The inputs with the float cells among `cells`, and the files that lie at the cell's paths from `folder`."""
+def _located(inputs: Inputs, cell: Cell, found: list[tuple[Cell, Inputs]], folder: Path) -> Inputs:
+    """The inputs with the float cells among `found`, and the files that lie at the cell's paths from `folder`."""
     calibration = source_in(folder, cell.calibration) if cell.calibration else ""
     return replace(
         inputs,
-        base=base_of(cell, cells),
-        paced_by=pace_of(cell, cells),
+        base=base_of(cell, inputs, found),
+        paced_by=pace_of(cell, [other for other, _ in found]),
         data=data_in(folder, cell.data),
         calibration=calibration,
     )
@@ -137,15 +137,15 @@ def _gate(config: SweepConfig, cells: list[Cell]) -> Gate:
     return gate
 
 
-def base_of(cell: Cell, cells: list[Cell]) -> Cell | None:
-    """The float cell that accuracy is compared with: the same target in fp32; after training, of the first weights."""
+def base_of(cell: Cell, inputs: Inputs, found: list[tuple[Cell, Inputs]]) -> Cell | None:
+    """The float cell that accuracy is compared with: the same target in fp32 with the weights before training."""
     floats = [
         other
-        for other in cells
+        for other, made_of in found
         if other.precision == Precision.FP32
         and (other.variant, other.target, other.device) == (cell.variant, cell.target, cell.device)
         and (other.data, other.images, other.board) == (cell.data, cell.images, cell.board)
-        and (cell.table != "" or other.weights == cell.weights)
+        and (made_of.weights == inputs.base_weights if cell.table else other.weights == cell.weights)
     ]
     near = [other for other in floats if other.threads == cell.threads] or floats
     return near[0] if near and near[0] != cell else None
@@ -189,7 +189,7 @@ def _product(config: SweepConfig, refused: dict[str, str]) -> Iterator[tuple[Cel
                             yield from _everywhere(cell, Inputs(path, path), config)
                     for pair, table, content in at_hand:
                         if pair.variant == name and _carries(content, precision, grid):
-                            own = next(iter(files.values()))
+                            own = _began_with(content, files)
                             inputs = Inputs(find(name, pair.weights, "weights =") if pair.weights else own, own, table)
                             cell = Cell(name, "", target, precision, grid, table=pair.name)
                             yield from _everywhere(cell, inputs, config)
@@ -278,6 +278,26 @@ def trained(config: SweepConfig, refused: dict[str, str]) -> list[tuple[TablePai
                 )
             found.append((pair, path, table))
     return found
+
+
+def _began_with(table: Table, files: Mapping[str, Path]) -> Path:
+    """Of several weights those that the table was made for, or its training began with; the first where none are."""
+    start = table.provenance.get("start")
+    known = {table.weights_sha256, start.get("weights_sha256") if isinstance(start, dict) else None}
+    several = files.values() if len(files) > 1 else ()
+    first = next(iter(files.values()))
+    return next((path for path in several if _network_sha256(table.variant, path) in known), first)
+
+
+@lru_cache(maxsize=16)
+def _network_sha256(variant: str, weights: Path) -> str:
+    """What tables know weights by; of a file that holds none, which its own cells will tell, its path."""
+    from rtmw_edge.quantization.fake import weights_sha256
+
+    try:
+        return weights_sha256(load_deployable(variant, weights))
+    except RtmwEdgeError:
+        return str(weights)
 
 
 def _everywhere(cell: Cell, inputs: Inputs, config: SweepConfig) -> Iterator[tuple[Cell, Inputs]]:

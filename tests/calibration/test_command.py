@@ -82,8 +82,11 @@ def test_a_count_of_more_than_there_are_takes_all_and_says_so(here: Path, capsys
 
 
 @pytest.mark.slow
-def test_stability_is_printed_and_written(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_stability_is_printed_and_written(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("numba")
+    monkeypatch.setenv("COLUMNS", "70")
     options = ["--images", "photos", "--stability", "--data", "synthetic:val:3", "--json", "found.json"]
     assert run(*options, "--out", "table.json") == 0
     printed = capsys.readouterr().out
@@ -91,6 +94,7 @@ def test_stability_is_printed_and_written(here: Path, capsys: pytest.CaptureFixt
     assert Path("found.json").read_bytes().startswith(FOUND_HEAD)
     assert f"{len(found['moved'])} of {found['points']} ranges differ by more than 20 % between two halves" in printed
     assert "AP on synthetic:val:3, %" in printed and "left hand" in printed
+    assert found["moved"] and "…" not in printed, "names that are cut off are all the same"
     assert found["dataset"] == "synthetic:val:3" and set(found["ap"]) >= {"body", "left_hand", "whole"}
     for moved in found["moved"]:
         assert moved["change"] > 0.2 and moved["first"] != moved["second"]

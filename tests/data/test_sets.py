@@ -173,6 +173,16 @@ def test_what_is_bad_is_counted_and_left_out(tmp_path: Path, reason: str) -> Non
     assert table.skipped == {reason: len(BAD[reason])}
 
 
+def test_people_on_two_images_of_one_id_are_left_out(tmp_path: Path) -> None:
+    """Files joined by hand: the last image would get everybody's labels."""
+    labels = document([annotation(14, image_id=1), annotation(14, image_id=2)], images=2)
+    listed = labels["images"]
+    labels["images"] = [listed[0], {**listed[0], "file_name": "other.png"}, listed[1], listed[1]]
+    table = opened(tmp_path, "aic", labels)
+    assert len(table) == 1 and table[0].image.name == "2.png"
+    assert table.skipped == {"image id of two files": 1}
+
+
 @pytest.mark.parametrize("name", ["\ud800.png", "a\0.png"])
 def test_a_name_that_no_file_can_have_is_left_out(tmp_path: Path, name: str) -> None:
     labels = document([annotation(14, image_id=1), annotation(14, image_id=2)], images=2)

@@ -121,6 +121,10 @@ FOOT = "ValueError: foot_kpts has 15 numbers, not 18"
         ("bbox", [1, 2, float("nan"), 4], "ValueError: a bbox of image 0 is no finite number"),
         ("keypoints", [float("nan"), 5, 2] * 17, "ValueError: a keypoint of image 0 is no finite number"),
         ("keypoints", [1, 5, float("inf")] * 17, "ValueError: a flag of image 0 is no finite number"),
+        ("area", 0, "ValueError: the area of a person of image 0 is not above 0, so that OKS finds nobody there"),
+        ("area", -1, "ValueError: the area of a person of image 0 is not above 0, so that OKS finds nobody there"),
+        ("image_id", 0.5, "ValueError: the image id 0.5 is no whole number"),
+        ("image_id", "a-1", "ValueError: the image id 'a-1' is no whole number"),
         ("foot_kpts", [0] * 15, FOOT),
         ("foot_kpts", "abc", "ValueError: could not convert"),
     ],
@@ -153,6 +157,41 @@ def test_an_image_of_no_whole_number_is_refused(labels: Path) -> None:
     labels.write_text(json.dumps(content))
     with pytest.raises(BadInputError, match=r"holds no COCO-WholeBody labels \(OverflowError: cannot convert float "):
         open_dataset(f"coco:{labels}:{labels.parent}")
+
+
+def test_ids_as_text_are_those_as_numbers(labels: Path) -> None:
+    content = document(images=3)
+    for image in content["images"]:
+        image["id"] = f"{image['id']:012}"
+    labels.write_text(json.dumps(content))
+    items = list(open_dataset(f"coco:{labels}:{labels.parent}"))
+    assert [item.image_id for item in items] == [0, 1, 2]
+    assert sum(len(item.people) for item in items) == len(content["annotations"])
+
+
+def test_two_images_of_one_id_are_refused(labels: Path) -> None:
+    content = document(images=3)
+    content["images"][2]["id"] = 1
+    labels.write_text(json.dumps(content))
+    with pytest.raises(BadInputError) as raised:
+        open_dataset(f"coco:{labels}:{labels.parent}")
+    assert str(raised.value) == (
+        f"{labels} lists 2 images of the id 1, so that nobody can tell who is on which: give every image an id of its "
+        "own, and list it once."
+    )
+
+
+def test_a_file_that_labels_nobody_on_its_images_is_refused(labels: Path) -> None:
+    content = document(images=3)
+    for annotation in content["annotations"]:
+        annotation["image_id"] += 100
+    labels.write_text(json.dumps(content))
+    with pytest.raises(BadInputError) as raised:
+        open_dataset(f"coco:{labels}:{labels.parent}")
+    assert str(raised.value) == (
+        f"{labels} labels nobody on any of the 3 images that it lists: there is nothing to evaluate on. Check that the "
+        "`image_id` of its annotations are the `id` of its images."
+    )
 
 
 def test_a_file_without_images_is_refused(labels: Path) -> None:

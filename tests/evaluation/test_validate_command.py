@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from io import StringIO
 from pathlib import Path
 
 import onnxruntime
@@ -12,9 +13,11 @@ import tiny_formats
 import tiny_models
 import torch
 from coco_files import document, write_images
+from rich.console import Console
 from rtmw_edge.targets.export import export
 
 from rtmw_edge.cli import main
+from rtmw_edge.cli.validate import _table
 from rtmw_edge.models import build
 from rtmw_edge.models.checkpoints import save_safetensors
 from rtmw_edge.models.variants import variant_named
@@ -150,3 +153,12 @@ def test_the_ready_bundle_against_torch(tmp_path: Path, capsys: pytest.CaptureFi
     assert printed.err.startswith(start) and "px off (99th percentile) (at most 0; 95 % " in printed.err
     assert "body" not in printed.err and len(printed.err.splitlines()) == 1
     assert (tmp_path / "page.html").read_text().count("data:image/jpeg") == 5
+
+
+def test_a_verdict_is_folded_and_not_cut_off() -> None:
+    row = ["right_hand", "60.0", "50.0", "10.00 (-10.00 to 10.00)", "0.5 BROKEN: not measurable"]
+    written = StringIO()
+    console = Console(width=80, file=written)
+    console.print(_table("", ["AP, points", "reference", "device", "lost (95 %)", "at most"], [row]))
+    printed = written.getvalue()
+    assert "BROKEN: not" in printed and "measurable" in printed and "…" not in printed

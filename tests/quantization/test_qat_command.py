@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
+from coco_files import document, write_images
 from rtmw_edge.quantization import Entry, Table
 from rtmw_edge.targets.export import load_deployable
 
@@ -35,6 +37,10 @@ from rtmw_edge.models.weights import embedded, shipped_table
             "the recipe rtmw-t-256x192-qat is for rtmw-t-256x192, and trains rtmw-n-256x192 here",
         ),
         (["rtmw-n-256x192", "--calibration", "synthetic:0"], "is not synthetic:N with N of 1 to 100000"),
+        (
+            ["rtmw-n-256x192", "--calibration", "photos", "--set", "validation=coco:labels.json:photos"],
+            "'photos/0.png' is the evaluation image '0.png' of coco:labels.json:photos; calibrate on images",
+        ),
         (["rtmw-n-256x192", "--table", "start.json"], "for rtmw-m-256x192, not for rtmw-n-256x192"),
         (
             ["rtmw-n-256x192", "--table", "start.json", "--grid", "affine"],
@@ -47,6 +53,8 @@ def test_what_does_not_fit_is_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Table("rtmw-m-256x192", {"a.conv:input": Entry([0.1])}).save(tmp_path / "start.json")
+    (tmp_path / "labels.json").write_text(json.dumps(document(1)))
+    write_images(tmp_path / "photos", 1)
     with pytest.raises(SystemExit) as stopped:
         main(["qat", *arguments, "--out", "run"])
     assert stopped.value.code == 2

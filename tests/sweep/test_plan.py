@@ -10,9 +10,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from coco_files import document
+from coco_files import document, write_images
 from rtmw_edge.quantization import Entry, Table
+from rtmw_edge.quantization.fake import weights_sha256
 from rtmw_edge.targets import target_named
+from rtmw_edge.targets.export import load_deployable
 from typer.testing import CliRunner
 
 from rtmw_edge.cli import app
@@ -141,6 +143,23 @@ def test_counts_weights_and_trained_tables(tmp_path: Path, table: Path) -> None:
     assert found.cells[0].inputs.base is None and found.cells[0].inputs.paced_by is None
 
 
+@pytest.mark.parametrize("known", ["made for", "began with"])
+def test_a_trained_pair_is_compared_with_the_weights_that_it_began_with(tmp_path: Path, known: str) -> None:
+    """Of two weights the first are not those: what int8 loses would be the difference of two trainings."""
+    begun = embedded(VARIANT)
+    assert begun is not None
+    digest = weights_sha256(load_deployable(VARIANT, begun))
+    made = {"weights_sha256": digest} if known == "made for" else {"provenance": {"start": {"weights_sha256": digest}}}
+    Table(VARIANT, {"stem:weight": Entry(np.ones(3), axis=0)}, **made).save(tmp_path / "table.json")
+    (tmp_path / "first.safetensors").write_bytes(b"x")
+    weights = {VARIANT: {"first": "first.safetensors", "second": str(begun)}}
+    pair = {"name": "qat", "variant": VARIANT, "weights": str(begun), "table": "table.json"}
+    axes = {"targets": "onnx", "precisions": ["fp32", "int8"], "grids": "common", "weights": weights, "tables": [pair]}
+    found = plan_of(parse_config({"variants": [VARIANT], **axes}, tmp_path)).cells[-1]
+    assert found.cell.table == "qat" and found.inputs.base is not None
+    assert (found.inputs.base.weights, found.inputs.base_weights) == ("second", begun)
+
+
 def test_other_tools_stand_beside_ours() -> None:
     found = planned(
         targets=["onnx", "ncnn"], precisions=["fp32", "int8"], grids=["common"], calibrators=["ours", "ort"],
@@ -171,7 +190,7 @@ def test_images_that_accuracy_is_measured_on_are_refused(tmp_path: Path, calibra
     axes = {"variants": VARIANT, "targets": "onnx", "precisions": ["fp32", "int8"], "calibrators": calibrators}
     (tmp_path / "photos").mkdir()
     cv2.imwrite(str(tmp_path / "photos" / "a.png"), np.zeros((8, 8, 3), np.uint8))
-    (tmp_path / "val.json").write_text('{"images": [{"id": 1, "file_name": "a.png"}], "annotations": []}')
+    (tmp_path / "val.json").write_text(json.dumps(document(1)).replace("0.png", "a.png"))
     with pytest.raises(BadInputError, match=r"a\.png' is the evaluation image 'a\.png' of coco:.*; calibrate on"):
         plan_of(parse_config({**axes, "calibration": "photos", "data": "coco:val.json:photos"}, tmp_path))
 
@@ -192,7 +211,7 @@ def test_cells_are_named_alike_wherever_the_sweep_is_started(tmp_path: Path, mon
     (tmp_path / "val").mkdir()
     for number, folder in enumerate(("photos", "val")):
         cv2.imwrite(str(tmp_path / folder / "a.png"), np.full((8, 8, 3), number, np.uint8))
-    (tmp_path / "val.json").write_text('{"images": [{"id": 1, "file_name": "a.png"}], "annotations": []}')
+    (tmp_path / "val.json").write_text(json.dumps(document(1)).replace("0.png", "a.png"))
     (tmp_path / "sweep.toml").write_text(
         f"""
         variants = "{VARIANT}"
@@ -380,6 +399,23 @@ def test_a_calibration_folder_is_its_images(tmp_path: Path) -> None:
     cells_module.file_sha256.cache_clear()
     assert cells_module.calibration_sha256(str(tmp_path)) != first
     assert cells_module.calibration_sha256("synthetic:8") == "synthetic:8"
+
+
+def test_labelled_people_to_calibrate_on_need_only_what_calibrate_reads(tmp_path: Path) -> None:
+    found = document()
+    for annotation in found["annotations"]:
+        del annotation["area"]
+    (tmp_path / "a.json").write_text(json.dumps(found))
+    write_images(tmp_path / "photos", len(found["images"]))
+    axes = {
+        "targets": "onnx",
+        "precisions": ["fp32", "int8"],
+        "calibration": f"coco:{tmp_path}/a.json:{tmp_path}/photos",
+    }
+    first = planned(**axes).cells[-1].table_key
+    (tmp_path / "photos" / "0.png").write_bytes(b"1")
+    cells_module.calibration_sha256.cache_clear()
+    assert planned(**axes).cells[-1].table_key != first
 
 
 def test_cells_that_differ_in_threads_alone_share_accuracy() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from coco_files import document, write_images
 
 from rtmw_edge import bundle
 from rtmw_edge.cli import main
@@ -67,3 +69,15 @@ def test_a_gate_that_cannot_be_applied_stops_before_the_work(
 ) -> None:
     assert run("export", NAME, "--target", "onnx", *options, "--out", tmp_path / "out") == 2
     assert message in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_a_gate_is_not_applied_on_what_int8_is_calibrated_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "labels.json").write_text(json.dumps(document(1)))
+    write_images(tmp_path / "photos", 1)
+    options = ["--target", "onnx", "--precision", "int8", "--calibration", tmp_path / "photos", "--gate", "default"]
+    data = f"coco:{tmp_path / 'labels.json'}:{tmp_path / 'photos'}"
+    assert run("export", NAME, *options, "--gate-data", data, "--out", tmp_path / "out") == 2
+    assert f"is the evaluation image '0.png' of {data}; calibrate on images" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

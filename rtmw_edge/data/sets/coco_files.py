@@ -43,15 +43,20 @@ def read_json(path: Path, what: str = "annotations", check: str = "`root` and `a
 
 
 def read_coco(path: Path, collector: Collector, *, by_id: bool = False) -> Iterator[tuple[Annotation, Image]]:
-    """Annotations with their images, in the file's order; crowds, and annotations of no listed image, are counted.
+    """Annotations with their images, in the file's order; crowds, and annotations of no one listed image, are counted.
 
     Of the images every n-th that the collector wants, or with `by_id` those whose id is a multiple of n.
     """
     document = read_json(path)
     if not isinstance(document, dict) or not all(isinstance(document.get(k), list) for k in ("images", "annotations")):
         raise BadInputError(f"{path} is no COCO annotation file: it needs the lists 'images' and 'annotations'.")
-    listed = (image for image in document["images"] if isinstance(image, dict))
-    images = {image["id"]: image for image in listed if isinstance(image.get("id"), int)}
+    images: dict[int, Image] = {}
+    doubtful = set()
+    for image in document["images"]:
+        if isinstance(image, dict) and isinstance(image.get("id"), int):
+            first = images.setdefault(image["id"], image)
+            if first.get("file_name") != image.get("file_name"):
+                doubtful.add(image["id"])
     for annotation in document["annotations"]:
         if not isinstance(annotation, dict):
             collector.skip(Skip.MALFORMED)
@@ -59,6 +64,8 @@ def read_coco(path: Path, collector: Collector, *, by_id: bool = False) -> Itera
             collector.skip(Skip.CROWD)
         elif not isinstance(number := annotation.get("image_id"), int) or number not in images:
             collector.skip(Skip.IMAGE)
+        elif number in doubtful:
+            collector.skip(Skip.TWO_IMAGES)
         elif number % collector.every == 0 if by_id else collector.wants(path, number):
             yield annotation, images[number]
 

@@ -33,6 +33,7 @@ class Skip(str, Enum):
     BOX = "bad box"
     KEYPOINTS = "keypoint not finite"
     IMAGE = "image not listed"
+    TWO_IMAGES = "image id of two files"
     MALFORMED = "malformed"
 
 

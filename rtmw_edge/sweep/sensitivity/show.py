@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from math import isnan
 from pathlib import Path
+from shlex import quote
 
 from rich import box
 from rich.console import Console
@@ -16,6 +17,7 @@ from .choice import Choice, choose
 from .heat_map import write_heat_map
 from .layer_costs import LayerCosts
 from .partial_run import blocks_of
+from .start import Options
 from .study import Study, Units
 from .table import SensitivityTable
 
@@ -59,7 +61,7 @@ def show_tables(found: SensitivityTable, console: Console) -> None:
 
 
 def choose_and_save(
-    study: Study, units: Units, costs: LayerCosts, budget: Budget, path: Path, target: str | None, console: Console
+    study: Study, units: Units, costs: LayerCosts, budget: Budget, path: Path, options: Options, console: Console
 ) -> Choice:
     """Choose what stays in float, write its table to `path` unless that is nothing, and say so line by line."""
     console.print(f"\nbudget {budget.text} on {study.crops.dataset}; {costs.source}")
@@ -83,9 +85,10 @@ def choose_and_save(
     for part, lost in study.ap_losses(choice.convolutions).items():
         limit = f", {budget.limits[part]:g} allowed" if part in budget.limits else ""
         console.print(f"  {part.replace('_', ' ')} {lost.value:.2f} ({lost.low:.2f} to {lost.high:.2f}){limit}")
+    weights = "" if options.weights is None else f"--weights {quote(str(options.weights))} "
     console.print(
-        f"rtmw-edge export {table.variant} --target {target or 'TARGET'} --precision int8-mixed "
-        f"--table {path} --out BUNDLE"
+        f"rtmw-edge export {table.variant} {weights}--target {options.target or 'TARGET'} --precision int8-mixed "
+        f"--table {quote(str(path))} --out BUNDLE"
     )
     return choice
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ... import __version__
-from ...calibration import Method
+from ...calibration import Method, Source, open_source
+from ...calibration.evaluation_images import held_out
 from ...errors import BadInputError
 from ...evaluation.datasets import open_dataset
 from ...files import check_replaceable, claim_directory
@@ -72,8 +73,11 @@ def start(options: Options, on_step: OnStep = lambda _: None) -> Study:
     if target is not None:
         grid = GRIDS[options.grid if table is None else table.grid]
         grid_of(target, Precision(grid.precision), grid.name)
+    source: str | Source = options.calibration or CALIBRATION
+    if table is None and options.calibration is not None:
+        source = open_source(options.calibration, boxes=options.boxes, evaluation=held_out(options.data))
     claim_directory(options.out, f"written by rtmw-edge {__version__}")
-    table = table or _calibrated(options, network, on_step)
+    table = table or _calibrated(options, network, source, on_step)
     crops = CropSet.of(
         dataset, variant.input_size, lambda done, total: on_step(f"cutting out the people, image {done} of {total}")
     )
@@ -101,13 +105,13 @@ def _given_table(options: Options, network: Deployable, weights: Path, on_step: 
     return fitting_table(network, weights, grid, None, on_step) if grid.calibrated and not options.calibrates else None
 
 
-def _calibrated(options: Options, network: Deployable, on_step: OnStep) -> Table:
+def _calibrated(options: Options, network: Deployable, source: str | Source, on_step: OnStep) -> Table:
     """The table of an earlier run of the same network and calibration, or a new one, kept in the folder."""
     grid = GRIDS[options.grid]
-    source, method = options.calibration or CALIBRATION, options.method or METHOD
-    made_of = [weights_sha256(network), grid.name, source, str(options.boxes), method, __version__]
+    text, method = options.calibration or CALIBRATION, options.method or METHOD
+    made_of = [weights_sha256(network), grid.name, text, str(options.boxes), method, __version__]
     path = options.out / f"table-{hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:12]}.json"
-    if path.exists() and source.startswith("synthetic:"):  # what lies in a folder may have changed
+    if path.exists() and text.startswith("synthetic:"):  # what lies in a folder may have changed
         return Table.load(path)
     if not grid.calibrated:
         table = weights_table(network, grid)

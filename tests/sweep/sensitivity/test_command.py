@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import tiny_study
 import torch
 from calm_network import calm_network
+from coco_files import document, write_images
 from rtmw_edge.quantization import Table
 from rtmw_edge.quantization.fake import weights_sha256
 from small_runs import TINY
@@ -50,7 +52,10 @@ def test_a_study_a_budget_and_the_table_for_export(
     assert run(*given, "--out", out, "--budget", "whole<=55") == 0
     printed = capsys.readouterr().out
     assert "budget whole<=55 on clouds; Multiply-accumulates, as no target was named" in printed
-    assert f"--precision int8-mixed --table {out / 'mixed-table.json'} --out BUNDLE" in printed
+    assert (
+        f"rtmw-edge export {TINY.name} --weights {given[2]} --target TARGET --precision int8-mixed "
+        f"--table {out / 'mixed-table.json'} --out BUNDLE"
+    ) in printed
     mixed = Table.load(out / "mixed-table.json")
     assert mixed.floats and mixed.weights_sha256 == weights_sha256(tiny_study.subject().network)
     assert mixed.provenance["left_in_float"]["budget"] == "whole<=55"
@@ -93,6 +98,16 @@ def test_refusals_are_one_line(
     assert run(*arguments, "--out", tmp_path / "out") == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1 and lines[0].startswith("error: ") and text in lines[0]
+    assert not (tmp_path / "out").exists()
+
+
+def test_people_to_judge_by_are_not_calibrated_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "labels.json").write_text(json.dumps(document(1)))
+    write_images(tmp_path / "photos", 1)
+    data = f"coco:{tmp_path / 'labels.json'}:{tmp_path / 'photos'}"
+    options = ["--calibration", tmp_path / "photos", "--data", data]
+    assert run("rtmw-n-256x192", *options, "--out", tmp_path / "out") == 2
+    assert f"is the evaluation image '0.png' of {data}; calibrate on images" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
