@@ -218,6 +218,7 @@ def test_a_gate_report_is_read(good: Path) -> None:
         (("gates", "passed"), "yes", "has passed = 'yes', but it must be true or false"),
         (("gates", "passed"), True, "claims that its gate passed, which its checks deny"),
         (("gates", "strict"), True, "claims another verdict on face ap_drop"),
+        (("gates", "checks", 0, "value"), 0.4, "claims another verdict on face ap_drop than its figures give"),
         (("gates", "data"), "a\nb", "must be printable text"),
         (("gates", "checks", 0, "passed"), True, "claims another verdict on face ap_drop than its figures give"),
         (("gates", "checks", 0, "part"), "hands", "must be one of body, foot, face, left_hand, right_hand, whole"),
