@@ -217,6 +217,7 @@ def test_a_gate_report_is_read(good: Path) -> None:
         (("gates", "strict"), 0, "has strict = 0, but it must be true or false"),
         (("gates", "passed"), "yes", "has passed = 'yes', but it must be true or false"),
         (("gates", "passed"), True, "claims that its gate passed, which its checks deny"),
+        (("gates", "checks"), gated()["checks"][1:], "claims that its gate failed, which its checks deny"),
         (("gates", "strict"), True, "claims another verdict on face ap_drop"),
         (("gates", "checks", 0, "value"), 0.4, "claims another verdict on face ap_drop than its figures give"),
         (("gates", "data"), "a\nb", "must be printable text"),
