@@ -6,10 +6,11 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
-from coco_files import document, write_images
+from coco_files import document
 from rtmw_edge.calibration.collect import Settings, collect, table_of
 from rtmw_edge.calibration.judging import BATCH, Judge
 from rtmw_edge.calibration.observing import normalized
@@ -86,7 +87,9 @@ def test_ranges_that_move_over_a_fifth_are_reported_with_both_ends() -> None:
 def test_people_of_one_image_are_judged_each_in_its_place(tmp_path: Path) -> None:
     """A network that answers the labels of every crop, which come many at a time from several images."""
     (tmp_path / "labels.json").write_text(json.dumps(document(images=8)))
-    write_images(tmp_path, 8)
+    for number in range(8):
+        colours = np.random.default_rng(number).integers(0, 256, (320, 320, 3), np.uint8)
+        cv2.imwrite(str(tmp_path / f"{number}.png"), colours)
     dataset, variant = CocoWholeBody(tmp_path / "labels.json", tmp_path), variant_named("rtmw-n-256x192")
     size, answers, crops = variant.input_size, [], []
     for item in dataset:

@@ -238,6 +238,8 @@ def test_3d_variants_have_their_mpjpe_judged(tmp_path: Path) -> None:
     folder = store_of(tmp_path / "store", sweep)
     _, good, bad = rows(folder)
     assert good.mpjpe_more["whole"].value == pytest.approx(2.0) and good.passed
+    more = good.mpjpe_more["whole"]
+    assert (more.low, more.high) == pytest.approx((1.96, 2.04), abs=0.01)
     assert bad.passed is False and "4.00 % more MPJPE (at most 3" in bad.gate[-1].sentence()
     text = CliRunner().invoke(app, ["results", "export", str(folder)]).output
     assert "| 104.0 (+4.0 %) | failed |" in text
