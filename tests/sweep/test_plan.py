@@ -286,6 +286,26 @@ def test_the_id_is_of_all_that_goes_in(tmp_path: Path, table: Path, monkeypatch:
     assert (bundle, accuracy) == first[:2] and speed != first[2]
     bundle, accuracy, speed = ids(replace(cell, images=5))
     assert bundle == first[0] and accuracy != first[1] and speed == first[2]
+    bundle, accuracy, speed = ids(replace(cell, device="cuda"))
+    assert bundle == first[0] and accuracy != first[1] and speed != first[2]
+    assert not set(ids(inputs=replace(inputs, calibration="synthetic:9"))) & set(first)
+    paced = replace(inputs, paced_by=Cell(VARIANT, "", "openvino", "fp32"))
+    speeds = {first[2], ids(inputs=paced)[2]}
+    with monkeypatch.context() as patch:
+        versions = cells_module.installed
+        newer = {"openvino": "99"}
+        patch.setattr(
+            cells_module, "installed", lambda *names: {n: newer.get(n, v) for n, v in versions(*names).items()}
+        )
+        speeds.add(ids(inputs=paced)[2])
+    assert len(speeds) == 3, "what it is timed in turns with counts, and the version that runs that"
+    with monkeypatch.context() as patch:
+        patch.setattr(cells_module, "machine", lambda: "another processor x 64")
+        bundle, accuracy, speed = ids()
+        assert (bundle, accuracy) == first[:2] and speed != first[2]
+    with monkeypatch.context() as patch:
+        patch.setattr(cells_module, "__version__", "99.0")
+        assert not set(ids()) & set(first)
     for changed in (replace(cell, target="ncnn"), replace(cell, grid="affine"), replace(cell, precision="int8-mixed")):
         assert not set(ids(changed)) & set(first)
     other = tmp_path / "float.pth"
