@@ -20,6 +20,7 @@ from rtmw_edge.errors import BadInputError, VerificationError
 from rtmw_edge.sweep.compare import compare, environments_apart
 from rtmw_edge.sweep.rows import Row, _pace, rows_of, run_of
 from rtmw_edge.sweep.store import Store
+from rtmw_edge.sweep.tables import flat
 from rtmw_edge.sweep.verdicts import Advice, about_processor, fastest, verdicts
 
 
@@ -271,6 +272,13 @@ def test_tables_hold_every_figure(tmp_path: Path) -> None:
     assert json.loads(printed("list", str(folder), "--json"))[0]["cells"] == 7
     page = tmp_path / "page.md"
     assert printed("export", str(folder), "--out", str(page)).strip() == str(page) and page.read_text() == text
+
+
+def test_the_share_of_int8_is_of_all_products(tmp_path: Path) -> None:
+    found = rows(store_of(tmp_path / "store", SWEEP[:2]))[1]
+    runs = {**found.accuracy["runs"], "int8_macs": 3.0e9, "macs": 4.0e9}
+    assert flat(replace(found, accuracy={**found.accuracy, "runs": runs}))["int8_mac_share"] == 0.75
+    assert flat(found)["int8_mac_share"] is None, "who cannot tell has no share"
 
 
 def test_a_fleet_s_tables_have_the_boards_environments(tmp_path: Path) -> None:
