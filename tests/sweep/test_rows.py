@@ -20,7 +20,7 @@ from rtmw_edge.errors import BadInputError, VerificationError
 from rtmw_edge.sweep.compare import compare, environments_apart
 from rtmw_edge.sweep.rows import Row, _pace, rows_of, run_of
 from rtmw_edge.sweep.store import Store
-from rtmw_edge.sweep.tables import flat
+from rtmw_edge.sweep.tables import flat, lost
 from rtmw_edge.sweep.verdicts import Advice, about_processor, fastest, verdicts
 
 
@@ -272,6 +272,10 @@ def test_tables_hold_every_figure(tmp_path: Path) -> None:
     assert json.loads(printed("list", str(folder), "--json"))[0]["cells"] == 7
     page = tmp_path / "page.md"
     assert printed("export", str(folder), "--out", str(page)).strip() == str(page) and page.read_text() == text
+
+
+def test_nothing_lost_is_never_minus_nothing() -> None:
+    assert [lost(drop) for drop in (-0.04, 0.0, 0.06, -0.06)] == ["0.0", "0.0", "0.1", "-0.1"]
 
 
 def test_the_share_of_int8_is_of_all_products(tmp_path: Path) -> None:
