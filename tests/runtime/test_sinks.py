@@ -319,8 +319,8 @@ def test_a_camera_s_video_has_the_rate_that_the_camera_tells(tmp_path: Path) -> 
 
 
 def test_a_card_that_tells_no_capitals_holds_both_pictures(tmp_path: Path) -> None:
-    folder = PictureFolder(tmp_path, [ImageFile(Path("a/Photo.png")), ImageFile(Path("b/photo.png"))])
-    assert list(folder.names.values()) == ["Photo.png", "photo-2.png"]
+    folder = PictureFolder(tmp_path, [ImageFile(Path("a/photo.png")), ImageFile(Path("b/Photo.png"))])
+    assert list(folder.names.values()) == ["photo.png", "Photo-2.png"]
 
 
 def test_a_video_of_one_frame(tmp_path: Path) -> None:
