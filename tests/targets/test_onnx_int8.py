@@ -307,3 +307,11 @@ def test_silu_alone_is_fused(others: list[tuple[str, list[str], list[str]]], fus
     onnx_qdq._fuse_silu(model)
     kinds = [kind for kind, *_ in others]
     assert [node.op_type for node in model.graph.node] == (["QuickGelu"] if fused else ["Sigmoid", *kinds])
+
+
+def test_matrices_and_kernels_are_halved_and_vectors_of_any_shape_are_not() -> None:
+    shapes = {"vector": (4,), "gain": (4, 1, 1), "row": (1, 4), "matrix": (4, 3), "kernel": (4, 3, 1, 1)}
+    values = [numpy_helper.from_array(np.ones(shape, np.float32), name) for name, shape in shapes.items()]
+    model = onnx.helper.make_model(onnx.helper.make_graph([], "g", [], [], values))
+    halved = {item.name for item in with_half_weights(model).graph.initializer if item.data_type == 10}
+    assert halved == {"matrix:half", "kernel:half"}
