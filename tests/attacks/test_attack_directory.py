@@ -50,6 +50,13 @@ def test_a_truncated_file(good: Path) -> None:
     refused(good, Reason.WRONG_SIZE, "model.onnx in .* has 100 bytes, but the manifest says 2400")
 
 
+def test_a_file_that_goes_on_after_its_end(good: Path) -> None:
+    """The bytes that were promised are there, with the right hash; a parser would see the others too."""
+    with (good / "model.onnx").open("ab") as file:
+        file.write(b"!")
+    refused(good, Reason.WRONG_SIZE, "model.onnx in .* has 2401 bytes, but the manifest says 2400")
+
+
 def test_a_missing_file(good: Path) -> None:
     (good / "model.onnx").unlink()
     refused(good, Reason.MISSING_FILE, "lacks model.onnx, which its manifest lists; copy it again")

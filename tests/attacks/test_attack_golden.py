@@ -52,6 +52,10 @@ def npy(header: str, body: bytes = b"") -> bytes:
         ("logits_x.npy", npy("{'descr': '<f2', 'fortran_order': False, 'shape': (1000000000000,), }\n")),
         ("logits_x.npy", npy("{'descr': '<f2', 'fortran_order': False, 'shape': (3, 133, 96), }\n", bytes(10))),
         ("logits_x.npy", npy("{'descr': '<f2', 'fortran_order': False, 'shape': (-3, 133, 96), }\n", bytes(10))),
+        (
+            "logits_x.npy",  # all that there is, in the other order
+            npy("{'descr': '<f2', 'fortran_order': True, 'shape': (3, 133, 96), }\n", bytes(2 * 3 * 133 * 96)),
+        ),
         ("crops.npy", npy("{'descr': '|u1', 'fortran_order': False, 'shape': (1000000000, 64, 48, 3), }\n")),
         ("crops.npy", npy("__import__('os').system('true')\n")),
         ("crops.npy", npy("(" * 5000)),

@@ -14,6 +14,7 @@ import pytest
 import tiny_models
 
 from rtmw_edge import bundle
+from rtmw_edge.bundle import writing
 from rtmw_edge.errors import BadInputError, VerificationError
 
 
@@ -50,6 +51,19 @@ def test_an_archive_is_removed_from_the_temporary_directory(tmp_path: Path) -> N
     assert opened.root.is_dir()
     opened.close()
     assert not opened.root.exists()
+
+
+def test_an_archive_s_files_are_in_order_without_dates_and_can_be_read_by_whoever_unpacks_it(tmp_path: Path) -> None:
+    stage = tmp_path / "stage"
+    stage.mkdir()
+    names = [f"{letter}.bin" for letter in "qwertyuiopasdfgh"]
+    for name in names:
+        (stage / name).write_bytes(name.encode())
+    writing._pack(stage, tmp_path / "a.zip")
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        found = archive.infolist()
+    assert [member.filename for member in found] == sorted(names)
+    assert {(member.external_attr >> 16, member.date_time) for member in found} == {(0o100644, (1980, 1, 1, 0, 0, 0))}
 
 
 @pytest.mark.parametrize("name", ["tiny", "tiny.zip"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tiny_models
@@ -30,6 +32,16 @@ def test_relative_rms_is_over_all_axes(vectors: golden.Golden) -> None:
     square_x, square_y = ((line[0].astype(float) ** 2).sum() for line in (x, y))
     assert found.relative_rms == pytest.approx(0.5 * np.sqrt(square_x / (square_x + square_y)), rel=1e-5)
     assert found.keypoint_px_p99 == 0.0
+
+
+def test_depth_counts_in_the_logits_as_the_others_do(vectors: golden.Golden) -> None:
+    """Keypoints are compared in two dimensions, so that nothing else would tell a wrong depth."""
+    x, y = vectors.logits
+    deep = golden.make(vectors.crops, (x, y, x))
+    (same, *_), (found, *_) = (agreement(deep, (x, y, z), EXACT) for z in (x, 1.5 * x))
+    square_x, square_y = ((line[0].astype(float) ** 2).sum() for line in (x, y))
+    assert same.relative_rms == 0 and found.keypoint_px_p99 == 0
+    assert found.relative_rms == pytest.approx(0.5 * np.sqrt(square_x / (2 * square_x + square_y)), rel=1e-5)
 
 
 def test_a_shift_of_one_bin_is_half_a_pixel(vectors: golden.Golden) -> None:
@@ -79,6 +91,17 @@ def test_an_answer_that_is_not_finite_is_infinitely_far(vectors: golden.Golden, 
     found = agreement(vectors, (x, vectors.logits[1]), EXACT)
     assert found[0].within(EXACT)
     assert found[2].relative_rms == float("inf") and not found[2].within(Tolerance(1.0, 64.0))
+
+
+def test_stored_logits_lie_within_one_however_far_they_fall(vectors: golden.Golden, tmp_path: Path) -> None:
+    """Their largest may be next to nothing, and half precision ends at 65504."""
+    x, y = vectors.logits
+    low = golden.make(vectors.crops, (x - x.max() + 1e-3, y))
+    golden.save(low, tmp_path / "golden.npz", ("x", "y"))
+    with np.load(tmp_path / "golden.npz") as stored:
+        found = stored["logits_x"].astype(np.float32) * stored["peak_x"]
+        assert np.abs(stored["logits_x"]).max() == 1
+    assert found == pytest.approx(low.logits[0], abs=1e-3 * float(np.abs(low.logits[0]).max()))
 
 
 def test_golden_vectors_must_be_finite_and_few() -> None:

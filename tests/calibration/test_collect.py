@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from rtmw_edge.calibration.collect import Settings, collect, table_of
+from observed_values import heavy_tailed, observed
+from rtmw_edge.calibration.collect import Settings, _best, collect, table_of
 from rtmw_edge.calibration.consumers import errors_at_consumers
 from rtmw_edge.calibration.kept import Kept
-from rtmw_edge.calibration.observing import Pass, observe
+from rtmw_edge.calibration.observing import Observed, Pass, observe
 from rtmw_edge.calibration.ranges import SINGLE, Method
 from rtmw_edge.quantization import AFFINE, COMMON, FULL, W8, W8A16, Grid, Table
 from rtmw_edge.quantization.fake import check_table, fake_quantize
@@ -137,6 +138,24 @@ def test_best_tries_ranges_on_crops_from_first_to_last(
     assert len(tried) == 1 and np.array_equal(tried[0], crops[::2])
 
 
+def test_a_tensor_with_two_readers_takes_what_harms_both_least(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first reader alone would take the first range, and what put the tensor out has no say."""
+    seen = observed(heavy_tailed().reshape(20, -1))
+    harm = {"a:input": [0, 1], "b:input": [5, 1], "c:output": [0, 9]}
+    errors = {point: np.array([*values, 20.0, 20.0, 20.0]) for point, values in harm.items()}
+    monkeypatch.setattr("rtmw_edge.calibration.collect.errors_at_consumers", lambda *_: errors)
+    taken = _best(SmallDeployable(), Observed(dict.fromkeys(harm, seen), CROPS, 12), Settings(Method.BEST))
+    assert {source for _, source in taken.values()} == {"best: moving-average"} and taken.keys() == harm.keys()
+
+
+def test_a_dead_channel_with_a_bias_keeps_it_in_int32(network: SmallDeployable) -> None:
+    with torch.no_grad():
+        network.middle.conv.weight[0] = 1e-12
+        network.middle.conv.bias[0] = 3.0
+    entries = collect(network, in_batches(4)).entries
+    assert 3.0 / (float(entries["middle:input"].scale[0]) * float(entries["middle:weight"].scale[0])) < 2**31
+
+
 def test_the_network_is_left_without_observers(network: SmallDeployable) -> None:
     collect(network, in_batches(4), Settings(Method.BEST, FULL, bias_correction=True))
     for module in network.convolutions().values():
@@ -168,6 +187,14 @@ def test_few_crops_are_kept_and_spread_evenly() -> None:
         found = kept.crops().ravel()
         assert min(count, 4) <= len(found) <= 8
         assert len(set(np.diff(found))) <= 1 and found[0] == 0 and count - found[-1] <= count // len(found) + 1
+
+
+def test_what_is_kept_is_its_own() -> None:
+    """Crops may come in one buffer, which the next ones are written into."""
+    kept, batch = Kept(), np.full((2, 4, 4, 3), 7, np.uint8)
+    kept.add(batch)
+    batch[:] = 0
+    assert (kept.crops() == 7).all()
 
 
 def test_weights_alone_take_no_ranges(network: SmallDeployable) -> None:

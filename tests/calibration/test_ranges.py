@@ -5,7 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from observed_values import heavy_tailed, observed, silu_like
-from rtmw_edge.calibration.ranges import SHARES, SINGLE, Method, range_of
+from rtmw_edge.calibration.histogram import BINS, Histogram
+from rtmw_edge.calibration.ranges import (
+    SHARES,
+    SINGLE,
+    Method,
+    _divergence,
+    _least,
+    _least_end,
+    _squared_error,
+    range_of,
+)
 from rtmw_edge.quantization import AFFINE, COMMON, W8A16, Grid
 
 from rtmw_edge.errors import BadInputError
@@ -120,3 +130,50 @@ def test_every_range_holds_zero_and_lies_within_the_extremes(method: Method, gri
 def test_an_unknown_method_names_the_nearest() -> None:
     with pytest.raises(BadInputError, match="Unknown calibration method 'percentil'; did you mean 'percentile'"):
         Method.named("percentil")
+
+
+@pytest.mark.parametrize("place", [0, 1, 2, 3, 5, 50, 97, 99])
+def test_every_share_of_an_extreme_may_be_the_end(place: int) -> None:
+    wanted = 2.5 * float(SHARES[place])
+    assert _least_end(2.5, lambda end: abs(end - wanted)) == wanted
+
+
+def test_of_ends_that_cost_the_same_the_outer_is_taken() -> None:
+    assert _least_end(2.5, lambda end: 1.0) == 2.5
+
+
+def test_the_ends_of_an_asymmetric_range_are_chosen_anew_for_each_other() -> None:
+    """The upper end is best at 0.6 of the magnitude of the lower one, which was not known when it was chosen first."""
+    histogram = Histogram(minimum=-1.0, maximum=1.0)
+    low, high = _least(histogram, AFFINE, lambda low, high: (high + 0.6 * low) ** 2 + (low + 0.3) ** 2)
+    first = min(SHARES, key=lambda share: (share - 0.6) ** 2)
+    then = max(-SHARES, key=lambda share: -((first + 0.6 * share) ** 2 + (share + 0.3) ** 2))
+    second = min(SHARES, key=lambda share: (share + 0.6 * then) ** 2)
+    last = max(-SHARES, key=lambda share: -((second + 0.6 * share) ** 2 + (share + 0.3) ** 2))
+    assert (low, high) == (last, second) != (then, first)
+
+
+def test_the_error_of_sixteen_bits_is_that_of_rounding_whatever_the_bins() -> None:
+    """A bin is wider than a step there, and its middle falls on no step that says anything."""
+    histogram = observed(heavy_tailed(5000))
+    end = histogram.absmax
+    assert _squared_error(histogram, W8A16)(-end, end) == pytest.approx(5000 * (end / 32767) ** 2 / 12)
+
+
+def test_a_value_stands_no_further_out_than_the_extremes() -> None:
+    assert _squared_error(observed(np.float32([1.0, -1.0])), COMMON)(-1.0, 1.0) == pytest.approx(0, abs=1e-12)
+
+
+def test_the_divergence_spreads_an_integer_over_the_bins_that_hold_something() -> None:
+    """Two bins share the integer 0, one has the integer 127: 20000, 20000 and 10000 stand for what there is."""
+    histogram = Histogram(np.zeros((2, BINS), np.int64), exponent=0, minimum=0.0, maximum=0.9999)
+    histogram.counts[0, [0, 12, BINS - 1]] = 30_000, 10_000, 10_000
+    p, q = np.array([3, 1, 1]) / 5, np.array([2, 2, 1]) / 5
+    assert _divergence(histogram, COMMON)(-1.0, 1.0) == pytest.approx(float(np.sum(p * np.log(p / q))), abs=1e-9)
+
+
+def test_few_values_in_many_bins_are_judged_in_fewer() -> None:
+    """Most bins of 3000 values are empty by chance, which looks like a loss: the half of the range would be cut off."""
+    few = observed(heavy_tailed(3000))
+    low, high = range_of(few, Method.ENTROPY, COMMON)
+    assert -low == high > 0.95 * few.absmax

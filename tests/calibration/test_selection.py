@@ -85,10 +85,18 @@ def test_all_are_taken_where_there_are_no_more() -> None:
     assert chosen_for_cover(Crowd(), 300, SIZE, 0) == list(range(300)) == chosen_for_cover(Crowd(), 999, SIZE, 0)
 
 
-def test_only_so_many_are_looked_at() -> None:
+def test_only_so_many_are_looked_at_and_the_chosen_are_of_them() -> None:
+    seen: list[int] = []
+
+    class Noted(Crowd):
+        def person(self, index: int, input_size: tuple[int, int]) -> Person:
+            seen.append(index)
+            return super().person(index, input_size)
+
     looked: list[tuple[int, int]] = []
-    chosen = chosen_for_cover(Crowd(), 3, SIZE, 0, lambda done, total: looked.append((done, total)))
+    chosen = chosen_for_cover(Noted(), 3, SIZE, 0, lambda done, total: looked.append((done, total)))
     assert len(chosen) == 3 and looked == [(done, 24) for done in range(1, 25)]
+    assert set(chosen) < set(seen) and max(seen) > 200
 
 
 def test_each_next_point_is_the_farthest() -> None:

@@ -72,7 +72,16 @@ def test_the_manifest_names_each_file_and_its_hash(folder: Path) -> None:
     ]
     assert manifest["selection"] == {"taken": 3, "of": 3, "how": "all", "seed": 0}
     assert manifest["crops_sha256"] == hashlib.sha256(b"".join(image.tobytes() for image in crops)).hexdigest()
+    assert list(map(len, source.crops(SIZE))) == [128] * 3 and source.manifest() == manifest, (
+        "a second pass is no other"
+    )
     assert str(folder) not in json.dumps(manifest), "where the folder lies must not change the table"
+
+
+def test_rendered_people_are_of_the_calibration_split_and_of_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, int]] = []
+    monkeypatch.setattr("rtmw_edge.data.synthetic.Renderer", lambda split, seed: asked.append((split, seed)))
+    assert len(open_source("synthetic:2", seed=3)) == 2 and asked == [("calibration", 3)]
 
 
 def test_boxes_give_one_crop_a_person(folder: Path, tmp_path: Path) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
+from coco_files import document
 from rtmw_edge.calibration.collect import Settings, collect, table_of
-from rtmw_edge.calibration.judging import Judge
+from rtmw_edge.calibration.judging import BATCH, Judge
+from rtmw_edge.calibration.observing import normalized
 from rtmw_edge.calibration.ranges import Method
 from rtmw_edge.calibration.stability import Halves, compare, stability
 from rtmw_edge.quantization import AFFINE, COMMON, Entry, Table
@@ -17,12 +22,16 @@ from small_deployable import SmallDeployable, smooth_crops
 from small_runs import TINY
 from torch import nn
 
+from rtmw_edge.crops import box_to_crop, crop, warp_matrix
 from rtmw_edge.errors import BadInputError
 from rtmw_edge.evaluation import evaluate
-from rtmw_edge.evaluation.datasets import SyntheticPeople
+from rtmw_edge.evaluation.datasets import CocoWholeBody, SyntheticPeople
+from rtmw_edge.evaluation.evaluate import clipped_boxes, labelled_people
 from rtmw_edge.models import build
+from rtmw_edge.models.variants import variant_named
 from rtmw_edge.runtime import Runner
 from rtmw_edge.runtime.torch_engine import TorchEngine
+from rtmw_edge.simcc import encode
 
 CROPS = smooth_crops(10, seed=5)
 
@@ -73,6 +82,34 @@ def test_ranges_that_move_over_a_fifth_are_reported_with_both_ends() -> None:
     assert moved[0].change == pytest.approx(0.5) and moved[1].change == pytest.approx(0.25, abs=0.01)
     assert moved[1].first == pytest.approx((-1.0, 3.0), abs=0.02)
     assert moved[1].second == pytest.approx((-2.0, 3.0), abs=0.02)
+
+
+def test_people_of_one_image_are_judged_each_in_its_place(tmp_path: Path) -> None:
+    """A network that answers the labels of every crop, which come many at a time from several images."""
+    (tmp_path / "labels.json").write_text(json.dumps(document(images=8)))
+    for number in range(8):
+        colours = np.random.default_rng(number).integers(0, 256, (320, 320, 3), np.uint8)
+        cv2.imwrite(str(tmp_path / f"{number}.png"), colours)
+    dataset, variant = CocoWholeBody(tmp_path / "labels.json", tmp_path), variant_named("rtmw-n-256x192")
+    size, answers, crops = variant.input_size, [], []
+    for item in dataset:
+        chosen = labelled_people(item)
+        for person, center, scale in zip(chosen, *box_to_crop(clipped_boxes(item, chosen), size), strict=True):
+            matrix = warp_matrix(center, scale, size)
+            points = item.people.keypoints[person] @ matrix[:, :2].T + matrix[:, 2]
+            answers.append(encode(points[None], item.people.visible[person][None] > 0, size))
+            crops.append(crop(item.image, center, scale, size))
+    left = list(range(len(answers)))
+
+    def network(batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        now, left[:] = left[: len(batch)], left[len(batch) :]
+        assert torch.equal(batch, normalized(np.stack([crops[k] for k in now]), variant))
+        lines = (np.concatenate([getattr(answers[k], axis) for k in now]) for axis in "xy")
+        return tuple(8 * torch.from_numpy(line) for line in lines)
+
+    found = Judge(dataset, variant).evaluate(network)
+    assert found.people == len(answers) > max(8, BATCH) and not left
+    assert found.pck["whole"] > 0.99 and found.parts["body"].ap > 0.95
 
 
 @pytest.mark.slow

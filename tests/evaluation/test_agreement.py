@@ -31,6 +31,7 @@ def test_pixels_and_flips() -> None:
     assert weighed == pytest.approx([5.0 * (0.5 + 21 * 5)], rel=1e-5)
     agreement.add(1, _logits(x[1:], y[1:], sure[1:]), _logits(moved_x[1:], moved_y[1:], sure[1:]))
     parts = agreement.result(resamples(2))
+    assert {part.images for part in parts.values()} == {2}, "images, whatever the number of keypoints"
     assert parts["body"].keypoints == parts["body"].of == 34
     assert parts["body"].flipped.value == 1 / 34 and parts["body"].flipped_far.value == 0
     assert parts["left_hand"].flipped_far.value == 0.5
@@ -50,6 +51,7 @@ def test_only_what_the_reference_is_sure_of() -> None:
     parts = agreement.result(resamples(1))
     assert "right_hand" not in parts and "foot" not in parts
     assert parts["whole"].keypoints == 133 - 21 - 6 and parts["whole"].px["p99"].value == 0
+    assert parts["whole"].of == 133 and parts["whole"].images == 1
     assert weighed == pytest.approx([21 * 3.9 * 10], rel=1e-5), "a guess counts as little as it scores"
 
 
@@ -58,7 +60,8 @@ def test_a_reference_that_scores_below_zero_is_sure_of_nothing() -> None:
     height[0, :17] = 1.9  # -0.1, which is above half of the median, -1
     line = _peaks(x, height) - np.float32(2)
     agreement = Agreement()
-    assert agreement.add(0, (line, line), (np.roll(line, 9, axis=2), line)) == pytest.approx([0])
+    placed = (np.roll(line, 9, axis=2) + np.float32(9), line + np.float32(9))  # 19.5 pixels and more from nowhere
+    assert agreement.add(0, (line, line), placed).tolist() == [0]
     assert agreement.result(resamples(1)) == {}
 
 

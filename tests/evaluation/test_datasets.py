@@ -11,10 +11,14 @@ import numpy as np
 import pytest
 from coco_files import document, write_images
 
+from rtmw_edge.data.annotators import annotated
+from rtmw_edge.data.synthetic import Renderer
 from rtmw_edge.errors import BadInputError
 from rtmw_edge.evaluation import open_dataset, read_detections
 from rtmw_edge.evaluation.datasets import SyntheticPeople
 from rtmw_edge.training.validation import Validation
+
+BOTH = (annotated, np.asarray)
 
 
 @pytest.fixture
@@ -50,6 +54,17 @@ def test_synthetic_people_are_labelled_and_kept() -> None:
     for item in first:
         assert item.image.dtype == np.uint8 and item.people.keypoints.shape == (1, 133, 2)
         assert (item.people.visible > 0).sum() > 20 and item.people.areas[0] > 100
+    (second,) = SyntheticPeople(1, first=1)
+    assert np.array_equal(second.image, first[1].image) and second.image_id == 0
+    assert SyntheticPeople(1, first=1).name == "synthetic:val:1 from 1"
+
+
+def test_rendered_people_are_labelled_as_annotators_would() -> None:
+    """A hand that is hardly seen has no label; the renderer knows where it is all the same."""
+    renderer = Renderer("val")
+    hidden = next(k for k in range(50) if not np.array_equal(*(f(renderer.person(k).people[0].visible) for f in BOTH)))
+    (item,) = SyntheticPeople(1, first=hidden)
+    assert np.array_equal(item.people.visible[0], annotated(renderer.person(hidden).people[0].visible))
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,11 @@ def test_the_ignored_count_neither_way() -> None:
     assert (found.people, found.recall, found.precision, found.ap50) == (1, 1.0, 1.0, pytest.approx(1))
 
 
+def test_a_score_of_just_the_threshold_is_a_detection() -> None:
+    found = evaluate_detector(answering((0, 0, 50, 100, 0.25)), labelled([False, False]), 0.25)
+    assert (found.recall, found.precision) == (0.5, 1.0)
+
+
 def test_nobody_to_find_has_no_recall() -> None:
     none = np.zeros((0, 4), np.float32)
     found = evaluate_detector(answering((0, 0, 50, 100, 0.9)), labelled([], none), 0.3)
@@ -59,5 +64,8 @@ def test_the_score_of_the_best_f2_by_hand() -> None:
     ghosts = [(160, 0, 190, 50, 0.5), (160, 60, 190, 90, 0.4), (60, 60, 90, 90, 0.3)]
     detector = answering((0, 0, 50, 80, 0.9), *ghosts, (100, 0, 150, 100, 0.2))
     assert best_score(detector, labelled([False, False])) == pytest.approx(0.2)
+    # Who is ignored is neither right nor wrong: found, they would make two of one.
+    crowd = answering((0, 0, 50, 80, 0.9), *ghosts, (100, 0, 150, 100, 0.2))
+    assert best_score(crowd, labelled([False, True])) == pytest.approx(0.9)
     with pytest.raises(BadInputError, match=r"finds nobody in these pictures: train it longer\."):
         best_score(answering((160, 0, 190, 50, 0.5)), labelled([False, False]))

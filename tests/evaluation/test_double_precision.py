@@ -13,12 +13,14 @@ from label_runners import contender
 from small_deployable import smooth_crops
 
 from rtmw_edge.errors import BadInputError, VerificationError
+from rtmw_edge.evaluation import double_precision
 from rtmw_edge.evaluation.datasets import SyntheticPeople
 from rtmw_edge.evaluation.double_precision import CROPS, check, first_crops, relative_error
 from rtmw_edge.evaluation.evaluate import clipped_boxes
 from rtmw_edge.models import build
 from rtmw_edge.models.checkpoints import save_safetensors
 from rtmw_edge.runtime import Runner
+from rtmw_edge.runtime.detection import Detections
 from rtmw_edge.runtime.torch_engine import TorchEngine
 
 
@@ -69,6 +71,20 @@ def test_other_weights_are_far_off(tmp_path: Path) -> None:
     save_safetensors(other, tmp_path / "other.safetensors", torch.float32)
     crops = smooth_crops(2, network.variant.input_size)
     assert relative_error(Runner(TorchEngine(network)), tmp_path / "other.safetensors", crops) > 0.5
+
+
+def test_one_wrong_crop_of_many_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    people = SyntheticPeople(1)
+    crowd = {0: Detections(np.array([[0, 0, 20 + k, 50] for k in range(CROPS + 3)], np.float32), np.ones(CROPS + 3))}
+    crops = first_crops(contender(people).runner, people, crowd)
+    assert len(crops) == CROPS
+    exact = [np.ones((CROPS, 133, bins)) for bins in (384, 512)]
+    found = [axis.astype(np.float32) for axis in exact]
+    found[1][2] = 1.5
+    runner = contender(people).runner
+    monkeypatch.setattr(runner, "logits", lambda crops: found)
+    monkeypatch.setattr(double_precision, "float64_logits", lambda *_: exact)
+    assert relative_error(runner, Path(), crops) == pytest.approx((0.25 * 512 / (384 + 512)) ** 0.5)
 
 
 def test_the_first_crops_are_those_that_are_compared() -> None:

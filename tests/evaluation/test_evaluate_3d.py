@@ -105,6 +105,24 @@ def test_training_labels_decode_to_metres_within_half_a_bin(dataset: SyntheticPe
     assert inside["whole"].root < 9
 
 
+def test_people_whose_depth_nobody_knows_are_left_out(dataset: SyntheticPeople) -> None:
+    """A hip that was not measured: nobody can say how far away the person is, whatever else is labelled."""
+
+    class Hipless(SyntheticPeople):
+        def __iter__(self):  # type: ignore[no-untyped-def]
+            for item in dataset:
+                metres = item.labels_3d.metres.copy()
+                metres[:, 11] = np.nan
+                yield replace(item, labels_3d=Labels3D(metres, item.labels_3d.camera)) if item.image_id == 1 else item
+
+    known = [item for item in dataset if item.image_id != 1]
+    evaluator = Evaluator("three of four")
+    oracle = DeepOracle(dataset, (1, 0, 0.1))
+    for item in known:
+        evaluator.add(item, oracle(item.image, *boxes_to_run(item, None)))
+    assert evaluate(oracle, Hipless(PEOPLE)).mpjpe == evaluator.result().mpjpe
+
+
 def test_too_deep_is_a_plain_error_only(dataset: SyntheticPeople) -> None:
     """Everybody 0.1 m too far: plain errors of 0.1 m along the rays; aligned, what the wider rays spread."""
     result = evaluate(DeepOracle(dataset, (0, 0, 0.1)), dataset).mpjpe["whole"]

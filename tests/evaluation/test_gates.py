@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from rtmw_edge.bundle import GateReport
 from rtmw_edge.errors import BadInputError
 from rtmw_edge.evaluation.gates import Gate, parse_gate, read_gate
 from rtmw_edge.evaluation.intervals import Estimate
@@ -70,6 +71,28 @@ def test_the_figure_decides_and_strictly_the_interval() -> None:
     assert judged(both) == [True, False]
     assert judged(both, strict=True) == [False, False]
     assert judged({"body": {"ap_drop": 0.7}}, strict=True) == [True]
+
+
+def test_strictly_a_figure_outside_its_own_interval_decides_too() -> None:
+    """A percentile of all images may lie beyond 95 % of the resamples."""
+    outlying = {("body", "px_p99"): Estimate(2.0, 0.5, 1.0)}
+    (check,) = parse_gate({"body": {"px_p99": 1.5}}, "g").judge(outlying, in_3d=False, strict=True)
+    assert not check.passed
+
+
+def test_an_end_of_the_interval_belongs_to_it() -> None:
+    for limit, inside in ((0.1, True), (0.7, True), (0.09, False), (0.71, False)):
+        (check,) = parse_gate({"body": {"ap_drop": limit}}, "g").judge(FIGURES, in_3d=False)
+        assert check.within_noise is inside
+
+
+def test_nearest_to_its_limit_is_what_has_used_most_of_it() -> None:
+    """0.4 of 0.5 is nearer than 0.6 of 9, and what is over a limit of 0 nearer than both."""
+    gate = parse_gate({"face": {"ap_drop": 9}, "body": {"ap_drop": 0.5}}, "g")
+    report = GateReport("g", "cpu", "d", 5, False, True, gate.judge(FIGURES, in_3d=False))
+    assert report.sentence().endswith(
+        "Nearest to its limit: body: 0.40 AP points lost (at most 0.5; 95 % 0.10 to 0.70, within noise)."
+    )
 
 
 def test_what_cannot_be_measured_is_not_passed_over() -> None:

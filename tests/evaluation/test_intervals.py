@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import product
 
 import numpy as np
 import pytest
@@ -48,9 +49,10 @@ def test_ap_of_resamples_is_that_of_the_images_repeated(count: int, most: int) -
 
 
 def test_ap_at_recalls_that_floats_hit_exactly() -> None:
-    """With 10, 20, 50 or 100 people every recall level is met to the last bit or missed by it."""
-    for people in (1, 3, 10, 20, 50, 100):
-        hits = np.broadcast_to(np.arange(people) % 3 > 0, (len(AREAS), len(THRESHOLDS), people))
+    """With 10, 20, 50 or 100 people every recall level is met to the last bit or missed by it: 35 of 100 are less
+    than the level 0.35000000000000003. Precision must not be the same on both sides of it."""
+    for people, hit in product((1, 3, 10, 20, 50, 100), (lambda k: k % 3 > 0, lambda k: k % 2 == 0)):
+        hits = np.broadcast_to(hit(np.arange(people)), (len(AREAS), len(THRESHOLDS), people))
         one = np.full(len(AREAS), 1)
         images = [
             Matches(np.array([1 - k / people]), hits[..., k : k + 1], ~hits[..., :1] & False, one)
@@ -87,6 +89,13 @@ def test_means_of_resamples() -> None:
     weights = np.array([[1, 1, 1, 1], [2, 0, 1, 0], [0, 0, 0, 4]], np.int32)
     assert weighted_means(sums, counts, owner, weights)[:2].tolist() == [14 / 4, 18 / 6]
     assert np.isnan(weighted_means(sums, counts, owner, weights)[2])
+
+
+def test_resamples_that_have_no_figure_are_left_out_of_the_interval() -> None:
+    samples = np.array([np.nan, 1.0, 2.0, np.nan, 3.0])
+    found = estimate(2.0, samples)
+    assert (found.value, found.low, found.high) == pytest.approx((2.0, 1.05, 2.95))
+    assert estimate(2.0, np.full(3, np.nan)) == estimate(2.0, np.full(1, 2.0))
 
 
 def test_resamples_are_seeded_and_draw_as_many_as_there_are() -> None:

@@ -15,7 +15,7 @@ from rtmw_edge.evaluation.datasets import CocoWholeBody
 from rtmw_edge.evaluation.evaluate import clipped_boxes, labelled_people
 from rtmw_edge.evaluation.pck import Pck
 from rtmw_edge.evaluation.score_calibration import collect, fit
-from rtmw_edge.keypoints import PARTS
+from rtmw_edge.keypoints import PARTS, SIGMAS
 from rtmw_edge.poses import Poses
 
 
@@ -104,3 +104,20 @@ def test_collect(tmp_path: Path) -> None:
     assert correct.sum() == (others > 0).sum()
     a, b = fit(scores, correct)
     assert a > 0 and 1 < -b / a < 5
+
+
+@pytest.mark.parametrize(("similarity", "right"), [(0.51, True), (0.49, False)])
+def test_right_is_who_is_half_as_similar_as_can_be(tmp_path: Path, similarity: float, right: bool) -> None:
+    (tmp_path / "labels.json").write_text(json.dumps(document(images=1)))
+    write_images(tmp_path, 1)
+    dataset = CocoWholeBody(tmp_path / "labels.json", tmp_path)
+    people = next(iter(dataset)).people
+    chosen = labelled_people(next(iter(dataset)))
+
+    def runner(image: NDArray[np.uint8], boxes: NDArray[np.float32], scores: NDArray[np.float32]) -> Poses:
+        keypoints = people.keypoints[chosen].copy()
+        keypoints[..., 1] += 2 * SIGMAS * np.sqrt(-2 * np.log(similarity) * people.areas[chosen, None])
+        return Poses(keypoints, np.ones((len(boxes), 133)), boxes, scores)
+
+    _, correct = collect(runner, dataset)
+    assert correct.sum() == right * (people.visible[chosen] > 0).sum()

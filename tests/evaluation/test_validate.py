@@ -58,10 +58,10 @@ def test_two_runners_that_find_nobody_are_not_approved(people: SyntheticPeople) 
 
 
 class Feet(Dataset):
-    """The same people, of whom the first `labelled` have their feet labelled."""
+    """The same people, of whom the first `labelled` have their feet labelled, or other `rows`."""
 
-    def __init__(self, people: SyntheticPeople, labelled: int) -> None:
-        self.name, self._people, self._labelled = people.name, people, labelled
+    def __init__(self, people: SyntheticPeople, labelled: int, rows: slice = PARTS["foot"]) -> None:
+        self.name, self._people, self._labelled, self._rows = people.name, people, labelled, rows
 
     def __len__(self) -> int:
         return len(self._people)
@@ -69,7 +69,7 @@ class Feet(Dataset):
     def __iter__(self) -> Iterator[Item]:
         for index, item in enumerate(self._people):
             visible = item.people.visible.copy()
-            visible[:, PARTS["foot"]] = 2 * (index < self._labelled)
+            visible[:, self._rows] = 2 * (index < self._labelled)
             yield replace(item, people=replace(item.people, visible=visible))
 
 
@@ -84,6 +84,36 @@ def test_a_strict_gate_believes_no_interval_of_few_images(people: SyntheticPeopl
     assert (words in strict.gate.sentence()) is not passed
     both = [contender(people, name) for name in ("truth", "device")]
     assert validate(*both, Feet(people, labelled), gate).gate.passed, "the plain rule goes by the figure"
+
+
+@pytest.mark.parametrize(("labelled", "passed"), [(4, False), (5, True)])
+@pytest.mark.parametrize(
+    ("variant", "measure", "hipless"),
+    [("rtmw-n-256x192", "px_p99", 0), ("rtmw3d-n-256x192", "mpjpe_percent", 1)],  # the hips of one are out of sight
+)
+def test_few_images_are_too_few_for_pixels_and_millimetres_too(
+    people: SyntheticPeople, variant: str, measure: str, hipless: int, labelled: int, passed: bool
+) -> None:
+    some = Feet(people, labelled + hipless, PARTS["left_hand"])
+    gate = parse_gate({"left_hand": {measure: 1.0}}, "mine")
+    both = [contender(some, name, variant) for name in ("truth", "device")]  # type: ignore[arg-type]
+    found = validate(*both, some, gate, strict=True)
+    assert [check.passed for check in found.gate.checks] == [passed]
+    figures = found.agreement if measure == "px_p99" else found.mpjpe
+    assert figures["left_hand"].images == labelled
+
+
+def test_images_of_any_number_are_drawn_again_each_by_itself(people: SyntheticPeople, moved: Validation) -> None:
+    """An image's number is a name: COCO's go far beyond the count of images, and the bootstrap draws among those."""
+
+    class Numbered(SyntheticPeople):
+        def __iter__(self):  # type: ignore[no-untyped-def]
+            return (replace(item, image_id=139 + 7 * item.image_id) for item in people)
+
+    device = contender(people, moved={"left_hand": 3.0, "right_hand": 3.0})
+    found = validate(contender(people, "truth"), device, Numbered(PEOPLE), read_gate())
+    assert found.agreement == moved.agreement and found.ap == moved.ap
+    assert {crop.image_id for crop in found.worst} <= set(range(139, 139 + 7 * PEOPLE, 7))
 
 
 def test_a_part_that_nobody_has_is_in_no_table(people: SyntheticPeople) -> None:
@@ -102,6 +132,8 @@ def test_moved_hands_are_found_where_they_are(moved: Validation) -> None:
     assert moved.agreement["left_hand"].px["p50"].value == moved.agreement["right_hand"].px["p90"].value == 3.0
     assert moved.agreement["left_hand"].flipped_far.value == 1 and moved.agreement["body"].flipped.value == 0
     assert moved.ap["left_hand"].drop.value > 5 and moved.ap["body"].drop.value == 0
+    drop = moved.ap["left_hand"].drop
+    assert 0 < drop.low <= drop.value <= drop.high, "the interval is of what the device lost, not of what it won"
     assert [check.passed for check in moved.gate.checks] == [True, True, False, False] and not moved.gate.passed
     assert "left hand: 3.00 px off (90th percentile) (at most 2; 95 % 3.00 to 3.00)" in moved.gate.sentence()
 
@@ -222,6 +254,24 @@ def test_a_device_that_answers_nonsense_is_named_with_its_image(people: Syntheti
     )
 
 
+def test_a_mirror_image_that_is_answered_with_nonsense_is_named_too(people: SyntheticPeople) -> None:
+    device = contender(people)
+    heights = iter([1.0, np.inf])
+    device.runner.engine.run = lambda crops: (
+        [np.full((1, 133, n), next(heights), np.float32) for n in (384,)]
+        + [  # type: ignore[method-assign]
+            np.ones((1, 133, 512), np.float32)
+        ]
+    )
+    with pytest.raises(VerificationError, match=r"^device answers image 0 with logits that are not finite"):
+        validate(contender(people, "truth"), device, people, read_gate(), flip=True)
+
+
+def test_two_and_three_axes_cannot_be_compared(people: SyntheticPeople) -> None:
+    with pytest.raises(BadInputError, match=r"^The reference rtmw-n-256x192 takes 192x256 crops to \(384, 512\) b"):
+        validate(contender(people, "truth"), contender(people, variant="rtmw3d-n-256x192"), people, read_gate())
+
+
 def test_networks_of_other_sizes_are_refused(people: SyntheticPeople) -> None:
     with pytest.raises(BadInputError, match=r"The reference rtmw-m-256x192 takes 192x256 crops .* 288x384 to "):
         validate(
@@ -233,10 +283,12 @@ def test_a_crop_that_nobody_is_sure_of_is_not_the_worst() -> None:
     """Of many crops, those that are far apart on what the reference only guesses are left out."""
     rng = np.random.default_rng(0)
     agreement, worst = Agreement(), WorstCrops()
+    apart = []
     for index in range(CANDIDATES + 40):
         guessed = index % 3 == 0
         peak = 10.0 if not guessed else 1.0
         step = 60 if guessed else int(rng.integers(0, 9))
+        apart += [] if guessed else [step / 2]
         bins = np.full((1, 133), 20)
         line, moved = np.zeros((2, 1, 133, 100), np.float32)
         np.put_along_axis(line, bins[..., None], peak, axis=2)
@@ -245,7 +297,19 @@ def test_a_crop_that_nobody_is_sure_of_is_not_the_worst() -> None:
         worst.add(index, agreement.add(index, (line, line), (moved, line)), crops, (line, line), (moved, line))
     found = worst.result(agreement)
     assert len(found) == WORST and all(crop.image_id % 3 for crop in found)
-    assert [crop.px for crop in found] == [4.0] * sum(crop.px == 4 for crop in found) + [
-        crop.px for crop in found if crop.px < 4
-    ]
+    assert [crop.px for crop in found] == sorted(apart, reverse=True)[:WORST]
     assert all((crop.crop == crop.image_id).all() and crop.sure.all() for crop in found)
+
+
+def test_of_several_people_in_an_image_the_right_one_is_shown() -> None:
+    """The first is where the reference has them, and does not enter the list."""
+    line, moved = np.zeros((2, 3, 133, 100), np.float32)
+    steps = np.array([0, 2, 6])
+    np.put_along_axis(line, np.full((3, 133, 1), 20), 10.0, axis=2)
+    np.put_along_axis(moved, np.broadcast_to(20 + steps[:, None, None], (3, 133, 1)), 10.0, axis=2)
+    agreement, worst = Agreement(), WorstCrops()
+    crops = np.arange(3, dtype=np.uint8)[:, None, None, None] * np.ones((4, 4, 3), np.uint8)
+    worst.add(5, agreement.add(0, (line, line), (moved, line)), crops, (line, line), (moved, line))
+    crops[:] = 99  # the runner's buffer, which the next image takes
+    found = worst.result(agreement)
+    assert [(crop.px, int(crop.crop.max()), float(crop.device[0, 0])) for crop in found] == [(3, 2, 13), (1, 1, 11)]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from rtmw_edge.crops import PADDING
 from rtmw_edge.evaluation.datasets import CocoWholeBody
+from rtmw_edge.evaluation.matching import oks_nms
 from rtmw_edge.evaluation.whole_body_ap import EVALUATED_PARTS, People, Ranked, rank, whole_body_ap
 from rtmw_edge.keypoints import SIGMAS
 from rtmw_edge.poses import COCO_FIELDS, Poses
@@ -129,6 +130,27 @@ def test_one_threshold_at_a_time() -> None:
     labelled = People(people.keypoints, visible, people.boxes, people.areas, people.crowd)
     scores = whole_body_ap({7: moved}, {7: labelled})["body"]
     assert (scores.ap, scores.ap50, scores.ap75) == pytest.approx((0.5, 1, 0))
+
+
+def test_twenty_people_of_an_image_count() -> None:
+    """The twenty-first by score is not looked at, though it is the only one that is right."""
+    people, found = _one_person()
+    scores = np.linspace(1, 0.5, 21)
+    points = np.repeat(found.keypoints + 900, 21, axis=0)
+    for right, ap in ((19, 1 / 20), (20, 0)):
+        points[-2:] = found.keypoints + 900
+        points[right] = found.keypoints[0]
+        report = whole_body_ap({7: Ranked(points, np.ones((21, 133)), scores)}, {7: people})
+        assert report["whole"].ap == pytest.approx(ap)
+
+
+def test_doubles_are_told_by_the_mean_of_their_areas() -> None:
+    """At this distance two people are one where the mean area counts, and two where the smaller does."""
+    points = np.zeros((2, 133, 2))
+    areas, scores = np.array([1000.0, 3000.0]), np.array([0.9, 0.8])
+    for similarity, kept in ((0.91, [0]), (0.89, [0, 1])):
+        points[1, :, 0] = 2 * SIGMAS * np.sqrt(-np.log(similarity) * 2 * areas.mean())
+        assert oks_nms(points, scores, areas, SIGMAS, 0.9) == kept
 
 
 def test_unlabelled_parts_and_crowds_count_neither_way() -> None:

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 def test_loopback_needs_no_certificates() -> None:
     assert link_to("tcp://127.0.0.1:8786", None, None, None).address == "tcp://127.0.0.1:8786"
     assert link_to("tcp://[::1]:8786", None, None, None).address == "tcp://[::1]:8786"
+    assert not is_loopback("not-localhost") and not is_loopback("10.0.0.2")
     assert [is_loopback(host) for host in ("127.3.0.1", "localhost", "0.0.0.0", "desktop", "192.168.1.4")] == [
         True, True, False, False, False,
     ]  # fmt: skip

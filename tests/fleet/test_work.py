@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import tiny_models
 from rtmw_edge import bundle
 from rtmw_edge.errors import BadInputError
 from rtmw_edge.files import sha256_of
+from rtmw_edge.fleet import work
 from rtmw_edge.fleet.parcels import chunk_of, fetch, pack_bundle, pack_crops
 from rtmw_edge.fleet.peaks import logits_of, peaks_of
 from rtmw_edge.fleet.work import do
@@ -131,6 +133,28 @@ def test_what_a_board_cannot_do_is_an_answer(tmp_path: Path, parcels: Path, pack
     assert answer["exit_code"] == 1 and "on golden crop 0 the logits are" in answer["refused"]
     missing = do(request("0" * 64, "accuracy", crops=[]), tmp_path / "cache", source)
     assert missing["exit_code"] == 2 and missing["refused"].startswith("FileNotFoundError")
+
+
+@pytest.mark.parametrize(("reference", "threads", "taken"), [("b", 0, 6), (None, 3, 3)])
+def test_bundle_and_reference_have_the_threads_that_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reference: str | None, threads: int, taken: int
+) -> None:
+    """All cores where none are; and the bundle is what is weighed, not what it is timed against."""
+    opened: list[tuple[str, int]] = []
+
+    def load(path: Path, device: str, threads: int, verify: bool) -> Any:
+        opened.append((path.name, threads))
+        return nullcontext(path.name)
+
+    monkeypatch.setattr(work, "cores", lambda: 6)
+    monkeypatch.setattr(work, "fetch", lambda sha256, cache, source: cache / sha256)
+    monkeypatch.setattr(work, "load", load)
+    monkeypatch.setattr(work, "paced", lambda runner, other: {"pair": (runner, other)})
+    monkeypatch.setattr(work, "peak_memory_mb", lambda path, device, threads: (path.name, device, threads))
+    asked = {**request("a", "speed", reference=reference), "threads": threads}
+    data = do(asked, tmp_path, partial(chunk_of, tmp_path))["data"]
+    assert data == {"pair": ("a", reference or "a"), "threads": taken, "memory_mb": ("a", "cpu", taken)}
+    assert opened == [("a", taken), (reference or "a", taken)]
 
 
 def test_speed_is_in_turns_with_the_reference(

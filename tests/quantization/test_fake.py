@@ -13,6 +13,7 @@ from rtmw_edge.quantization.fake import (
     check_table,
     corrected,
     fake_quantize,
+    put_quantizers,
     weight_arrays,
     weights_sha256,
     weights_table,
@@ -111,6 +112,23 @@ def test_float16_weights_fall_to_the_integers_that_torch_has() -> None:
     assert np.array_equal(integers * scale[:, None], torchs.numpy())
     assert np.array_equal(np.rint(AbsmaxChannels()(weight).numpy() / scale[:, None]), integers), "as trained with"
     assert (integers != np.rint(weight.numpy() / scale[:, None])).any()
+
+
+def test_only_what_a_format_carries_is_rounded(net: Net) -> None:
+    x = torch.randn(1, 3, 12, 9, generator=torch.Generator().manual_seed(3))
+    table = table_for(net)
+    carried = fake_quantize(net, table, ("input", "weight"))
+    without = {point: entry for point, entry in table.entries.items() if not point.endswith(":output")}
+    expected = corrected(net, table)
+    put_quantizers(expected, replace(table, entries=without))
+    assert torch.equal(carried(x), expected(x)) and not torch.equal(carried(x), fake_quantize(net, table)(x))
+
+
+def test_weights_have_one_hash_in_whatever_order_they_are_listed(net: Net) -> None:
+    turned = dict(reversed(net.convolutions().items()))
+    expected = weights_sha256(net)
+    net.convolutions = lambda: turned  # type: ignore[method-assign]
+    assert weights_sha256(net) == expected
 
 
 def test_the_float_network_is_left_alone(net: Net) -> None:

@@ -58,6 +58,16 @@ def test_value_and_gradients_are_those_of_torch(zero_point: int, low: int, high:
     torch.testing.assert_close(quantizer.zero.grad, zero.grad * 128, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.parametrize("zero_point", [0, 5])
+def test_a_value_is_inside_as_far_as_it_is_rounded_to_the_last_integer(zero_point: int) -> None:
+    """Up to half a step beyond the largest integer's own value nothing is clipped, and the gradient passes."""
+    steps = torch.tensor([126.6, 127.4, 127.6, -126.6, -127.4, -127.6]) - zero_point
+    x = (0.5 * steps).requires_grad_()
+    quantizer = LearnedTensor(Entry(np.float32([0.5]), zero_point, low=-127, high=127), symmetric=False)
+    quantizer(x).sum().backward()
+    assert x.grad.tolist() == [1, 1, 0, 1, 1, 0]
+
+
 def test_the_scale_s_gradient_leads_to_less_error() -> None:
     """From a range that is four times too wide or too narrow, the squared error falls to that of the best scale."""
     x = torch.randn(4000, generator=torch.Generator().manual_seed(0))
@@ -118,6 +128,18 @@ def test_every_scale_learns_and_relu6_s_does_not() -> None:
     check_gradients(learning)
 
 
+def test_zero_points_learn_too_where_the_grid_has_them() -> None:
+    _, learning = quantized(AFFINE)
+    assert len(list(learned_parameters(learning))) == 2 * 15
+
+
+def test_a_scale_never_falls_below_the_least_that_a_table_takes() -> None:
+    quantizer = LearnedTensor(Entry(np.float32([2.0**-39])), symmetric=True)
+    with torch.no_grad():
+        quantizer.log_scale.fill_(-3.0)
+    assert quantizer.entry(8, "here").scale.tolist() == [2.0**-40]
+
+
 def check_gradients(learning: SmallDeployable) -> None:
     assert all(p.grad is not None and p.grad.isfinite().all() for p in learning.parameters())
     # `down` reads what ReLU's quantizer has put on the very same grid: it rounds nothing, and clips nothing.
@@ -125,19 +147,29 @@ def check_gradients(learning: SmallDeployable) -> None:
     assert still <= {"down.quant_in.log_scale"}
 
 
+class Twice(SmallDeployable):
+    """Two convolutions that read one tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pair = copy.deepcopy(self.middle)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        x = self.stem(images)
+        return self.middle(x), self.pair(x)
+
+    def convolutions(self) -> dict:
+        return {"stem": self.stem, "middle": self.middle, "pair": self.pair}
+
+
+def twice_table(grid: Grid = COMMON, **others: Entry) -> Table:
+    points = [f"{name}:{kind}" for name in ("stem", "middle", "pair") for kind in ("input", "output")]
+    same = Entry(np.float32([0.02]), low=grid.low, high=grid.high)
+    return Table("small", {**dict.fromkeys(points, same), **others}, grid.name)
+
+
 def test_convolutions_that_read_one_tensor_keep_one_scale() -> None:
-    class Twice(SmallDeployable):
-        def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-            x = self.stem(images)
-            return self.middle(x), self.pair(x)
-
-        def convolutions(self) -> dict:
-            return {"stem": self.stem, "middle": self.middle, "pair": self.pair}
-
-    network = Twice()
-    network.pair = copy.deepcopy(network.middle)
-    points = [f"{name}:{kind}" for name in network.convolutions() for kind in ("input", "output")]
-    table = Table("small", {point: Entry(np.float32([0.02])) for point in points})
+    network, table = Twice(), twice_table()
     learnable(network, table)
     assert isinstance(network.pair.quant_in, Tied) and network.pair.quant_in.quantizer is network.middle.quant_in
     assert len(list(learned_parameters(network))) == 2 + 3 and "pair.quant_in.log_scale" not in network.state_dict()
@@ -148,6 +180,17 @@ def test_convolutions_that_read_one_tensor_keep_one_scale() -> None:
     entries = learned_table(network, network, table, "here", {}).entries
     assert entries["pair:input"].scale.tobytes() == entries["middle:input"].scale.tobytes()
     assert float(entries["pair:input"].scale[0]) == pytest.approx(0.02 * np.exp(0.5))
+
+
+@pytest.mark.parametrize(
+    "other", [Entry(np.float32([0.03]), low=-128), Entry(np.float32([0.02]), 7, low=-128)], ids=str
+)
+def test_convolutions_that_began_with_other_scales_or_zero_points_keep_their_own(other: Entry) -> None:
+    network = Twice()
+    learnable(network, twice_table(AFFINE, **{"pair:input": other}))
+    assert isinstance(network.pair.quant_in, LearnedTensor)
+    assert network.pair.quant_in.entry(8, "").zero_point == other.zero_point
+    assert network.pair.quant_in.scale.tolist() == other.scale.tolist()
 
 
 @pytest.mark.parametrize("grid", [COMMON, AFFINE], ids=str)
@@ -169,6 +212,19 @@ def test_the_table_has_what_was_learned_and_fits_the_network(grid: Grid) -> None
     logits, expected = learning(IMAGES), fake_quantize(network, table)(IMAGES)
     for ours, theirs in zip(logits, expected, strict=True):
         assert ((ours - theirs).norm() / theirs.norm()).item() < 0.01
+
+
+def test_what_stays_in_float_has_no_quantizer_and_is_named_again() -> None:
+    network = small_deployable()
+    start = absmax_table(network, CROPS).leaving_in_float(["down"])
+    learning = copy.deepcopy(network)
+    learnable(learning, start)
+    bias = network.down.conv.bias.detach().clone()
+    assert not list(learned_parameters(learning.down))
+    table = learned_table(network, learning, start, "here", {})
+    assert table.floats == ("down",) and table.entries.keys() == start.entries.keys()
+    round_biases(network, table)
+    assert torch.equal(network.down.conv.bias, bias)
 
 
 def test_a_dead_channel_with_a_bias_keeps_it_in_int32() -> None:

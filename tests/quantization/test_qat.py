@@ -177,6 +177,18 @@ def test_a_token_of_zeros_has_no_gradient_and_others_have_the_norm_s() -> None:
     torch.testing.assert_close(mine.grad, theirs.grad)
 
 
+def test_a_run_begins_with_the_corrected_biases_that_its_table_is_for(tmp_path: Path) -> None:
+    def begin(network: Deployable) -> Table:
+        table = absmax_table(network, smooth_crops(2, TINY.input_size))
+        biases = {name: unit.conv.bias for name, unit in network.convolutions().items()}
+        return replace(table, bias_corrections={n: np.full(len(b), 0.25, np.float32) for n, b in biases.items()})
+
+    run = small_qat(tmp_path / "run", "steps=1", start_table=begin)
+    taught, exact = run.network.convolutions(), run.lesson.teacher.convolutions()
+    for name, unit in exact.items():
+        assert torch.equal(taught[name].conv.bias, unit.conv.bias + 0.25), name
+
+
 def test_scales_have_a_rate_of_their_own_and_nothing_that_pulls_them_to_zero(tmp_path: Path) -> None:
     run = small_qat(tmp_path / "run", "steps=8", "weight_decay=0.5", "lr=1e-4", "quantization.scale_lr=3e-3")
     (batches,) = [next(run.batches())]

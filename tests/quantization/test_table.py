@@ -72,6 +72,13 @@ def test_the_order_of_entries_does_not_change_the_bytes() -> None:
     assert first.to_bytes() == second.to_bytes()
 
 
+def test_what_is_left_in_float_loses_all_that_it_had() -> None:
+    """Its scales, and the correction of a bias that nothing shifts any more; what was in float before stays so."""
+    left = table().leaving_in_float(["backbone.stem.0.conv"])
+    assert left.floats == ("backbone.stem.0.conv", "head.final_layer.conv")
+    assert left.entries == {} and left.bias_corrections == {}
+
+
 def test_one_bit_of_one_scale_changes_the_hash() -> None:
     first = table()
     entry = first.entries["backbone.stem.0.conv:input"]
@@ -118,6 +125,7 @@ def test_a_scale_that_is_no_scale_is_refused_by_name(tmp_path: Path, scale: list
     ("change", "text"),
     [
         ({"zero_point": 200}, "Zero point 200 in the range [-127, 127] is none of 8 bits; calibrate again."),
+        ({"zero_point": -128}, "Zero point -128 in the range [-127, 127] is none of 8 bits; calibrate again."),
         ({"range": [-32767, 32767]}, "Zero point 0 in the range [-32767, 32767] is none of 8 bits; calibrate again."),
         ({"range": [127, -127]}, "Zero point 0 in the range [127, -127] is none of 8 bits; calibrate again."),
         ({"bits": 4}, "It has 4 bits and axis None; there are 8 and 16 bits, None and 0."),
@@ -151,6 +159,22 @@ def test_other_files_are_refused_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "bytes.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(BadInputError, match="is not a quantization table: not JSON"):
         Table.load(tmp_path / "bytes.json")
+
+
+def test_a_file_that_no_table_can_fill_is_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "table.json"
+    table().save(path)
+    size = path.stat().st_size
+    monkeypatch.setattr("rtmw_edge.quantization.table.MAX_BYTES", size)
+    assert Table.load(path).variant == "rtmw-n-256x192"
+    monkeypatch.setattr("rtmw_edge.quantization.table.MAX_BYTES", size - 1)
+    with pytest.raises(BadInputError, match=f"has {size} bytes, more than any quantization table; give another"):
+        Table.load(path)
+
+
+def test_nobody_changes_the_scale_of_an_entry() -> None:
+    with pytest.raises(ValueError, match="read-only"):
+        Entry(np.float32([0.5])).scale[0] = 1
 
 
 def test_a_per_tensor_scale_has_one_number() -> None:

@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from rtmw_edge.errors import BadInputError, NotAvailableError
 from rtmw_edge.runtime.detectors import OnnxDetector, open_detector
 from rtmw_edge.runtime.detectors.graph import read_graph
+from rtmw_edge.runtime.detectors.heads import YOLOX, Head
 from rtmw_edge.runtime.detectors.letterbox import letterbox, suppress, to_picture
 
 SIZE = (96, 64)
@@ -384,3 +386,17 @@ def test_a_real_detector() -> None:
     assert len(boxes) == len(scores) and (len(boxes) > 0 or not photo)
     assert (boxes >= 0).all() and (boxes <= [*image.shape[1::-1]] * 2).all()
     assert (boxes[:, 2:] > boxes[:, :2]).all() and ((scores >= 0.3) & (scores <= 1)).all()
+
+
+def test_what_a_network_gives_beyond_all_sense_is_nobody() -> None:
+    """A box without an end is not cut to the picture, and no score is above 1."""
+    boxes = np.float32([[0, 0, 30, 40], [0, 0, np.inf, 40], [np.nan, 0, 30, 40], [0, 0, 0.5, 40]])
+    session = SimpleNamespace(
+        get_modelmeta=lambda: SimpleNamespace(custom_metadata_map={}),
+        get_outputs=list,
+        get_inputs=lambda: [SimpleNamespace(name="image")],
+        run=lambda names, given: [],
+    )
+    head = Head(YOLOX, "grid", lambda outputs: (boxes, np.float32([1.25, 0.9, 0.9, 0.9])), done=True)
+    found = OnnxDetector(session, head, (64, 64), "cpu", 0.3)(np.zeros((64, 64, 3), np.uint8))
+    assert found.boxes.tolist() == [[0, 0, 30, 40]] and found.scores.tolist() == [1.0]

@@ -67,6 +67,17 @@ def test_single_images_are_not_smoothed_and_videos_are() -> None:
     assert 0 < (second - first)[:, 0].max() < 19.9
 
 
+def test_videos_of_one_frame_are_not_smoothed_into_each_other() -> None:
+    look = iter([[0, 0, 40, 50], [20, 0, 60, 50]])
+    process = FrameRunner(
+        Runner(FixedEngine()),
+        lambda _: Detections(np.array([next(look)], np.float32), np.ones(1, np.float32)),
+        smoothing=OneEuroOptions(),
+    )
+    first, second = (process(moving(0, name)).poses.keypoints[0] for name in ("a.mp4", "b.mp4"))  # type: ignore[union-attr]
+    assert (second - first)[:, 0] == pytest.approx(20)
+
+
 def test_every_video_begins_with_number_one() -> None:
     process = FrameRunner(Runner(FixedEngine()))
     assert [process(frame).ids for frame in (moving(0), moving(1), moving(0, "b.mp4"))] == [(1,), (1,), (1,)]  # type: ignore[union-attr]

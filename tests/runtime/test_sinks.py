@@ -63,7 +63,7 @@ def test_json_lines(tmp_path: Path) -> None:
     assert (first["file"], first["frame"], first["width"], first["height"]) == ("clip.mp4", 0, 600, 400)
     assert second["time_s"] == pytest.approx(1 / 30, abs=1e-4) and failed == {"file": "clip.mp4", "failed": "it broke"}
     (person,) = second["people"]
-    assert person["id"] == 1 and len(person["box"]) == 4 and person["box_score"] == 1
+    assert person["id"] == 1 and len(person["box"]) == 4 and person["box_score"] == 1 and person["score"] == 0.8
     for part, rows in PARTS.items():
         triples = np.reshape(person[COCO_FIELDS[part]], (-1, 3))
         assert triples[:, :2] == pytest.approx(shown[1].result.poses.keypoints[0, rows], abs=0.01)
@@ -140,6 +140,24 @@ def test_arrays_that_numpy_reads(tmp_path: Path) -> None:
         assert np.array_equal(read["keypoints"], np.concatenate([one.result.poses.keypoints[..., :2] for one in shown]))
         assert np.array_equal(read["scores"], np.concatenate([one.result.confidence for one in shown]))
     assert list(tmp_path.iterdir()) == [out]
+
+
+def test_arrays_say_which_file_a_row_is_of(tmp_path: Path) -> None:
+    arrays = sink(tmp_path / "a.npz")
+    for name in ("b.jpg", "a.jpg", "b.jpg"):
+        arrays.write(annotated(origin=Origin(name)))
+    arrays.close()
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as read:
+        assert read["files"].tolist() == ["b.jpg", "a.jpg"] and read["file"].tolist() == [0, 1, 0]
+
+
+def test_images_of_one_number_are_counted_instead(tmp_path: Path) -> None:
+    names = ["7.jpg", "007.png"]
+    results = sink(tmp_path / "a.coco.json", sources=[ImageFile(Path(name)) for name in names])
+    for name in names:
+        results.write(annotated(origin=Origin(name)))
+    results.close()
+    assert [person["image_id"] for person in json.loads((tmp_path / "a.coco.json").read_text())] == [1, 2]
 
 
 def test_coco_results_are_what_the_evaluation_reads(tmp_path: Path) -> None:
@@ -279,6 +297,30 @@ def test_a_variable_rate_keeps_every_picture(tmp_path: Path) -> None:
     assert "10 fps" in video.close()[0]
     shades = [int(np.round((np.median(frame[:40, :40]) - 40) / 30)) for frame in frames_of(tmp_path / "a.avi")]
     assert shades == [0, 1, 2, *[3] * 30, 4, 5]
+
+
+def test_a_frame_that_comes_a_slot_early_is_kept(tmp_path: Path) -> None:
+    """Times of a variable rate lie around the slots."""
+    video = AnnotatedVideo(tmp_path / "a.avi")
+    origin = Origin("clip.mp4", 10.0)
+    for index, time_s in enumerate([0.0, 0.1, 0.14, 0.3, 0.5]):
+        video.write(annotated(index, origin=origin, time_s=time_s, grey=40 + 30 * index))
+    video.close()
+    shades = [int(np.round((np.median(frame[:40, :40]) - 40) / 30)) for frame in frames_of(tmp_path / "a.avi")]
+    assert shades == [0, 1, 2, 3, 3, 4]
+
+
+def test_a_camera_s_video_has_the_rate_that_the_camera_tells(tmp_path: Path) -> None:
+    """Its second frame may come at once after the first, which had to wait for the driver."""
+    video = AnnotatedVideo(tmp_path / "a.avi")
+    for index, time_s in enumerate([0.0, 0.01, 0.1]):
+        video.write(annotated(index, origin=Origin("camera 0", 10.0, True), time_s=time_s))
+    assert "600x400, 10 fps" in video.close()[0]
+
+
+def test_a_card_that_tells_no_capitals_holds_both_pictures(tmp_path: Path) -> None:
+    folder = PictureFolder(tmp_path, [ImageFile(Path("a/photo.png")), ImageFile(Path("b/Photo.png"))])
+    assert list(folder.names.values()) == ["photo.png", "Photo-2.png"]
 
 
 def test_a_video_of_one_frame(tmp_path: Path) -> None:

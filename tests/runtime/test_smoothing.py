@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rtmw_edge.errors import BadInputError
 from rtmw_edge.poses import Poses
-from rtmw_edge.runtime.smoothing import LONGEST_GAP_S, OneEuro, OneEuroOptions, PoseSmoother
+from rtmw_edge.runtime.smoothing import BODY_METRES, LONGEST_GAP_S, OneEuro, OneEuroOptions, PoseSmoother
 
 FPS = 30
 SIGNAL = [0.0, 0.1, 0.05, 0.2, 0.9, 1.7, 2.4, 2.5, 2.45, 2.5, 1.0, -0.5, -0.4, -0.45]
@@ -142,10 +142,25 @@ def test_a_keypoint_without_a_place_does_not_pull() -> None:
 
 
 def test_depth_is_smoothed_in_metres() -> None:
+    """Speeds there are counted in bodies of 1.7 m, whatever the box has in pixels."""
+    smoother, plain = PoseSmoother(), OneEuro()
+    for frame, x in enumerate(SIGNAL):
+        found = smoother(person(x, dimensions=3), (1,), frame / FPS).keypoints[0, 0, 2]
+        assert found == pytest.approx(plain(np.array([x]), 1 / FPS, BODY_METRES)[0], rel=1e-5, abs=1e-6)
+
+
+def test_a_place_of_little_score_is_a_place() -> None:
+    """Raw scores: those of RTMW3D seldom reach 1."""
     smoother = PoseSmoother()
-    smoother(person(0, dimensions=3), (1,), 0.0)
-    z = smoother(person(0.01, dimensions=3), (1,), 1 / FPS).keypoints[0, 0, 2]
-    assert 0.001 < z < 0.009
+    smoother(person(0, scores=0.1), (1,), 0.0)
+    assert 0 < smoother(person(1, scores=0.1), (1,), 1 / FPS).keypoints[0, 0, 0] < 1
+
+
+def test_who_stays_away_is_forgotten() -> None:
+    smoother = PoseSmoother()
+    for number in range(50):
+        smoother(person(0), (number,), float(number))
+    assert list(smoother._people) == [49]
 
 
 @pytest.mark.parametrize("options", [{"min_cutoff": 0}, {"beta": -1}, {"speed_cutoff": float("nan")}])

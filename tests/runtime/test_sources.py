@@ -6,7 +6,7 @@ import logging
 import os
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -90,6 +90,7 @@ def test_names_that_mean_nothing(names: list[str], raw: PictureFormat | None, te
     ("address", "shown"),
     [
         ("rtsp://a:b@c:1/d?e=f", "rtsp://c:1/d?e=f"),
+        ("rtsp://admin:p@ss@c:1/x", "rtsp://c:1/x"),
         ("rtsp://admin:pa#ss@c:1/x", "rtsp://c:1/x"),
         ("rtsp://admin:p/a?s@s@c/x", "rtsp://c/x"),
         ("http://c:8080/clip@2x.mp4", "http://c:8080/clip@2x.mp4"),
@@ -334,7 +335,7 @@ def test_a_lost_camera_comes_back(monkeypatch: pytest.MonkeyPatch, caplog: pytes
 def test_a_camera_that_opens_and_gives_nothing_is_tried_less_and_less(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    cameras = iter([Camera(2), Camera(0), Camera(0), Camera(0), Camera(1)])
+    cameras = iter([Camera(2), *(Camera(0) for _ in range(6)), Camera(1), Camera(1)])
     opened: list[float] = []
     clock = [0.0]
     times = SimpleNamespace(perf_counter=lambda: clock[0], sleep=lambda s: clock.__setitem__(0, clock[0] + s))
@@ -348,10 +349,44 @@ def test_a_camera_that_opens_and_gives_nothing_is_tried_less_and_less(
         found = 0
         for item in LiveStream(0, None, opener):
             found += item is not None
-            if found == 3:
+            if found == 4:
                 break
-    assert np.diff(opened) == pytest.approx([0.5, 1.0, 2.0, 4.0], abs=0.11)
-    assert [record.getMessage()[:20] for record in caplog.records] == ["camera 0 was lost af", "camera 0 is back aft"]
+    # Ten seconds are the longest, and when it was back it is tried soon again.
+    assert np.diff(opened) == pytest.approx([0.5, 1.0, 2.0, 4.0, 8.0, 10.0, 10.0, 0.5], abs=0.11)
+    words = ["camera 0 was lost af", "camera 0 is back aft"]
+    assert [record.getMessage()[:20] for record in caplog.records] == words * 2
+
+
+class Clip(Camera):
+    """A video of 10 frames a second whose frames have these times; `count` is what its head says."""
+
+    def __init__(self, times: Sequence[float], count: int) -> None:
+        super().__init__(len(times))
+        self._times, self._count = iter(times), count
+
+    def get(self, what: int) -> float:
+        if what == cv2.CAP_PROP_POS_MSEC:
+            return 1000 * next(self._times)
+        return self._count if what == cv2.CAP_PROP_FRAME_COUNT else 10.0
+
+
+def test_times_that_a_video_does_not_tell_follow_its_rate() -> None:
+    found, reasons = frames(VideoFile("clip.mp4")._frames(Clip([0, 0, 0.05, 0.4, 0.4], 5)))  # type: ignore[arg-type]
+    assert [frame.time_s for frame in found] == pytest.approx([0, 0.1, 0.2, 0.4, 0.5]) and not reasons
+
+
+@pytest.mark.parametrize(
+    ("times", "count", "lost"),
+    [
+        ([*np.arange(13) / 10, 1.4], 20, ""),  # the last one stays until 1.5, half a second before the end
+        ([*np.arange(13) / 10, 1.3], 20, "0.6 s before its end"),
+        (np.arange(985) / 10, 1000, ""),  # of a long one a fiftieth may be missing
+        (np.arange(975) / 10, 1000, "2.5 s before its end"),
+    ],
+)
+def test_a_tail_is_lost_from_half_a_second_and_a_fiftieth_on(times: Sequence[float], count: int, lost: str) -> None:
+    found, reasons = frames(VideoFile("clip.mp4")._frames(Clip(list(times), count)))  # type: ignore[arg-type]
+    assert len(found) == len(times) and bool(reasons) is bool(lost) and all(lost in reason for reason in reasons)
 
 
 @pytest.mark.parametrize(

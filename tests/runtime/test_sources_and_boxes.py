@@ -144,6 +144,14 @@ def test_no_boxes_file_and_one_that_is_too_large(tmp_path: Path) -> None:
         BoxFile(huge)
 
 
+def test_frames_that_nobody_asked_for_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "boxes.json"
+    path.write_text(json.dumps({name: [] for name in ("clip.mp4#1", "clip.mp4#9", "clip.mp4", "other.mp4#2")}))
+    listed = BoxFile(path)
+    assert listed.of("clip.mp4#1") == [] and listed.of("clip.mp4#2") is None
+    assert listed.frames_not_asked_for(["a/clip.mp4"]) == ["clip.mp4#9"]
+
+
 def test_boxes_of_other_images(tmp_path: Path) -> None:
     boxes = read(tmp_path, {"a.png": []})
     with pytest.raises(

@@ -7,9 +7,10 @@ import pytest
 from numpy.typing import NDArray
 
 from rtmw_edge.errors import BadInputError
+from rtmw_edge.keypoints import SIGMAS
 from rtmw_edge.poses import Poses
 from rtmw_edge.runtime.detection import Detections
-from rtmw_edge.runtime.tracking import Tracker, TrackingOptions, greedy_pairs, iou, oks
+from rtmw_edge.runtime.tracking import Tracker, TrackingOptions, _around, _within, distinct, greedy_pairs, iou, oks
 
 SHAPE = (400, 600, 3)
 FIGURE = np.random.default_rng(1).uniform(0, 1, (133, 2)) * (60, 200)
@@ -260,8 +261,6 @@ def test_iou_by_hand() -> None:
 
 def test_oks_is_coco_s() -> None:
     """Against pycocotools' formula, for a pose and its copy moved by 6 pixels."""
-    from rtmw_edge.keypoints import SIGMAS
-
     poses = Poses(np.stack([FIGURE, FIGURE + np.array([6, 0])]), np.ones((2, 133)), [[0, 0, 60, 200]] * 2, [1, 1])
     area = np.ptp(FIGURE[:17], axis=0).prod()
     wanted = np.mean(np.exp(-(6**2) / (2 * SIGMAS[:17]) ** 2 / (area + np.spacing(1)) / 2))
@@ -269,6 +268,99 @@ def test_oks_is_coco_s() -> None:
     assert oks(poses, confidence)[0, 1] == pytest.approx(wanted, rel=1e-5)
     confidence[1, :15] = 0
     assert oks(poses, confidence)[0, 1] == 0, "two keypoints in common say nothing"
+
+
+def test_oks_goes_by_the_smaller_of_two() -> None:
+    """A child within its parent is not the parent, however large that one is."""
+    small = FIGURE.mean(axis=0) + 0.5 * (FIGURE - FIGURE.mean(axis=0))
+    poses = Poses(np.stack([FIGURE, small]), np.ones((2, 133)), [[0, 0, 60, 200]] * 2, [1, 1])
+    squares = ((FIGURE - small)[:17] ** 2).sum(axis=1)
+    wanted = np.exp(-squares / (2 * np.ptp(small[:17], axis=0).prod() * (2 * SIGMAS[:17]) ** 2)).mean()
+    assert oks(poses, np.ones((2, 133), np.float32))[0, 1] == pytest.approx(wanted, rel=1e-4)
+
+
+def test_of_two_poses_of_one_person_the_surer_is_kept() -> None:
+    poses = Poses(np.repeat(FIGURE[None], 3, axis=0), np.ones((3, 133)), [[0, 0, 60, 200]] * 3, [1, 1, 1])
+    confidence = np.repeat(np.float32([[0.5], [0.9], [0.7]]), 133, axis=1)
+    assert distinct(poses, confidence, 0.7) == ([1], [0, 0, 0])
+
+
+def finished(tracker: Tracker, wanted: Detections, *places: tuple[float, float]) -> tuple[int, ...]:
+    """The numbers of people who are seen perfectly at these places, one a wanted box."""
+    confidence = np.full((len(places), 133), 0.9, np.float32)
+    keypoints = np.stack([FIGURE + place for place in places])
+    return tracker.finish(Poses(keypoints, confidence, wanted.boxes, wanted.scores), confidence, SHAPE)[1]
+
+
+def test_a_look_gives_people_the_score_that_it_has_for_them() -> None:
+    tracker = Tracker()
+    finished(tracker, tracker.begin(detections((50, 20))), (50, 20))
+    again = tracker.begin(Detections(detections((50, 20)).boxes, np.float32([0.4])))
+    assert again.scores.tolist() == [np.float32(0.4)]
+
+
+def test_the_box_of_who_was_never_sure_is_the_detector_s() -> None:
+    """Its first box may have been much too large, and holds back nothing."""
+    tracker = Tracker(TrackingOptions(detect_every=1))
+    first = tracker.begin(Detections(np.float32([[0, 0, 200, 300]]), np.ones(1, np.float32)))
+    unsure = np.full((1, 133), 0.05, np.float32)
+    tracker.finish(Poses(FIGURE[None], unsure, first.boxes, first.scores), unsure, SHAPE)
+    again = Detections(np.float32([[0, 0, 120, 250]]), np.ones(1, np.float32))
+    assert tracker.begin(again).boxes.tolist() == again.boxes.tolist()
+
+
+def test_who_comes_back_in_a_loose_box_is_told_by_the_pose() -> None:
+    scene = Scene(TrackingOptions(detect_every=1, misses=0))
+    scene.step((50, 20))
+    scene.step()
+    loose = Detections(np.float32([[0, 0, 190, 300]]), np.ones(1, np.float32))
+    assert iou(loose.boxes, detections((50, 20)).boxes)[0, 0] < 0.3
+    assert list(scene.step((50, 20), found=loose)) == [1]
+
+
+def test_a_number_comes_back_once() -> None:
+    scene = Scene(TrackingOptions(detect_every=1, misses=0))
+    scene.step((50, 20))
+    scene.step()
+    assert list(scene.step((50, 20))) == [1]
+    assert iou(detections((85, 20)).boxes, detections((50, 20)).boxes)[0, 0] > 0.3
+    assert sorted(scene.step((50, 20), (85, 20))) == [1, 2], "where number 1 was lost, which is there again"
+
+
+@pytest.mark.parametrize(("size", "taken"), [(35, False), (45, True)])
+def test_collapsed_is_by_the_longer_side_of_the_box(size: int, taken: bool) -> None:
+    box = np.float32([40, 10, 106, 216])
+    place = _around(FIGURE / 200 * size + (60, 60), np.ones(133, np.float32), box, SHAPE)
+    assert (place is not None) is taken
+
+
+@pytest.mark.parametrize(("sure", "taken"), [(7, False), (8, True)])
+def test_eight_sure_keypoints_make_a_box(sure: int, taken: bool) -> None:
+    confidence = np.where(np.arange(133) < sure, 0.3, 0.29).astype(np.float32)
+    assert (_around(FIGURE, confidence, np.float32([0, 0, 60, 200]), SHAPE) is not None) is taken
+
+
+def test_a_box_beyond_the_picture_keeps_a_pixel_of_it() -> None:
+    assert _within(np.float32([700, 500, 800, 600]), SHAPE).tolist() == [599, 399, 600, 400]
+    assert _within(np.float32([-50, -60, -10, -10]), SHAPE).tolist() == [0, 0, 1, 1]
+
+
+def test_who_a_look_missed_is_looked_for_in_the_next_frame() -> None:
+    """Though all others are seen well, and looks are rare."""
+    tracker = Tracker(TrackingOptions(detect_every=100, misses=0))
+    finished(tracker, tracker.begin(detections((50, 20), (300, 20))), (50, 20), (300, 20))
+    assert not tracker.wants_detections
+    assert finished(tracker, tracker.begin(detections((50, 20))), (50, 20)) == (1,)
+    assert tracker.wants_detections
+
+
+def test_a_number_is_kept_for_as_many_frames_as_it_is_remembered() -> None:
+    for away, number in ((2, 1), (3, 1), (4, 2)):
+        scene = Scene(TrackingOptions(detect_every=1, misses=0, remember=3))
+        scene.step((50, 20))
+        for _ in range(away):
+            scene.step()
+        assert list(scene.step((50, 20))) == [number], away
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from rtmw_edge.sweep import cells as cells_module
 from rtmw_edge.sweep import plan as plan_module
 from rtmw_edge.sweep.cells import Cell, Inputs, identified
 from rtmw_edge.sweep.config import SweepConfig, TablePair, data_in, parse_config, read_config
-from rtmw_edge.sweep.estimate import IMAGE_SECONDS, expected_of
+from rtmw_edge.sweep.estimate import IMAGE_SECONDS, Expected, expected_of
 from rtmw_edge.sweep.plan import Plan, plan_of
 from rtmw_edge.sweep.run import jobs_of
 
@@ -288,6 +288,17 @@ def test_a_yardstick_has_the_same_weights_and_as_many_threads(tmp_path: Path) ->
             assert (item.inputs.paced_by.target, item.inputs.paced_by.threads) == ("onnx", item.cell.threads)
 
 
+def test_a_yardstick_is_of_the_same_board_and_device() -> None:
+    axes = {"targets": ["onnx"], "precisions": ["fp32", "int8"], "grids": ["common"]}
+    found = planned(**axes, boards=["pi5", "orin"], devices=["cpu", "cuda"]).cells
+    quantized = [item for item in found if item.cell.precision == "int8"]
+    assert len(quantized) == 4
+    for item in quantized:
+        base, pace = item.inputs.base, item.inputs.paced_by
+        assert base is not None and pace is not None
+        assert base.board == pace.board == item.cell.board and pace.device == item.cell.device
+
+
 def test_the_id_is_of_all_that_goes_in(tmp_path: Path, table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = tmp_path / "w.pth"
     weights.write_bytes(b"weights")
@@ -305,6 +316,28 @@ def test_the_id_is_of_all_that_goes_in(tmp_path: Path, table: Path, monkeypatch:
     assert (bundle, accuracy) == first[:2] and speed != first[2]
     bundle, accuracy, speed = ids(replace(cell, images=5))
     assert bundle == first[0] and accuracy != first[1] and speed == first[2]
+    bundle, accuracy, speed = ids(replace(cell, device="cuda"))
+    assert bundle == first[0] and accuracy != first[1] and speed != first[2]
+    assert not set(ids(inputs=replace(inputs, calibration="synthetic:9"))) & set(first)
+    paced = replace(inputs, paced_by=Cell(VARIANT, "", "openvino", "fp32"))
+    speeds = {first[2], ids(inputs=paced)[2]}
+    with monkeypatch.context() as patch:
+        versions = cells_module.installed
+        newer = {"openvino": "99"}
+        patch.setattr(
+            cells_module, "installed", lambda *names: {n: newer.get(n, v) for n, v in versions(*names).items()}
+        )
+        speeds.add(ids(inputs=paced)[2])
+        newer = {"onnx": "99"}
+        assert not set(ids()) & set(first), "the converter's version"
+    assert len(speeds) == 3, "what it is timed in turns with counts, and the version that runs that"
+    with monkeypatch.context() as patch:
+        patch.setattr(cells_module, "machine", lambda: "another processor x 64")
+        bundle, accuracy, speed = ids()
+        assert (bundle, accuracy) == first[:2] and speed != first[2]
+    with monkeypatch.context() as patch:
+        patch.setattr(cells_module, "__version__", "99.0")
+        assert not set(ids()) & set(first)
     for changed in (replace(cell, target="ncnn"), replace(cell, grid="affine"), replace(cell, precision="int8-mixed")):
         assert not set(ids(changed)) & set(first)
     other = tmp_path / "float.pth"
@@ -347,6 +380,13 @@ def test_files_that_change_while_the_sweep_runs_are_told(tmp_path: Path, table: 
     found.check_files()
     weights.write_bytes(b"of the next epoch")
     with pytest.raises(BadInputError, match=r"last\.pth changed while the sweep ran; run it again"):
+        found.check_files()
+    cells_module.file_sha256.cache_clear()
+    other = tmp_path / "trained.pth"
+    other.write_bytes(b"trained from them")
+    found = identified(found.cell, replace(found.inputs, weights=other), ())
+    weights.write_bytes(b"of yet another")
+    with pytest.raises(BadInputError, match=r"last\.pth changed"):
         found.check_files()
 
 
@@ -528,6 +568,14 @@ def test_the_plan_of_a_fleet_says_what_it_cannot_know(tmp_path: Path) -> None:
     path.write_text(f'variants = "{VARIANT}"\ntargets = "onnx"\nprecisions = "fp32"\nboards = ["local", "pi5"]\n')
     done = CliRunner().invoke(app, ["sweep", str(path), "--out", str(tmp_path / "store"), "--plan"])
     assert done.exit_code == 0 and "; less where pi5 did theirs before, which is known when they join" in done.output
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "all done already"), (59, "less than a minute"), (5400, "about 90 min on"), (9000, "2.5 h")],
+)
+def test_an_estimate_is_said_in_minutes_up_to_two_hours(seconds: float, words: str) -> None:
+    assert words in Expected({"a": seconds}).sentence
 
 
 def test_the_estimate_counts_the_images_of_the_data(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import search_work
 from search_work import BUDGET, FASTEST, MOST_ACCURATE, SENSITIVE, SPACE, measured, study
 
 from rtmw_edge.errors import BadInputError
+from rtmw_edge.sweep.search.front import nearest
 from rtmw_edge.sweep.search.space import CALIBRATED, Space, groups_named, ranked
 from rtmw_edge.sweep.search.study import run
 from rtmw_edge.sweep.search.trials import Asked, Outcome, Tried
@@ -183,3 +184,11 @@ def test_one_choice_of_each_is_a_space_too(tmp_path: Path) -> None:
     made = study(tmp_path / "journal", lone)
     run(made, 10, 4, measure)
     assert words(made.tried()) == ["common minmax synthetic:8, all in int8"]
+
+
+def test_nearest_to_the_budget_is_what_its_worst_part_says() -> None:
+    """One part that is far over is not made up for by others; what failed has no figure at all."""
+    over = ({"body": 3.0, "face": -1.0}, {"body": 1.0, "face": 0.9}, {"body": -9.0, "face": 1.5})
+    tried = [Tried(k, None, Outcome(30.0, 0.5, each)) for k, each in enumerate(over)]  # type: ignore[arg-type]
+    failed = Tried(9, None, Outcome(reason="It broke."))  # type: ignore[arg-type]
+    assert nearest([failed, *tried]) is tried[1] and nearest([failed]) is None

@@ -90,12 +90,44 @@ def test_a_claim_is_one_process_s_until_it_is_done_or_dead(tmp_path: Path, monke
     with Store.create(tmp_path) as one, Store.open(tmp_path) as other:
         assert one.claim([job, timed])[0] == job
         assert other.claim([job, timed]) == (None, 2)  # "b" comes after "a"
+        assert other.claim([job, Job("e", "accuracy", after=("a",))]) == (None, 2)  # also where it need not be alone
         assert other.claim([Job("c", "speed", alone=True)]) == (None, 1)  # nobody is timed beside another's work
         one.finish(Record("a", OK, {}))
         assert other.claim([job, timed])[0] == timed
         assert one.claim([Job("d", "accuracy")]) == (None, 1)  # and nobody works beside a timed run
         monkeypatch.setattr(store_module, "born", lambda pid: "another process has its number")
         assert one.claim([job, timed])[0] == timed
+
+
+def test_a_lock_is_no_job_and_a_job_outlives_it(tmp_path: Path) -> None:
+    """Who makes a bundle under a lock keeps the job that it is for, and may be timed alone meanwhile."""
+    job, timed = Job("a", "accuracy"), Job("b", "speed", alone=True)
+    with Store.create(tmp_path) as one, Store.open(tmp_path) as other:
+        with one.lock("bundle"):
+            assert one.claim([timed])[0] == timed
+        assert other.claim([timed]) == (None, 1)
+        one.finish(Record("b", OK, {}))
+        with Store.open(tmp_path) as brief:
+            assert brief.claim([job])[0] == job
+        assert other.claim([job])[0] == job, "who goes lets go"
+
+
+def test_of_a_process_that_dies_the_jobs_are_taken_over_and_the_locks_are_free(tmp_path: Path) -> None:
+    with Store.create(tmp_path) as dying, Store.open(tmp_path) as heir:
+        dying.claim([Job("a", "accuracy")])
+        with dying.lock("bundle"):
+            assert heir.bury(os.getpid()) == ["a"]
+            with heir.lock("bundle"):
+                assert dying.claim([Job("a", "accuracy")]) == (None, 1)
+        assert heir.finish(Record("a", FAILED, {"reason": "It died."}))
+
+
+def test_what_is_no_json_is_not_recorded(tmp_path: Path) -> None:
+    with Store.create(tmp_path) as store:
+        for record in (lambda: store.begin({"x": float("nan")}), lambda: store.finish(Record("a", OK, {"x": np.inf}))):
+            with pytest.raises(ValueError, match="not JSON compliant"):
+                record()
+        assert store.runs() == [] and store.records(["a"]) == {}
 
 
 def test_a_lease_that_nobody_renews_runs_out_for_other_machines(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rtmw_edge.targets.ncnn_model import Layer, NcnnModel, Tensor
+from rtmw_edge.targets.ncnn_model import Layer, NcnnModel, Tensor, _scale_sizes
 
 from rtmw_edge.errors import BadInputError
 
@@ -128,3 +128,20 @@ def test_a_damaged_param_is_refused(tmp_path: Path, old: str, new: str, message:
     param.write_text(param.read_text().replace(old, new, 1))
     with pytest.raises(BadInputError, match=message):
         NcnnModel.load(param, binary)
+
+
+@pytest.mark.parametrize(
+    ("kind", "term", "sizes"),
+    [
+        ("Convolution", "0", []),
+        ("Convolution", "2", [5, 1]),
+        ("Convolution", "102", [5, 1, 1]),
+        ("ConvolutionDepthWise", "1", [5, 1]),
+        ("ConvolutionDepthWise", "2", [1, 1]),
+        ("ConvolutionDepthWise", "101", [5, 1, 1]),
+        ("ConvolutionDepthWise", "102", [1, 1, 1]),
+    ],
+)
+def test_the_int8_term_says_how_many_scales_there_are(kind: str, term: str, sizes: list[int]) -> None:
+    """One a channel or one for all, one of the input, and above 100 one of the output (ncnn's load_model)."""
+    assert [count for count, _ in _scale_sizes(Layer(kind, "a", (), (), {8: term}), 5)] == sizes

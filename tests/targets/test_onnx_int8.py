@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from rtmw_edge.quantization import AFFINE, COMMON, W8, W8A16, Grid, Table
+from rtmw_edge.quantization import AFFINE, COMMON, W8, W8A16, Entry, Grid, Table
 from rtmw_edge.quantization.fake import fake_quantize
 from small_deployable import SmallDeployable, absmax_table, float_logits, relative_rms, small_deployable, smooth_crops
 
@@ -251,3 +251,67 @@ def test_convolutions_left_in_float_stay_as_they_are(network: SmallDeployable, t
     assert ran["QLinearConv"] == 6 and ran["Conv"] + ran["FusedConv"] == 2
     for found, wanted in zip(run(model), float_logits(fake_quantize(network, mixed), CROPS), strict=True):
         assert relative_rms(found, wanted) < 0.015
+
+
+def two(entries: dict[str, Entry]) -> onnx.ModelProto:
+    """Convolutions "a" and "b" that read one tensor, quantized as `entries` say."""
+    values = {
+        f"{name}{kind}": np.ones((2, 3, 1, 1) if kind == "w" else 2, np.float32) for name in "ab" for kind in "wb"
+    }
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Conv", ["x", f"{name}w", f"{name}b"], [f"{name}y"], name) for name in "ab"],
+        "two",
+        [onnx.helper.make_tensor_value_info("x", 1, (1, 3, 4, 4))],
+        [onnx.helper.make_tensor_value_info(f"{name}y", 1, (1, 2, 4, 4)) for name in "ab"],
+        [numpy_helper.from_array(array, name) for name, array in values.items()],
+    )
+    return onnx_qdq.quantize(onnx.helper.make_model(graph), Table("two", entries, "affine"), onnx_qdq.INT8)
+
+
+@pytest.mark.parametrize(("scale", "zero", "quantizers"), [(0.1, 3, 1), (0.1, 7, 2), (0.2, 3, 2)])
+def test_two_that_read_one_tensor_share_its_quantizer_where_all_of_it_is_equal(
+    scale: float, zero: int, quantizers: int
+) -> None:
+    entry = Entry(np.float32([0.1]), 3, low=-128)
+    model = two({"a:input": entry, "b:input": Entry(np.float32([scale]), zero, low=-128)})
+    assert Counter(node.op_type for node in model.graph.node)["QuantizeLinear"] == quantizers
+    read = onnx_qdq.read_scales(model)
+    assert [read[f"{name}:input"].zero_point for name in "ab"] == [3, zero]
+    assert [read[f"{name}:input"].numbers.item() for name in "ab"] == pytest.approx([0.1, scale])
+
+
+@pytest.mark.parametrize("point", ["a:input", "a:output"])
+def test_a_tensor_that_is_quantized_and_never_dequantized_fails_by_name(point: str) -> None:
+    """Or the other way round: half a pair says nothing of what is computed."""
+    model = two({point: Entry(np.float32([0.1]), low=-128)})
+    half = next(n for n in model.graph.node if n.name == f"{point}:{'quantize' if 'input' in point else 'dequantize'}")
+    model.graph.node.remove(half)
+    with pytest.raises(VerificationError, match=f"quantizes and dequantizes '{point}' with different scales"):
+        onnx_qdq.read_scales(model)
+
+
+@pytest.mark.parametrize(
+    ("others", "fused"),
+    [
+        ([("Mul", ["x", "s"], ["y"])], True),
+        ([("Mul", ["z", "s"], ["y"])], False),  # a gate of another tensor
+        ([("Mul", ["x", "s"], ["m"]), ("Add", ["m", "s"], ["y"])], False),  # the sigmoid is wanted for itself, too
+    ],
+)
+def test_silu_alone_is_fused(others: list[tuple[str, list[str], list[str]]], fused: bool) -> None:
+    node = onnx.helper.make_node
+    nodes = [node("Sigmoid", ["x"], ["s"]), *(node(kind, given, made) for kind, given, made in others)]
+    inputs = [onnx.helper.make_tensor_value_info(name, 1, (2,)) for name in "xz"]
+    graph = onnx.helper.make_graph(nodes, "g", inputs, [onnx.helper.make_tensor_value_info("y", 1, (2,))])
+    model = onnx.helper.make_model(graph)
+    onnx_qdq._fuse_silu(model)
+    kinds = [kind for kind, *_ in others]
+    assert [node.op_type for node in model.graph.node] == (["QuickGelu"] if fused else ["Sigmoid", *kinds])
+
+
+def test_matrices_and_kernels_are_halved_and_vectors_of_any_shape_are_not() -> None:
+    shapes = {"vector": (4,), "gain": (4, 1, 1), "row": (1, 4), "matrix": (4, 3), "kernel": (4, 3, 1, 1)}
+    values = [numpy_helper.from_array(np.ones(shape, np.float32), name) for name, shape in shapes.items()]
+    model = onnx.helper.make_model(onnx.helper.make_graph([], "g", [], [], values))
+    halved = {item.name for item in with_half_weights(model).graph.initializer if item.data_type == 10}
+    assert halved == {"matrix:half", "kernel:half"}

@@ -23,7 +23,7 @@ openvino = pytest.importorskip("openvino")
 pytest.importorskip("onnxscript")
 
 from rtmw_edge.targets.base import Converted, Precision, check_scales  # noqa: E402
-from rtmw_edge.targets.openvino import TARGET  # noqa: E402
+from rtmw_edge.targets.openvino import TARGET, _scale_of_weight  # noqa: E402
 
 CROPS = smooth_crops(6)
 
@@ -244,3 +244,13 @@ def test_a_place_that_the_exporter_loses_fails_by_name(network: SmallDeployable)
     assert names == ["add:sum:quantize", "add:sum:dequantize"]
     with pytest.raises(VerificationError, match="The exporter lost 'add:sum:dequantize' or where it belongs"):
         name_quantizers(model, quantized)  # the notes are gone
+
+
+@pytest.mark.parametrize(("dtype", "found"), [(np.int8, [0.25, 0.5]), (np.uint8, None), (np.float16, None)])
+def test_only_weights_that_are_stored_as_int8_have_scales(dtype: type, found: list[float] | None) -> None:
+    from openvino import opset8
+
+    stored = opset8.convert(opset8.constant(np.ones((2, 3, 1, 1), dtype)), "f32")
+    factors = opset8.constant(np.float32([0.25, 0.5]).reshape(2, 1, 1, 1))
+    read = _scale_of_weight(opset8.multiply(stored, factors))
+    assert (None if read is None else read.tolist()) == found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ pytest.importorskip("litert_torch")
 
 from rtmw_edge.targets import tflite
 from rtmw_edge.targets.base import check_scales
+from rtmw_edge.targets.tflite_integers import IntegerWriter
 from rtmw_edge.targets.tflite_model import BUFFER_ALIGNMENT, OPS, GraphEditor
 from rtmw_edge.targets.tflite_scales import computes_int8, stored_in
 
@@ -237,3 +239,24 @@ def test_something_else_than_a_tflite_file_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"\0" * 100)
     with pytest.raises(BadInputError, match="is not a TFLite model: it lacks the mark TFL3"):
         GraphEditor(path)
+
+
+def test_integers_are_taken_over_where_scale_and_zero_point_are_the_same() -> None:
+    writer: Any = SimpleNamespace(graph=SimpleNamespace(scale=lambda tensor: (np.float32([0.1]), 3)))
+    for scale, zero, same in ((0.1, 3, True), (0.1, 7, False), (0.2, 3, False)):
+        assert IntegerWriter.on_grid(writer, 0, Entry(np.float32([scale]), zero, low=-128)) is same
+
+
+def test_a_tensor_is_rounded_once_for_every_scale_and_zero_point() -> None:
+    numbers = iter(range(10, 20))
+    writer = IntegerWriter.__new__(IntegerWriter)
+    writer.graph = SimpleNamespace(  # type: ignore[assignment]
+        shape=lambda tensor: (1,),
+        add_tensor=lambda *_, **__: next(numbers),
+        dtype=lambda tensor: np.dtype(np.int8),
+        new_operator=lambda *made: made,
+    )
+    writer.integers, writer._rounded, writer.operators = {}, {}, []
+    entries = [Entry(np.float32([scale]), zero, low=-128) for scale, zero in ((0.1, 3), (0.1, 7), (0.2, 3), (0.1, 3))]
+    assert [writer.rounded(0, entry, "a:input") for entry in entries] == [10, 11, 12, 10]
+    assert len(writer.operators) == 3 and writer.rounded(1, entries[0], "b:input") == 13

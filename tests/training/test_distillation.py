@@ -1,15 +1,18 @@
 """DWPose's two stages: values against float64 formulas, who gets a gradient, what is refused."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from scipy.special import log_softmax
+from small_runs import TINY_3D, forget, small_recipe
 
 from rtmw_edge.errors import BadInputError
 from rtmw_edge.models import build
 from rtmw_edge.models.variants import Variant
 from rtmw_edge.training.distillation import alignment, feature_loss, logit_loss, take_trunk
-from rtmw_edge.training.objective import Lesson, Student
+from rtmw_edge.training.objective import LabelLoss, Lesson, Student
 
 SMALL = Variant("small", (64, 64), 0.167, 0.125, 0, 0.0)
 LARGE = Variant("large", (64, 64), 0.167, 0.25, 0, 0.0)
@@ -98,6 +101,48 @@ def test_the_lesson_of_the_first_stage_fades_with_the_share_left():
     assert whole > 0 and half == pytest.approx(whole / 2) and nothing == 0
 
 
+def test_the_lesson_is_of_features_at_stride_32_and_of_logits():
+    torch.manual_seed(0)
+    network, teacher = build(SMALL), build(LARGE)
+    student, lesson = Student(network, alignment(network, teacher)).eval(), Lesson(teacher, stage=1, beta=10.0)
+    with torch.no_grad():
+        logits, features, aligned = student(IMAGES)
+        theirs, their_features = lesson.answers(IMAGES)
+        assert torch.equal(aligned, student.align(features[1])) and aligned.shape == their_features[1].shape
+        expected = feature_loss(aligned, their_features[1]) + logit_loss(logits, theirs, beta=10.0)
+        assert float(lesson(IMAGES, (logits, features, aligned), 1.0)) == pytest.approx(float(expected))
+        second = Lesson(network, stage=2, beta=10.0)  # the student has its trunk, and here another head
+        answers = student.network.head(features)
+        expected = logit_loss(theirs, answers, beta=10.0, weight=1.0)
+        assert float(second(IMAGES, (theirs, features, aligned), 0.3)) == pytest.approx(float(expected)), "never fades"
+
+
+@pytest.mark.parametrize(
+    "overrides", [["official_batch=0"], ["official_batch=1024"], ["official_batch=0", "bone_weight=0.5"]], ids=str
+)
+def test_the_losses_of_passes_add_up_to_that_of_the_batch(overrides):
+    """Whatever a pass has of the samples, and of the joints and bones that count: totals are those of the step."""
+    recipe = small_recipe(f"variant={TINY_3D.name}", *overrides)
+    forget()
+    loss = LabelLoss(SimpleNamespace(variant=TINY_3D), recipe)
+    generator = torch.Generator().manual_seed(0)
+    logits = tuple(torch.randn(8, 133, 2 * size, generator=generator) for size in TINY_3D.pixels)
+    points = torch.rand(8, 133, 3, generator=generator) * torch.tensor(TINY_3D.pixels)
+    weights = (torch.rand(8, 133, 1, generator=generator) > 0.4) * torch.tensor([1.0, 1.0, 0.5])
+    weights[:2, :, 2] = 0
+    whole = loss(logits, points, weights, loss.totals([(points, weights)]), 1.0)
+    if loss.bones is not None:  # joints and bones are divided by what each of them weighs
+        alone = loss.simcc(logits, points, weights) + 0.5 * loss.bones(logits, points, weights)
+        assert float(whole) == pytest.approx(float(alone), rel=1e-5)
+    parts = [slice(0, 2), slice(2, 8)]
+    totals = loss.totals([(points[part], weights[part]) for part in parts])
+    found = sum(
+        loss(tuple(line[part] for line in logits), points[part], weights[part], totals, (part.stop - part.start) / 8)
+        for part in parts
+    )
+    assert float(found) == pytest.approx(float(whole), rel=1e-5) and float(whole) > 0.1
+
+
 def test_the_second_stage_trains_a_fresh_head_on_the_teacher_s_trunk():
     torch.manual_seed(0)
     network, first = build(SMALL), build(SMALL)
@@ -113,7 +158,8 @@ def test_the_second_stage_trains_a_fresh_head_on_the_teacher_s_trunk():
         for classifier in (first.head.cls_x, first.head.cls_y):
             classifier.weight.mul_(100)
     student, lesson = Student(network, frozen=True).train(), Lesson(first, stage=2, beta=1.0)
-    assert not network.backbone.training and network.head.training
+    assert not network.backbone.training and not network.neck.training and network.head.training
+    assert not student(IMAGES)[1][1].requires_grad, "a frozen trunk only answers"
     optimizer = torch.optim.Adam(network.head.parameters(), lr=1e-3)
     losses = []
     for _ in range(8):
@@ -133,5 +179,8 @@ def test_what_does_not_fit_is_refused():
         "tall cannot teach small: its logits are x 128 y 192 and the student's x 128 y 128. "
         "Choose a teacher of the same input size and axes."
     )
+    deep = Variant("deep", (64, 64), 0.167, 0.125, 0, 0.0, ("x", "y", "z"))
+    with pytest.raises(BadInputError, match="deep cannot teach small: its logits are x 128 y 128 z 128"):
+        alignment(build(SMALL), build(deep))
     with pytest.raises(BadInputError, match="Stage 2 of small needs the small of stage 1 as its teacher, not large"):
         take_trunk(build(SMALL), build(LARGE))

@@ -9,7 +9,9 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -104,6 +106,23 @@ def test_epochs_become_steps_late_samples_validations_and_a_fading_teacher():
     assert [schedule.share_left(step) for step in (0, 15, 16, 312)] == pytest.approx([1.0, 1.0, 0.95, 0.05])
     steps = Schedule(read_recipe("rtmw-n-256x192", ["steps=100", "late=10"]), None)
     assert steps.late_from == 90 * 32 and steps.share_left(25) == 0.75
+
+
+@pytest.mark.parametrize(("stage", "loss"), [(1, 1 + 0.25 * 8 * 0.75), (2, 0.25 * 8 * 0.75)])
+def test_a_pass_has_its_share_of_the_lesson_and_stage_2_no_labels(stage, loss):
+    def taught(images, outputs, share_left):
+        return torch.tensor(8.0 * share_left)
+
+    taught.stage = stage
+    run = SimpleNamespace(
+        module=lambda images: ((), None, None),
+        label_loss=lambda *_: torch.tensor(1.0),
+        lesson=taught,
+        fabric=SimpleNamespace(autocast=nullcontext),
+        schedule=SimpleNamespace(share_left=lambda step: 1 - step / 20),
+        step=5,
+    )
+    assert float(loop.Trainer._loss(run, None, None, None, None, share=0.25)) == pytest.approx(loss)
 
 
 def test_the_average_follows_its_formula():

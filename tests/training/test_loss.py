@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from rtmw_edge.errors import BadInputError
 from rtmw_edge.keypoints import BONE_PARENTS
 from rtmw_edge.simcc import encode, encode_3d
-from rtmw_edge.training.loss import LABEL_BETA, BoneLoss, SimccLoss, part_weights
+from rtmw_edge.training.loss import LABEL_BETA, BoneLoss, SimccLoss, mean_near_peak, part_weights
 
 SIZE = (192, 256)
 SIZE_3D = (288, 384, 288)
@@ -284,3 +284,25 @@ def test_the_bone_loss_leaves_out_unknown_axes_and_unlabelled_joints():
         float(value.detach()), rel=1e-6
     )
     assert float(loss(logits, points, torch.zeros(1, 133)).detach()) == 0
+
+
+def test_a_depth_that_is_unknown_may_lie_anywhere():
+    """Its weight is 0 on that axis alone, and what stands in its place is no reason to leave the joint out."""
+    generator = torch.Generator().manual_seed(0)
+    loss = SimccLoss((64, 64, 64), torch.ones(133))
+    logits = [torch.randn(2, 133, 128, generator=generator) for _ in range(3)]
+    points = 64 * torch.rand(2, 133, 3, generator=generator) - 0.3
+    weights = torch.tensor([1.0, 1.0, 0.0]).expand(2, 133, 3)
+    beyond = points.clone()
+    beyond[..., 2] = torch.nan
+    found, expected = (float(loss(logits, each, weights)) for each in (beyond, points))
+    assert found == expected > 1
+
+
+@pytest.mark.parametrize("peak", [0, 1, 5, 18, 19])
+def test_the_mean_near_a_peak_at_the_edge_is_of_the_bins_that_are_there(peak):
+    line = torch.randn(20, generator=torch.Generator().manual_seed(peak), dtype=torch.float64)
+    line[peak] = 4.0
+    bins = torch.arange(max(0, peak - 3), min(20, peak + 4))
+    expected = (torch.softmax(line[bins], dim=0) * bins).sum()
+    assert float(mean_near_peak(line, 3)) == pytest.approx(float(expected))

@@ -16,6 +16,7 @@ import torch
 from small_runs import Noise, forget, small_recipe
 
 from rtmw_edge.data.instances import Instance
+from rtmw_edge.errors import BadInputError
 from rtmw_edge.training import stream
 from rtmw_edge.training.stream import Annotated, Crops, Rendered, positions
 
@@ -56,12 +57,14 @@ def test_rendered_people_hang_on_the_position_alone(monkeypatch):
         return Rendered(7, 3.0, (240, 320), window=1024, lanes=2, span=16)
 
     straight = indices(fresh(), range(3000))
+    assert min(straight) == 0, "of a window that is larger than what there is yet, nobody before the first"
     behind = fresh()
     assert indices(behind, [2999, 5, 1500, 0]) == [straight[p] for p in (2999, 5, 1500, 0)]
     assert indices(fresh(), range(2000, 2100)) == straight[2000:2100]
     carried = pickle.dumps(behind)
     assert len(carried) < 1000  # what has been rendered stays here: workers are spawned one after the other
     assert indices(pickle.loads(carried), [2999, 5]) == [straight[p] for p in (2999, 5)]
+    assert indices(Rendered(8, 3.0, (240, 320), window=1024, lanes=2, span=16), range(3000)) != straight
     lanes = [{straight[p] for p in range(3000) if p // 16 % 2 == lane} for lane in (0, 1)]
     assert not lanes[0] & lanes[1]
 
@@ -121,6 +124,43 @@ def test_the_last_samples_are_augmented_as_the_second_stage(tmp_path):
     assert set(weights.unique().tolist()) <= {0.0, 0.5, 1.0}
 
 
+def test_chance_is_of_the_seed_and_the_position():
+    class Same(Noise):
+        def __len__(self):
+            return 1
+
+    def crop(position, seed):
+        return Crops(Annotated(Same(), 0), small_recipe("steps=1", f"seed={seed}"), (64, 96), 100)[position][0]
+
+    assert torch.equal(crop(3, 1), crop(3, 1))
+    assert not torch.equal(crop(3, 1), crop(4, 1)) and not torch.equal(crop(3, 1), crop(3, 2))
+
+
+def test_hidden_joints_weigh_what_the_recipe_says():
+    class Hidden(Noise):
+        def __getitem__(self, index):
+            return Instance(**{**vars(super().__getitem__(index)), "visible": np.full(133, 1, np.uint8)})
+
+    for weight in (0.5, 0.25):
+        recipe = small_recipe("steps=1", f"occluded_weight={weight}")
+        crops = Crops(Annotated(Hidden(), 0), recipe, (64, 96), 100)
+        assert float(crops[0][2].max()) == weight
+        assert float(crops.plan(0, Hidden()[0]).weights.max()) == weight
+
+
+def test_rendered_people_are_labelled_as_annotators_would_label_them(monkeypatch):
+    class Hidden(Counted):
+        def person(self, index, size):
+            found = super().person(index, size)
+            found.people[0].visible[91:112] = 1  # a hand that is not seen, and has a label all the same
+            return found
+
+    monkeypatch.setattr(stream, "Renderer", Hidden)
+    source = Rendered(0, 1.0, (240, 320), window=4, lanes=1, span=4)
+    visible = source(0, Counter())[1].visible
+    assert not visible[91:112].any() and (visible[:91] == 2).all()
+
+
 def test_an_image_that_cannot_be_read_is_passed_over_and_counted(tmp_path):
     class OneBroken(Noise):
         def __getitem__(self, index):
@@ -131,6 +171,22 @@ def test_an_image_that_cannot_be_read_is_passed_over_and_counted(tmp_path):
 
     crops = Crops(Annotated(OneBroken(), 0), small_recipe("steps=1"), (64, 96), late_from=100)
     assert sum(int(crops[p][3]) for p in range(40)) == 1
+
+
+def test_what_making_a_sample_raises_comes_out_of_the_stream(tmp_path):
+    """A run that ended there without a word would look like one that is over."""
+
+    class Broken(Crops):
+        def __getitem__(self, position):
+            if position == 5:
+                raise BadInputError("The picture is damaged.")
+            return super().__getitem__(position)
+
+    crops = Broken(Annotated(Noise(), 0), small_recipe("steps=1"), (64, 96), late_from=100)
+    made = stream.batches(crops, [[0, 1], [2, 3], [4, 5]], workers=0, pin=False)
+    assert [len(next(made)[1]) for _ in range(2)] == [2, 2]
+    with pytest.raises(BadInputError, match=r"^The picture is damaged\.$"):
+        next(made)
 
 
 def test_a_signal_to_the_whole_process_group_leaves_the_workers_to_the_main_process():

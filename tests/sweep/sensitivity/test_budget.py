@@ -40,6 +40,8 @@ def test_a_budget_is_points_by_part(text: str, limits: dict[str, float]) -> None
         ("body<=half", "The budget gives body 'half', which is no number of points from 0 to 100"),
         ("body<=-1", "The budget gives body '-1'"),
         ("body<=nan", "The budget gives body 'nan'"),
+        ("body<=100.5", "The budget gives body '100.5', which is no number of points from 0 to 100"),
+        ("left_hand<=2,hands<=1", "The budget gives left_hand two limits: keep one"),
         ("hands<=1,left_hand<=2", "The budget gives left_hand two limits: keep one"),
     ],
 )
