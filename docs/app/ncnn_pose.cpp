@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "rtmw.hpp"
@@ -22,11 +23,12 @@ int main(int count, char** words) {
     const std::string bundle = words[1];
 
     std::FILE* const file = std::fopen(words[2], "rb");
-    int columns = 0, rows = 0;
-    if (file == nullptr || std::fscanf(file, "P6 %d %d 255", &columns, &rows) != 2 || std::fgetc(file) == EOF ||
-        columns < 1 || rows < 1)
+    int columns = 0, rows = 0, largest = 0;
+    if (file == nullptr || std::fscanf(file, "P6 %d %d %d", &columns, &rows, &largest) != 3 || largest != 255 ||
+        std::fgetc(file) == EOF || columns < 1 || rows < 1)
         return std::fprintf(stderr, "%s is not a binary PPM with 8 bits.\n", words[2]), 2;
-    std::vector<std::uint8_t> image(static_cast<std::size_t>(columns) * rows * 3);
+    const std::size_t stride = static_cast<std::size_t>(columns) * 3;
+    std::vector<std::uint8_t> image(stride * static_cast<std::size_t>(rows));
     if (std::fread(image.data(), 1, image.size(), file) != image.size())
         return std::fprintf(stderr, "%s is cut short.\n", words[2]), 2;
     std::fclose(file);
@@ -40,16 +42,18 @@ int main(int count, char** words) {
     if (net.load_param((bundle + "/model.param").c_str()) || net.load_model((bundle + "/model.bin").c_str()))
         return std::fprintf(stderr, "ncnn cannot open the model in %s.\n", bundle.c_str()), 2;
 
-    const rtmw::Crop crop = rtmw::crop_around(std::atof(words[3]), std::atof(words[4]), std::atof(words[5]),
-                                              std::atof(words[6]), WIDTH, HEIGHT);
-    const std::vector<std::uint8_t> pixels =
-        rtmw::cut(image.data(), columns, rows, static_cast<std::size_t>(columns) * 3, crop);
+    const double x1 = std::atof(words[3]), y1 = std::atof(words[4]), x2 = std::atof(words[5]), y2 = std::atof(words[6]);
+    if (!(x1 < x2 && y1 < y2)) return std::fprintf(stderr, "The box is empty: give x1 < x2 and y1 < y2.\n"), 2;
+    const rtmw::Crop crop = rtmw::crop_around(x1, y1, x2, y2, WIDTH, HEIGHT);
+    const std::vector<std::uint8_t> pixels = rtmw::cut(image.data(), columns, rows, stride, crop);
 
     ncnn::Extractor extractor = net.create_extractor();
     extractor.input("image", ncnn::Mat::from_pixels(pixels.data(), ncnn::Mat::PIXEL_BGR, WIDTH, HEIGHT));
     ncnn::Mat x, y;
     if (extractor.extract("simcc_x", x) || extractor.extract("simcc_y", y))
         return std::fprintf(stderr, "The model in %s has no simcc_x and simcc_y.\n", bundle.c_str()), 2;
+    if (x.w != 2 * WIDTH || y.w != 2 * HEIGHT || x.h != KEYPOINTS || y.h != KEYPOINTS)
+        return std::fprintf(stderr, "The constants in this program are not those of %s/manifest.json.\n", bundle.c_str()), 2;
 
     for (const rtmw::Keypoint& keypoint : rtmw::decode(x, y, KEYPOINTS, crop))
         std::printf("%.3f %.3f %.4f %.4f\n", keypoint.x, keypoint.y, keypoint.score,

@@ -33,24 +33,27 @@ inline Crop crop_around(double x1, double y1, double x2, double y2, int width, i
 }
 
 // The pixels of a crop, bilinear, black outside the image: `bgr` has `rows` of `columns` x 3 bytes, `stride` bytes from
-// row to row; the answer has height x width x 3. OpenCV's cv::warpAffine does the same faster.
+// row to row; the answer has height x width x 3. OpenCV's cv::warpAffine does the same faster. A box from nowhere, as far
+// outside as a detector's may be or no number at all, gives black.
 inline std::vector<std::uint8_t> cut(const std::uint8_t* bgr, int columns, int rows, std::size_t stride,
                                      const Crop& crop) {
-    std::vector<std::uint8_t> pixels(static_cast<std::size_t>(crop.width) * crop.height * 3);
+    std::vector<std::uint8_t> pixels(static_cast<std::size_t>(crop.width) * static_cast<std::size_t>(crop.height) * 3);
     std::uint8_t* out = pixels.data();
-    const auto at = [&](int row, int column, int colour) -> double {
+    const auto at = [&](int row, int column, std::size_t colour) -> double {
         const bool inside = row >= 0 && row < rows && column >= 0 && column < columns;
-        return inside ? bgr[row * stride + static_cast<std::size_t>(column) * 3 + colour] : 0;
+        return inside ? bgr[static_cast<std::size_t>(row) * stride + static_cast<std::size_t>(column) * 3 + colour] : 0;
     };
+    // All that is farther outside is as black, and might not fit an int; what is no number becomes `count` + 1.
+    const auto within = [](double place, int count) { return std::max(-2.0, std::min(count + 1.0, place)); };
     for (int v = 0; v < crop.height; ++v) {
-        const double y = v * crop.zoom + crop.top;
+        const double y = within(v * crop.zoom + crop.top, rows);
         const int row = static_cast<int>(std::floor(y));
         const double down = y - row;
         for (int u = 0; u < crop.width; ++u) {
-            const double x = u * crop.zoom + crop.left;
+            const double x = within(u * crop.zoom + crop.left, columns);
             const int column = static_cast<int>(std::floor(x));
             const double right = x - column;
-            for (int colour = 0; colour < 3; ++colour) {
+            for (std::size_t colour = 0; colour < 3; ++colour) {
                 const double above = at(row, column, colour) * (1 - right) + at(row, column + 1, colour) * right;
                 const double below =
                     at(row + 1, column, colour) * (1 - right) + at(row + 1, column + 1, colour) * right;
@@ -71,7 +74,7 @@ inline std::vector<Keypoint> decode(const float* simcc_x, const float* simcc_y, 
     };
     const int x_bins = 2 * crop.width, y_bins = 2 * crop.height;
     std::vector<Keypoint> keypoints;
-    keypoints.reserve(count);
+    keypoints.reserve(static_cast<std::size_t>(count));
     for (int k = 0; k < count; ++k) {
         const float* const line_x = simcc_x + static_cast<std::ptrdiff_t>(k) * x_bins;
         const float* const line_y = simcc_y + static_cast<std::ptrdiff_t>(k) * y_bins;

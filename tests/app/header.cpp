@@ -1,6 +1,7 @@
 // What rtmw.hpp does to one person, for test_app_page.py. The header comes first: it is held to more warnings.
 #include "rtmw.hpp"
 #pragma GCC diagnostic ignored "-Wconversion"
+#pragma GCC diagnostic ignored "-Wsign-conversion"
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>

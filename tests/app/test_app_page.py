@@ -25,12 +25,14 @@ WIDTH, HEIGHT = 192, 256
 
 
 def built(source: Path, folder: Path) -> Path:
-    """The program of a C++ source, in a folder; warnings are errors."""
+    """The program of a C++ source, in a folder; warnings are errors, and what C++ does not define ends it."""
     compiler = shutil.which("c++") or shutil.which("g++")
     if compiler is None:
         pytest.skip("no C++ compiler here")
     program = folder / "program"
-    words = ["-std=c++11", "-O1", "-Wall", "-Wextra", "-Wconversion", "-Werror", f"-I{APP}", f"-isystem{HERE}"]
+    words = ["-std=c++11", "-O1", "-Wall", "-Wextra", "-Wconversion", "-Wsign-conversion", "-Werror"]
+    words += ["-fsanitize=undefined,float-cast-overflow", "-fsanitize-undefined-trap-on-error"]
+    words += [f"-I{APP}", f"-isystem{HERE}"]
     subprocess.run([compiler, *words, str(source), "-o", str(program)], check=True)
     return program
 
@@ -79,6 +81,16 @@ def test_header_is_the_runner_s_crop_and_decode(
     np.testing.assert_allclose(found[:, 4], calibrated(scores[0], 0.7, -4), rtol=1e-5)
 
 
+@pytest.mark.parametrize("box", [(1e12, 0, 2e12, 1e12), (-3e9, -3e9, -2e9, -2e9), ("nan", 0, 9, 9)])
+def test_a_box_from_nowhere_shows_black(program: Path, tmp_path: Path, box: tuple[object, ...]) -> None:
+    """A place that fits no int has no row and no column."""
+    picture(np.random.default_rng(4)).tofile(tmp_path / "image.bgr")
+    for axis, line in zip("xyz", logits(np.random.default_rng(4)), strict=True):
+        line.tofile(tmp_path / f"{axis}.f32")
+    subprocess.run([str(program), "120", "150", *map(str, box)], cwd=tmp_path, check=True, capture_output=True)
+    assert not np.fromfile(tmp_path / "crop.bgr", np.uint8).any()
+
+
 def test_ncnn_program_prints_the_pose(tmp_path: Path) -> None:
     program = built(APP / "ncnn_pose.cpp", tmp_path)
     rng = np.random.default_rng(5)
@@ -101,9 +113,15 @@ def test_ncnn_program_prints_the_pose(tmp_path: Path) -> None:
         "RGB, or shifted"
     )
 
+    lines[0][..., :288].tofile(tmp_path / "x.f32")  # of another variant
+    (tmp_path / "deep.ppm").write_bytes(b"P6 9 9 65535\n" + bytes(2 * 9 * 9 * 3))
+    usual = ["0", "0", "9", "9"]
     for wrong, message in (
-        ([".", "nobody.ppm", "0", "0", "9", "9"], "nobody.ppm is not a binary PPM with 8 bits."),
-        (["nowhere", "picture.ppm", "0", "0", "9", "9"], "ncnn cannot open the model in nowhere."),
+        ([".", "nobody.ppm", *usual], "nobody.ppm is not a binary PPM with 8 bits."),
+        ([".", "deep.ppm", *usual], "deep.ppm is not a binary PPM with 8 bits."),
+        ([".", "picture.ppm", "9", "0", "0", "9"], "The box is empty: give x1 < x2 and y1 < y2."),
+        (["nowhere", "picture.ppm", *usual], "ncnn cannot open the model in nowhere."),
+        ([".", "picture.ppm", *usual], "The constants in this program are not those of ./manifest.json."),
     ):
         ended = subprocess.run([str(program), *wrong], cwd=tmp_path, capture_output=True, text=True, check=False)
         assert (ended.returncode, ended.stderr.strip()) == (2, message)

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <fstream>
 #include <string>
 #include <vector>
@@ -9,6 +10,7 @@ namespace ncnn {
 struct Mat {
     enum { PIXEL_RGB = 1, PIXEL_BGR = 2 };
     std::vector<float> values;
+    int w = 0, h = 0;
     operator const float*() const { return values.data(); }
     static Mat from_pixels(const uint8_t* pixels, int type, int w, int h) {
         if (type != PIXEL_BGR) std::abort();
@@ -22,9 +24,10 @@ struct Option {
 struct Extractor {
     int input(const char* name, const Mat&) { return std::string(name) != "image"; }
     int extract(const char* name, Mat& out) {
-        out.values.resize(133 * (std::string(name) == "simcc_x" ? 384 : 512));
-        std::ifstream file(std::string(1, name[6]) + ".f32", std::ios::binary);
-        return !file.read(reinterpret_cast<char*>(out.values.data()), out.values.size() * 4);
+        std::ifstream file(std::string(1, name[6]) + ".f32", std::ios::binary | std::ios::ate);
+        out.h = 133, out.w = int(file.tellg()) / 4 / out.h;
+        out.values.resize(size_t(out.w * out.h));
+        return !file.seekg(0).read(reinterpret_cast<char*>(out.values.data()), out.values.size() * 4);
     }
 };
 struct Net {
