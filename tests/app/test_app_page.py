@@ -13,9 +13,11 @@ import pytest
 from numpy.typing import NDArray
 
 from rtmw_edge import bundle
+from rtmw_edge.cli.run import DRAWN_FROM
 from rtmw_edge.crops import box_to_crop, crop, to_image
 from rtmw_edge.keypoints import NUM_KEYPOINTS
 from rtmw_edge.runtime.loading import builtin_path
+from rtmw_edge.runtime.runner import PEAK_2D, PEAK_3D
 from rtmw_edge.simcc import Z_RANGE, calibrated, decode, decode_3d
 
 HERE = Path(__file__).parent
@@ -134,5 +136,7 @@ def test_constants_are_those_of_the_embedded_model() -> None:
     assert f"WIDTH = {model.input.width}, HEIGHT = {model.input.height}, KEYPOINTS = {NUM_KEYPOINTS};" in text
     assert model.score is not None and f"A = {model.score.a}, B = {model.score.b};" in text
     page = (DOCS / "app.md").read_text(encoding="utf-8")
+    assert (1 / PEAK_2D, PEAK_3D) == (0.1, 1) and "takes a tenth of the score, in 3D the score itself" in page
+    assert f"keypoints of {DRAWN_FROM} and more" in page and f"z.w, {Z_RANGE});" in page
     for name in re.findall(r"^inline .* (\w+)\(", (APP / "rtmw.hpp").read_text(), re.MULTILINE):
         assert f"`{name}`" in page
