@@ -97,11 +97,8 @@ def check_image(image: NDArray) -> UInt8:
     return image
 
 
-def check_boxes(boxes: ArrayLike, image_shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """`boxes` as float32 (N,4) xyxy, N >= 0; BadInputError for one that is not finite, inverted or outside the image.
-
-    A box partly outside is fine. `image_shape` is (height, width, ...).
-    """
+def box_array(boxes: ArrayLike) -> NDArray[np.float32]:
+    """`boxes` as float32 (N,4), N >= 0, wherever they lie; BadInputError for what is no such thing."""
     try:
         array = np.asarray(boxes, np.float32)
     except (TypeError, ValueError):
@@ -110,6 +107,15 @@ def check_boxes(boxes: ArrayLike, image_shape: tuple[int, ...]) -> NDArray[np.fl
         return np.zeros((0, 4), np.float32)
     if array.ndim != 2 or array.shape[1] != 4:
         raise BadInputError(f"The boxes have shape {array.shape}, not (N,4): pass x1, y1, x2, y2 a person.")
+    return array
+
+
+def check_boxes(boxes: ArrayLike, image_shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """`boxes` as float32 (N,4) xyxy, N >= 0; BadInputError for one that is not finite, inverted or outside the image.
+
+    A box partly outside is fine. `image_shape` is (height, width, ...).
+    """
+    array = box_array(boxes)
     height, width = image_shape[:2]
     for index, (x1, y1, x2, y2) in enumerate(array.tolist()):  # sooner done than in numpy, for people in one image
         if not all(map(math.isfinite, (x1, y1, x2, y2))):

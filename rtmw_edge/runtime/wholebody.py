@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..crops import FARTHEST, check_boxes, check_image
+from ..crops import FARTHEST, box_array, check_boxes, check_image
 from ..errors import BadInputError, unknown
 from ..keypoints import NUM_KEYPOINTS
 from .detection import Detector, detections, whole_image
@@ -101,10 +101,11 @@ class Wholebody:
         Boxes that show nothing of the image, as those of rtmlib's PoseTracker after somebody has left it, have scores
         of 0.
         """
-        boxes = np.asarray(bboxes, np.float32)
-        if not boxes.size:
-            boxes = np.array([[0, 0, *check_image(image).shape[1::-1]]], np.float32)
-        there = _show(boxes, check_image(image).shape)
+        height, width = check_image(image).shape[:2]
+        boxes = box_array(bboxes)
+        if not len(boxes):
+            boxes = np.array([[0, 0, width, height]], np.float32)
+        there = _show(boxes, width, height)
         poses = self.runner(image, boxes[there])
         keypoints = np.empty((len(boxes), NUM_KEYPOINTS, 2), np.float32)
         scores = np.zeros((len(boxes), NUM_KEYPOINTS), np.float32)
@@ -139,12 +140,10 @@ def _opened(det: Detector | str | Path, device: str, threads: int | None, size: 
     return open_detector(det, "cpu" if str(det) == BUILTIN else device, threads, size=size)
 
 
-def _show(boxes: NDArray[np.float32], image_shape: tuple[int, ...]) -> NDArray[np.bool_]:
+def _show(boxes: NDArray[np.float32], width: int, height: int) -> NDArray[np.bool_]:
     """Which boxes (N,4) show something of the image; the runner tells what is wrong with those that are none."""
-    if boxes.ndim != 2 or boxes.shape[1] != 4:
-        return np.ones(len(boxes), bool)
     near, far = boxes[:, :2], boxes[:, 2:]
-    apart = (far < 0) | (near > np.array(image_shape[1::-1]) - 1) | (near == far)
+    apart = (far < 0) | (near > (width - 1, height - 1)) | (near == far)
     return ~apart.any(axis=1) & ~(np.abs(boxes) > FARTHEST).any(axis=1)
 
 

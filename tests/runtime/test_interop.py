@@ -124,6 +124,10 @@ def test_rtmlib_s_tracker_goes_on_after_somebody_has_left(tiny_bundle: Path, to_
     for box in ([60, 80, 50, 280], [float("nan"), 0, 9, 9]):
         with pytest.raises(BadInputError, match=r"^Box 0 \("):
             wholebody.pose_model(picture(), bboxes=[box])
+    with pytest.raises(BadInputError, match=r"The boxes have shape \(\), not \(N,4\)"):
+        wholebody.pose_model(picture(), bboxes=7)
+    with pytest.raises(BadInputError, match="The boxes are not numbers"):
+        wholebody.pose_model(picture(), bboxes=[[1, 2], [3]])  # type: ignore[arg-type]
     with pytest.raises(BadInputError, match="lies wholly outside the 300x400 image"):
         rtmw_edge.Wholebody(lambda image: [left], pose=tiny_bundle)(picture())
 
