@@ -34,7 +34,7 @@ class BoxFile:
     def __init__(self, path: Path | str) -> None:
         self.path = path = Path(path)
         try:
-            self._rows = _once((_place(name), boxes) for name, boxes in _rows(_read(path)).items())
+            self._rows = _rows(_read(path))
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             known = isinstance(error, (KeyError, ValueError, OverflowError))
             reason = f"no {error}" if isinstance(error, KeyError) else error if known else "it has another form"
@@ -98,13 +98,20 @@ def _read(path: Path) -> Any:
 
 def _rows(document: Any) -> dict[str, list[Row]]:
     if isinstance(document, list):
-        return _of_coco(document, {str(entry["file_name"]): str(entry["file_name"]) for entry in document}, "file_name")
+        return _of_coco(document, {entry["file_name"]: _place(str(entry["file_name"])) for entry in document}, "file_name")
     if isinstance(document, dict) and {"images", "annotations"} <= document.keys():
-        names = {image["id"]: str(image["file_name"]) for image in document["images"]}
+        names: dict[Any, str] = {}
+        for image in document["images"]:
+            name, first = _place(str(image["file_name"])), names.get(image["id"])
+            if first not in (None, name):
+                raise ValueError(f"the image id {image['id']} is that of '{first}' and of '{name}'")
+            names[image["id"]] = name
         return _of_coco(document["annotations"], names, "image_id")
     if not isinstance(document, dict):
         raise ValueError("it holds neither an object nor a list")
-    return {name: [_corners(values, f"'{name}'") for values in boxes] for name, boxes in document.items()}
+    return _once(
+        (_place(name), [_corners(values, f"'{name}'") for values in boxes]) for name, boxes in document.items()
+    )
 
 
 def _of_coco(entries: list[dict[str, Any]], names: Mapping[Any, str], key: str) -> dict[str, list[Row]]:

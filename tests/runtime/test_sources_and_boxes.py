@@ -88,6 +88,15 @@ def test_coco_detections_that_name_the_file(tmp_path: Path) -> None:
     assert boxes.of("b.jpg") == [(0, 0, 5, 5, 1)]
 
 
+def test_people_of_one_image_are_together_however_a_coco_file_lists_it(tmp_path: Path) -> None:
+    """Its path in two spellings, and an image that is listed twice: joined files are like that."""
+    boxes = [{"file_name": "a.jpg", "bbox": [1, 2, 3, 4]}, {"file_name": "./a.jpg", "bbox": [5, 6, 7, 8]}]
+    images = [{"id": 7, "file_name": "a.jpg"}, {"id": 7, "file_name": "./a.jpg"}, {"id": 8, "file_name": "a.jpg"}]
+    people = [{"image_id": number, "bbox": box["bbox"]} for number, box in zip((7, 8), boxes, strict=True)]
+    for document in (boxes, {"images": images, "annotations": people}):
+        assert read(tmp_path, document).of("a.jpg") == [(1, 2, 4, 6, 1), (5, 6, 12, 14, 1)]
+
+
 def test_crowds_are_nobody_s_box(tmp_path: Path) -> None:
     crowd = {"bbox": [0, 0, 9, 9], "iscrowd": 1}
     listed = read(tmp_path, [{"file_name": "a.jpg", **crowd}, {"file_name": "a.jpg", "bbox": [1, 2, 3, 4]}])
@@ -114,6 +123,10 @@ def test_coco_annotations(tmp_path: Path) -> None:
         ('{"a.jpg": [[0, 0, 1, 1' + "0" * 400 + "]]}", r"\(int too large to convert to float\)"),
         ('{"a.jpg": [[0, 0, 1, 1]], "a.jpg": [[2, 2, 3, 3]]}', r"\('a\.jpg' is there twice\): write"),
         ({"a.jpg": [[0, 0, 1, 1]], "./a.jpg": [[2, 2, 3, 3]]}, r"\('a\.jpg' is there twice\): write"),
+        (
+            {"images": [{"id": 7, "file_name": name} for name in ("a.jpg", "b.jpg")], "annotations": []},
+            r"\(the image id 7 is that of 'a\.jpg' and of 'b\.jpg'\): write",
+        ),
         ({"a.jpg": [[1, 2, 3]]}, r"\(a box of 'a\.jpg' has 3 numbers instead of 4, or 5 with a score\)"),
         ({"a.jpg": [[1, 2, 3, 4, 95]]}, r"\(the score 95 of 'a\.jpg' is not in 0\.\.1\)"),
         ({"a.jpg": [["1", "2", "3", "4"]]}, r"\(a box of 'a\.jpg' is not a list of numbers\)"),
