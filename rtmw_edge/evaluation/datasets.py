@@ -219,6 +219,12 @@ class CocoWholeBody(Dataset):
                 f"{annotations} labels nobody on any of the {len(numbers)} images that it lists: there is nothing to "
                 "evaluate on. Check that the `image_id` of its annotations are the `id` of its images."
             )
+        for number, _, _, people in self._images:
+            if (people.areas[(people.visible > 0).any(axis=1) & ~people.crowd] <= 0).any():
+                raise BadInputError(
+                    f"{annotations} gives a person of image {number} an `area` that is not above 0, so that OKS could "
+                    "never find it: write that of its mask, or of its box, in square pixels."
+                )
 
     def __len__(self) -> int:
         return len(self._images)
@@ -297,10 +303,6 @@ def _people(annotations: list[dict[str, Any]]) -> People:
         if not (np.abs(values) <= LARGEST).all():
             raise ValueError(f"{what} of image {annotations[0]['image_id']} is no finite number")
     crowd = np.array([bool(annotation.get("iscrowd", 0)) for annotation in annotations], bool)
-    if (areas[(visible > 0).any(axis=1) & ~crowd] <= 0).any():
-        raise ValueError(
-            f"the area of a person of image {annotations[0]['image_id']} is not above 0, so that OKS finds nobody there"
-        )
     return People(points, visible, boxes, areas, crowd)
 
 
