@@ -177,11 +177,20 @@ def test_a_plan_reads_no_store(folder: Path, tmp_path: Path, monkeypatch: pytest
     assert "min on this machine" in out.getvalue()
 
 
-def test_people_that_accuracy_is_measured_on_are_refused(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("calibration", "text"),
+    [
+        ("val", r"0\.png' is the evaluation image '0\.png' of coco:.*; calibrate on images that accuracy is not"),
+        ("coco:val.json", r"val\.json' is not coco:ANNOTATIONS\.json:IMAGES"),
+        ("nowhere", "nowhere"),
+    ],
+)
+def test_who_cannot_be_calibrated_on_is_refused_before_anything_is_measured(
+    folder: Path, calibration: str, text: str
+) -> None:
     config = config_of(folder)
-    problem = problem_of(parse_config({**_document(config), "calibration": "val"}, folder))
-    with pytest.raises(RtmwEdgeError, match=r"accuracy is measured|evaluat"):
-        Tables(problem, tmp_path).made(problem.space.settings({}))
+    with pytest.raises(BadInputError, match=text):
+        problem_of(parse_config({**_document(config), "calibration": calibration}, folder))
 
 
 def _document(config: SweepConfig) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rtmw_edge.calibration import open_source
 from rtmw_edge.quantization import GRIDS, Grid, Table
 from rtmw_edge.targets import Precision, target_named
 from rtmw_edge.targets.base import grid_of
@@ -87,7 +88,9 @@ class Problem:
 
 
 def problem_of(config: SweepConfig) -> Problem:
-    """The problem in a sweep's file. Raises BadInputError where it is none of one network, target and device."""
+    """The problem in a sweep's file. Raises BadInputError where it is none of one network, target and device, and for
+    calibration sources that a trial would be refused for.
+    """
     search = config.search
     if search is None:
         raise BadInputError(f"The sweep has no [search] to search by; write [search], and below it {BUDGET}.")
@@ -107,6 +110,8 @@ def problem_of(config: SweepConfig) -> Problem:
         )
     float_cell = found.cells[0]
     cell, weights = float_cell.cell, float_cell.inputs.weights
+    for source, count in config.sources:
+        open_source(source_in(config.folder, source), count=count or None, evaluation=float_cell.inputs.held_out)
     target = target_named(cell.target)
     grids = tuple(dict.fromkeys(_grid(cell.target, name).name for name in config.grids or (None,)))
     given = _given(config, cell, weights)
