@@ -98,14 +98,16 @@ def _read(path: Path) -> Any:
 
 def _rows(document: Any) -> dict[str, list[Row]]:
     if isinstance(document, list):
-        return _of_coco(document, {entry["file_name"]: _place(str(entry["file_name"])) for entry in document}, "file_name")
+        listed = dict.fromkeys(entry["file_name"] for entry in document)
+        names = {name: _place(str(name)) for name in listed}
+        return _of_coco(document, names, "file_name")
     if isinstance(document, dict) and {"images", "annotations"} <= document.keys():
-        names: dict[Any, str] = {}
+        names = {}
         for image in document["images"]:
-            name, first = _place(str(image["file_name"])), names.get(image["id"])
-            if first not in (None, name):
+            name = _place(str(image["file_name"]))
+            first = names.setdefault(image["id"], name)
+            if first != name:
                 raise ValueError(f"the image id {image['id']} is that of '{first}' and of '{name}'")
-            names[image["id"]] = name
         return _of_coco(document["annotations"], names, "image_id")
     if not isinstance(document, dict):
         raise ValueError("it holds neither an object nor a list")

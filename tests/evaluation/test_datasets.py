@@ -152,7 +152,7 @@ def test_labels_that_nobody_could_meet_are_refused(labels: Path, field: str, val
 @pytest.mark.parametrize("area", [0, -1])
 def test_people_of_no_area_are_refused(labels: Path, area: int) -> None:
     labels.write_text(json.dumps(_faulty("area", area)))
-    sentence = r"labels\.json gives a person of image 0 an `area` that is not above 0, so that OKS could never find it: w"
+    sentence = r"labels\.json gives a person of image 0 an `area` that is not above 0, so that OKS could never find it"
     with pytest.raises(BadInputError, match=sentence):
         open_dataset(f"coco:{labels}:{labels.parent}")
 
