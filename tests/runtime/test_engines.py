@@ -198,15 +198,16 @@ def test_whoever_breaks_off_a_round_waits_for_its_end() -> None:
         raise TimeoutError
 
     def answer(run: object, share: Sequence[int]) -> None:
+        if both.wait(20) == 0:
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
         assert rung.wait(20)
         time.sleep(0.1)
         ended.extend(share)
 
-    rung, ended = threading.Event(), []
+    both, rung, ended = threading.Barrier(2), threading.Event(), []
     beside = SideBySide([lambda crops: [], lambda crops: []])
     before = signal.signal(signal.SIGALRM, alarm)
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.05)
         with pytest.raises(TimeoutError):
             beside.share([0, 1, 2], answer)
         assert sorted(ended) == [0, 1, 2]
