@@ -13,8 +13,9 @@ from rtmw_edge.runtime.sources import find_images
 
 
 def held_out(data: str) -> tuple[str, ...]:
-    """Of a data set that accuracy is measured on, as `evaluate --data` takes it, what calibration images are held
-    against: itself, but for sets in 3D, which no source reads.
+    """The sets whose images nobody may calibrate on where accuracy is measured on `data`, a text as `evaluate` takes.
+
+    It is that set; none where it is in 3D, since `refuse_evaluation_images` cannot list its images.
     """
     return (data,) if data.partition(":")[0] in ("synthetic", "coco") else ()
 

@@ -66,6 +66,7 @@ def calibrate(
     and versions give the same file.
     """
     from ..calibration import Method, open_source
+    from ..calibration.evaluation_images import held_out
     from ..calibration.sources import batches
     from ..errors import BadInputError, importing
     from ..evaluation import open_dataset
@@ -94,8 +95,8 @@ def calibrate(
     settings = Settings(chosen, _grid(grid), percentile, bias_correction)
     people = data or "synthetic:val:100"
     judged_on = open_dataset(people) if stability else None
-    held_out = [*([evaluation] if evaluation else []), *([people] if stability else [])]
-    source = open_source(images, boxes=boxes, count=count, seed=seed, evaluation=held_out)
+    refused = [*([evaluation] if evaluation else []), *(held_out(people) if stability else [])]
+    source = open_source(images, boxes=boxes, count=count, seed=seed, evaluation=refused)
     if count is not None and count > len(source):
         typer.echo(f"--count {count} asks for more people than {images} has: all {len(source)} are taken", err=True)
     network = load_deployable(model, find(model, weights))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import pytest
@@ -17,6 +18,7 @@ from small_runs import TINY, forget, register
 
 from rtmw_edge.cli import main
 from rtmw_edge.cli.calibrate import FOUND_HEAD
+from rtmw_edge.errors import BadInputError
 from rtmw_edge.models import build
 from rtmw_edge.models.checkpoints import save_safetensors
 
@@ -79,6 +81,21 @@ def test_a_count_of_more_than_there_are_takes_all_and_says_so(here: Path, capsys
     said = capsys.readouterr()
     assert "--count 7 asks for more people than photos has: all 6 are taken" in said.err
     assert "calibrated on 6 people of 6" in said.out
+
+
+def test_sets_in_3d_may_be_judged_on(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They have no images that a source could hold, and are no reason to refuse one."""
+    asked = []
+
+    def opened(text: str, **options: Any) -> None:
+        asked.append(options["evaluation"])
+        raise BadInputError("Enough.")
+
+    monkeypatch.setattr("rtmw_edge.calibration.open_source", opened)
+    monkeypatch.setattr("rtmw_edge.evaluation.open_dataset", lambda text: None)
+    options = ["--images", "photos", "--evaluation", "val", "--out", "table.json", "--stability", "--data"]
+    assert [run(*options, data) for data in ("h3wb:a.npz", "coco:a.json:b")] == [2, 2]
+    assert asked == [["val"], ["val", "coco:a.json:b"]]
 
 
 @pytest.mark.slow
