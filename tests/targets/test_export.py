@@ -6,20 +6,30 @@ import hashlib
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tiny_models
 import torch
 from calm_network import calm_network
-from rtmw_edge.quantization import AFFINE, COMMON, GRIDS, Table
-from rtmw_edge.quantization.fake import fake_quantize, weights_sha256
+from rtmw_edge.quantization import AFFINE, COMMON, GRIDS, Entry, Table
+from rtmw_edge.quantization.fake import fake_quantize, weights_sha256, weights_table
+from rtmw_edge.quantization.table import KINDS
 from rtmw_edge.targets import TARGETS, target_named
-from rtmw_edge.targets.base import Stored, precisions
-from rtmw_edge.targets.export import calibrate, export, fitting_table, int8_share, load_deployable, trained_table
+from rtmw_edge.targets.base import Precision, Stored, precisions
+from rtmw_edge.targets.export import (
+    _converted,
+    calibrate,
+    export,
+    fitting_table,
+    int8_share,
+    load_deployable,
+    trained_table,
+)
 from rtmw_edge.targets.golden import CANDIDATES, FIRST, golden_vectors, relative_change, tolerance
 from rtmw_edge.targets.rewrites import FromUint8
-from small_deployable import smooth_crops
+from small_deployable import SmallDeployable, absmax_table, small_deployable, smooth_crops
 
 from rtmw_edge import bundle, runtime
 from rtmw_edge.bundle.manifest import Convolutions
@@ -147,6 +157,43 @@ def test_a_table_for_another_variant_or_other_weights_is_refused(weights: Path, 
     save_safetensors(calm_network(NAME, seed=1), tmp_path / "other.safetensors", torch.float32)
     with pytest.raises(BadInputError, match=r"made for other weights \(sha256"):
         export(NAME, "onnx", "int8", tmp_path / "out", weights=tmp_path / "other.safetensors", table=table)
+
+
+def test_a_table_on_a_grid_of_another_precision_is_refused(weights: Path, tmp_path: Path) -> None:
+    other = weights_table(load_deployable(NAME, weights), GRIDS["w8"])
+    with pytest.raises(BadInputError, match="onnx cannot honour the grid w8 in int8: it has common"):
+        export(NAME, "onnx", "int8", tmp_path / "out", weights=weights, table=other, save_table=tmp_path / "t.json")
+    with pytest.raises(BadInputError, match="The quantization table is on the grid w8, not on common; leave out --g"):
+        export(NAME, "onnx", "int8", tmp_path / "out", weights=weights, table=other, grid="common")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_table_s_bias_corrections_go_into_the_file() -> None:
+    network, seen = small_deployable(), []
+
+    class Watching:
+        name = "watching"
+
+        def convert(self, given: SmallDeployable, *_: object) -> SimpleNamespace:
+            seen.append(given.head.conv.bias.detach().numpy().copy())
+            return SimpleNamespace(files={})
+
+        def read_scales(self, files: object, given: SmallDeployable) -> dict[str, Stored]:
+            return {point: Stored(entry.scale, entry.zero_point) for point, entry in plain.entries.items()}
+
+        def carried(self, grid: str) -> tuple[str, ...]:
+            return KINDS
+
+        def spell(self, entry: Entry) -> np.ndarray:
+            return entry.scale
+
+    plain = absmax_table(network, smooth_crops(2))
+    step = np.linspace(0.25, 1.25, 5, dtype=np.float32)
+    for corrections in ({}, {"head": step}):
+        scales = replace(plain, bias_corrections=corrections)
+        _converted(Watching(), network, scales, Precision.INT8, Path(), 1, lambda _: None)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(seen[0], network.head.conv.bias.detach().numpy())
+    np.testing.assert_array_equal(seen[1], seen[0] + step)
 
 
 def test_weights_that_were_trained_with_a_table_take_it(weights: Path, table: Table, tmp_path: Path) -> None:

@@ -650,6 +650,57 @@ def test_images_that_cannot_be_read_are_told_of(tmp_path, capsys, monkeypatch):
     assert _line(record) == "loss 1.0000  9.0 img/s  ETA 1 min  4 images unreadable"
 
 
+def test_speed_counts_steps_alone_and_what_is_left_those_of_this_run(tmp_path, monkeypatch):
+    """A step takes 2 s, a validation 100 s, the caller 50 s."""
+    now = [0.0]
+
+    class Look(NoValidation):
+        def figures(self, network, device):
+            now[0] += 100
+            return super().figures(network, device)
+
+    def records(steps, *settings):
+        training = trainer(tmp_path, f"steps={steps}", *settings)
+        step = training.train_step
+
+        def slow(passes):
+            now[0] += 2
+            return step(passes)
+
+        monkeypatch.setattr(training, "train_step", slow)
+        for record in training.run():
+            if "loss" in record:
+                yield record, training.schedule
+                now[0] += 50
+
+    monkeypatch.setattr(loop, "Validation", Look)
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    ((first, _), (second, _)) = records(2)
+    assert (first["eta_s"], second["eta_s"]) == (2.0, 0.0)
+    monkeypatch.setattr(loop, "LOG_EVERY", 2)
+    found = list(records(6, "validate_every=3", "lr_end=1e-5"))
+    assert [record["step"] for record, _ in found] == [4, 6]
+    assert [record["images_per_second"] for record, _ in found] == [2.0, 2.0]  # four pictures in 2 s
+    assert found[0][0]["eta_s"] == (2 + 100 + 2) / 2 * 2
+    for record, schedule in found:
+        assert record["lr"] == schedule.learning_rate(record["step"] - 1) != schedule.learning_rate(record["step"])
+    with (tmp_path / "train.csv").open() as file:
+        seconds = [float(row["seconds"]) for row in csv.DictReader(file)]
+    # 54 s until the end of step 2, and from then on in the second run, which began at 0
+    assert seconds == [2, 54, 54 + 104, 54 + 158]
+
+
+def test_weights_say_how_far_they_were_trained_and_the_best_what_they_reached(tmp_path):
+    training = trainer(tmp_path, "steps=3")
+    list(training.run())
+    assert not any(module.training for module in training.ema.network.modules())
+    notes = {"variant": TINY.name, "steps": "3", "samples": "12"}
+    for name, figures in (("weights", {}), ("best", {"ap_whole": "0.01"})):
+        metadata = read_metadata(tmp_path / f"{name}.safetensors")
+        assert {key: metadata[key] for key in notes} == notes
+        assert {key: value for key, value in metadata.items() if key.startswith("ap")} == figures
+
+
 def test_logs_drop_what_lies_behind_the_checkpoint(tmp_path):
     logs = Logs(tmp_path, 0)
     for step in (1, 2, 3):
