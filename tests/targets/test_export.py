@@ -20,6 +20,7 @@ from rtmw_edge.targets import TARGETS, target_named
 from rtmw_edge.targets.base import Precision, Stored, precisions
 from rtmw_edge.targets.export import (
     _converted,
+    _score,
     calibrate,
     export,
     fitting_table,
@@ -36,6 +37,7 @@ from rtmw_edge.bundle.manifest import Convolutions
 from rtmw_edge.data.synthetic import Renderer
 from rtmw_edge.errors import BadInputError, NotAvailableError, RtmwEdgeError, VerificationError
 from rtmw_edge.models.checkpoints import save_safetensors
+from rtmw_edge.models.variants import variant_named
 from rtmw_edge.models.weights import embedded
 from rtmw_edge.runtime.machine import int8_sums_overflow
 
@@ -194,6 +196,12 @@ def test_a_table_s_bias_corrections_go_into_the_file() -> None:
         _converted(Watching(), network, scales, Precision.INT8, Path(), 1, lambda _: None)  # type: ignore[arg-type]
     np.testing.assert_array_equal(seen[0], network.head.conv.bias.detach().numpy())
     np.testing.assert_array_equal(seen[1], seen[0] + step)
+
+
+def test_the_calibrated_score_belongs_to_the_embedded_weights_alone(weights: Path) -> None:
+    variant, path = variant_named(NAME), embedded(NAME)
+    assert path is not None and set(_score(variant, path) or {}) == {"a", "b"}
+    assert _score(variant, weights) is None
 
 
 def test_weights_that_were_trained_with_a_table_take_it(weights: Path, table: Table, tmp_path: Path) -> None:
