@@ -19,7 +19,10 @@ from rtmw_edge.quantization.table import KINDS
 from rtmw_edge.targets import TARGETS, target_named
 from rtmw_edge.targets.base import Precision, Stored, precisions
 from rtmw_edge.targets.export import (
+    METHOD,
     _converted,
+    _crops,
+    _scales,
     _score,
     calibrate,
     export,
@@ -202,6 +205,45 @@ def test_the_calibrated_score_belongs_to_the_embedded_weights_alone(weights: Pat
     variant, path = variant_named(NAME), embedded(NAME)
     assert path is not None and set(_score(variant, path) or {}) == {"a", "b"}
     assert _score(variant, weights) is None
+
+
+def test_weights_alone_need_no_images(weights: Path, tmp_path: Path) -> None:
+    for option in ({"calibration": "synthetic:4"}, {"boxes": tmp_path}, {"method": "entropy"}):
+        with pytest.raises(BadInputError, match="w8 quantizes weights alone, which needs no images; leave out --cal"):
+            export(NAME, "onnx", "w8", tmp_path / "out", weights=weights, **option)  # type: ignore[arg-type]
+
+
+def test_scales_are_chosen_as_asked_and_leave_in_float_what_was_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, asked, said = small_deployable(), [], []
+    table = absmax_table(network, smooth_crops(2))
+
+    def calibrated(given: object, source: str, *, method: str, **_: object) -> Table:
+        asked.append((source, method))
+        return table
+
+    def scales(calibration: str | None, method: str | None, floats: list[str], given: Table | None = None) -> Table:
+        kind = Precision.INT8_MIXED if floats else Precision.INT8
+        return _scales(network, kind, COMMON, calibration, None, method, given, floats, said.append)  # type: ignore
+
+    monkeypatch.setattr("rtmw_edge.targets.export.calibrate", calibrated)
+    assert scales("synthetic:2", "entropy", []).sha256 == table.sha256 and said == []
+    assert scales(None, "entropy", []).floats == () and said == []
+    for mixed in (scales(None, None, ["head"]), scales(None, None, ["head"], table)):
+        assert mixed.floats == ("head",) and {"head:input", "head:weight", "head:output"}.isdisjoint(mixed.entries)
+    assert asked == [("synthetic:2", "entropy"), ("synthetic:200", "entropy"), ("synthetic:200", METHOD)]
+    assert said == ["nothing to calibrate on was given: taking synthetic:200, rendered people"]
+    for floats in (["heat"], ["head", "heat"]):
+        with pytest.raises(BadInputError, match="Unknown quantized convolution 'heat'"):
+            scales("synthetic:2", None, floats)
+    assert len(asked) == 3, "what cannot be left in float is told before the images are looked at"
+
+
+def test_crops_are_counted_aloud(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = [np.zeros((count, 64, 48, 3), np.uint8) for count in (3, 3, 1)]
+    monkeypatch.setattr("rtmw_edge.calibration.sources.batches", lambda source, size: iter(parts))
+    said: list[str] = []
+    assert len(list(_crops(small_deployable(), None, said.append))) == 3  # type: ignore[arg-type]
+    assert said == [f"calibrating, {count} crops seen" for count in (0, 3, 6)]
 
 
 def test_weights_that_were_trained_with_a_table_take_it(weights: Path, table: Table, tmp_path: Path) -> None:
