@@ -242,6 +242,7 @@ def test_a_run_is_what_it_was_given(tmp_path):
     one, two = tmp_path / "1.safetensors", tmp_path / "2.safetensors"
     list(trainer(tmp_path / "run", "steps=1", start=one).run())
     assert trainer(tmp_path / "run", "steps=1").step == trainer(tmp_path / "run", "steps=1", start=one).step == 1
+    list(trainer(tmp_path / "run", "steps=2").run())  # writes the checkpoint without being told of --weights again
     with pytest.raises(BadInputError, match=r"with --weights of SHA-256 \w{12}, not of SHA-256 \w{12}; choose another"):
         trainer(tmp_path / "run", "steps=1", start=two)
     with pytest.raises(
@@ -264,8 +265,9 @@ def test_a_backbone_from_quantization_aware_training_gets_statistics_to_train_on
     small_recipe()
     torch.manual_seed(1)
     save_safetensors(official_state(deployable(build(TINY.name).eval())), tmp_path / "folded.safetensors")
-    network = trainer(tmp_path / "run", "steps=1", backbone=tmp_path / "folded.safetensors").network
-    assert not [m for m in network.backbone.modules() if isinstance(m, torch.nn.BatchNorm2d) and does_nothing(m)]
+    training = trainer(tmp_path / "run", "steps=1", backbone=tmp_path / "folded.safetensors")
+    for network in (training.network, training.ema.network):
+        assert not [m for m in network.backbone.modules() if isinstance(m, torch.nn.BatchNorm2d) and does_nothing(m)]
 
 
 def test_a_run_that_distils_keeps_its_teacher(tmp_path):
@@ -648,6 +650,35 @@ def test_images_that_cannot_be_read_are_told_of(tmp_path, capsys, monkeypatch):
     assert "4 times an image could not be read and the next one was taken" in capsys.readouterr().err
     record = {"loss": 1.0, "images_per_second": 9.0, "eta_s": 60.0, "skipped": 4.0}
     assert _line(record) == "loss 1.0000  9.0 img/s  ETA 1 min  4 images unreadable"
+
+
+def test_every_step_has_its_own_learning_rate(tmp_path, monkeypatch):
+    training = trainer(tmp_path, "steps=4", "warmup=2")
+    seen = []
+    monkeypatch.setattr(training.optimizer, "set_lr", seen.append)
+    list(training.run())
+    assert seen == [training.schedule.learning_rate(step) for step in range(4)]
+    assert seen != [training.schedule.learning_rate(step + 1) for step in range(4)]
+
+
+def test_a_run_takes_up_all_that_it_left(tmp_path):
+    training = trainer(tmp_path, "steps=9")
+    training.train_step(next(training.batches()))
+    training.seconds, training.skipped, training.validated, training.best = 12.5, 3, 1, {"ap_whole": 0.5}
+    training.losses, training.lanes, training.span = [torch.tensor(1.0), torch.tensor(2.0)], 7, 2
+    training.save()
+    again = trainer(tmp_path, "steps=9")
+    assert (again.step, again.saved, again.seconds, again.skipped) == (1, 1, 12.5, 3)
+    assert (again.validated, again.best, again.lanes, again.span) == (1, {"ap_whole": 0.5}, 7, 2)
+    assert [float(loss) for loss in again.losses] == [1.0, 2.0]
+    for one, other in ((training.student, again.student), (training.ema.network, again.ema.network)):
+        assert all(map(torch.equal, one.state_dict().values(), other.state_dict().values()))
+    kept, taken = (run.optimizer.state_dict()[0]["state"] for run in (training, again))
+    assert kept.keys() == taken.keys() and len(kept) > 10
+    for index, moments in kept.items():
+        assert all(torch.equal(value, taken[index][name]) for name, value in moments.items())
+    assert [batch[1].shape for batch in next(again.batches())] == [(4, 133, 2)]
+    assert len(list(again.batches())) == 8
 
 
 def test_speed_counts_steps_alone_and_what_is_left_those_of_this_run(tmp_path, monkeypatch):
