@@ -3,6 +3,7 @@
 import copy
 import csv
 import dataclasses
+import itertools
 import math
 import os
 import re
@@ -663,12 +664,13 @@ def test_every_step_has_its_own_learning_rate(tmp_path, monkeypatch):
 
 def test_a_run_takes_up_all_that_it_left(tmp_path):
     training = trainer(tmp_path, "steps=9")
-    training.train_step(next(training.batches()))
+    for batches in itertools.islice(training.batches(), 2):
+        training.train_step(batches)
     training.seconds, training.skipped, training.validated, training.best = 12.5, 3, 1, {"ap_whole": 0.5}
     training.losses, training.lanes, training.span = [torch.tensor(1.0), torch.tensor(2.0)], 7, 2
     training.save()
     again = trainer(tmp_path, "steps=9")
-    assert (again.step, again.saved, again.seconds, again.skipped) == (1, 1, 12.5, 3)
+    assert (again.step, again.saved, again.seconds, again.skipped) == (2, 2, 12.5, 3)
     assert (again.validated, again.best, again.lanes, again.span) == (1, {"ap_whole": 0.5}, 7, 2)
     assert [float(loss) for loss in again.losses] == [1.0, 2.0]
     for one, other in ((training.student, again.student), (training.ema.network, again.ema.network)):
@@ -678,7 +680,18 @@ def test_a_run_takes_up_all_that_it_left(tmp_path):
     for index, moments in kept.items():
         assert all(torch.equal(value, taken[index][name]) for name, value in moments.items())
     assert [batch[1].shape for batch in next(again.batches())] == [(4, 133, 2)]
-    assert len(list(again.batches())) == 8
+    assert len(list(again.batches())) == 7
+
+
+def test_a_caller_that_stops_listening_loses_no_step_and_unreadable_images_add_up(tmp_path):
+    training = trainer(tmp_path, "steps=9", "checkpoint_every=100")
+    crops, points, weights, skipped = next(training.batches())[0]
+    training.batches = lambda: iter([[(crops, points, weights, skipped + 1)]] * 9)
+    records = training.run()
+    assert [next(records)["skipped"] for _ in range(3)] == [4, 8, 12]
+    records.close()
+    again = trainer(tmp_path, "steps=9")
+    assert (again.step, again.skipped) == (3, 12)
 
 
 def test_speed_counts_steps_alone_and_what_is_left_those_of_this_run(tmp_path, monkeypatch):
