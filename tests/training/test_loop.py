@@ -632,6 +632,9 @@ def test_another_validation_set_begins_its_figures_anew(tmp_path, monkeypatch):
     assert (tmp_path / "validation.csv").read_text().split() == ["step,ap_whole,pck_whole", "2,0.2,0.1"]
     assert (tmp_path / "validation-until-1.csv").read_text().split() == ["step,ap_whole", "1,0.9"]
     assert list(trainer(tmp_path, "steps=2", "validation=hard").run()) == []
+    finished = list(trainer(tmp_path, "steps=2", "validation=easy").run())
+    assert finished == [{"step": 2, "ap_whole": 0.9}], "a run that is done is validated on the other set as well"
+    assert read_metadata(tmp_path / "best.safetensors")["ap_whole"] == "0.9"
 
 
 def test_what_would_be_without_effect_is_refused(tmp_path):
