@@ -6,26 +6,41 @@ import hashlib
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tiny_models
 import torch
 from calm_network import calm_network
-from rtmw_edge.quantization import AFFINE, COMMON, GRIDS, Table
-from rtmw_edge.quantization.fake import fake_quantize, weights_sha256
+from rtmw_edge.quantization import AFFINE, COMMON, GRIDS, Entry, Table
+from rtmw_edge.quantization.fake import fake_quantize, weights_sha256, weights_table
+from rtmw_edge.quantization.table import KINDS
 from rtmw_edge.targets import TARGETS, target_named
-from rtmw_edge.targets.base import Stored, precisions
-from rtmw_edge.targets.export import calibrate, export, fitting_table, int8_share, load_deployable, trained_table
+from rtmw_edge.targets.base import Precision, Stored, precisions
+from rtmw_edge.targets.export import (
+    METHOD,
+    _converted,
+    _crops,
+    _scales,
+    _score,
+    calibrate,
+    export,
+    fitting_table,
+    int8_share,
+    load_deployable,
+    trained_table,
+)
 from rtmw_edge.targets.golden import CANDIDATES, FIRST, golden_vectors, relative_change, tolerance
 from rtmw_edge.targets.rewrites import FromUint8
-from small_deployable import smooth_crops
+from small_deployable import SmallDeployable, absmax_table, small_deployable, smooth_crops
 
 from rtmw_edge import bundle, runtime
 from rtmw_edge.bundle.manifest import Convolutions
 from rtmw_edge.data.synthetic import Renderer
 from rtmw_edge.errors import BadInputError, NotAvailableError, RtmwEdgeError, VerificationError
 from rtmw_edge.models.checkpoints import save_safetensors
+from rtmw_edge.models.variants import variant_named
 from rtmw_edge.models.weights import embedded
 from rtmw_edge.runtime.machine import int8_sums_overflow
 
@@ -147,6 +162,88 @@ def test_a_table_for_another_variant_or_other_weights_is_refused(weights: Path, 
     save_safetensors(calm_network(NAME, seed=1), tmp_path / "other.safetensors", torch.float32)
     with pytest.raises(BadInputError, match=r"made for other weights \(sha256"):
         export(NAME, "onnx", "int8", tmp_path / "out", weights=tmp_path / "other.safetensors", table=table)
+
+
+def test_a_table_on_a_grid_of_another_precision_is_refused(weights: Path, tmp_path: Path) -> None:
+    other = weights_table(load_deployable(NAME, weights), GRIDS["w8"])
+    with pytest.raises(BadInputError, match="onnx cannot honour the grid w8 in int8: it has common"):
+        export(NAME, "onnx", "int8", tmp_path / "out", weights=weights, table=other, save_table=tmp_path / "t.json")
+    with pytest.raises(BadInputError, match="The quantization table is on the grid w8, not on common; leave out --g"):
+        export(NAME, "onnx", "int8", tmp_path / "out", weights=weights, table=other, grid="common")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_table_s_bias_corrections_go_into_the_file() -> None:
+    network, seen = small_deployable(), []
+
+    class Watching:
+        name = "watching"
+
+        def convert(self, given: SmallDeployable, *_: object) -> SimpleNamespace:
+            seen.append(given.head.conv.bias.detach().numpy().copy())
+            return SimpleNamespace(files={})
+
+        def read_scales(self, files: object, given: SmallDeployable) -> dict[str, Stored]:
+            return {point: Stored(entry.scale, entry.zero_point) for point, entry in plain.entries.items()}
+
+        def carried(self, grid: str) -> tuple[str, ...]:
+            return KINDS
+
+        def spell(self, entry: Entry) -> np.ndarray:
+            return entry.scale
+
+    plain = absmax_table(network, smooth_crops(2))
+    step = np.linspace(0.25, 1.25, 5, dtype=np.float32)
+    for corrections in ({}, {"head": step}):
+        scales = replace(plain, bias_corrections=corrections)
+        _converted(Watching(), network, scales, Precision.INT8, Path(), 1, lambda _: None)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(seen[0], network.head.conv.bias.detach().numpy())
+    np.testing.assert_array_equal(seen[1], seen[0] + step)
+
+
+def test_the_calibrated_score_belongs_to_the_embedded_weights_alone(weights: Path) -> None:
+    variant, path = variant_named(NAME), embedded(NAME)
+    assert path is not None and set(_score(variant, path) or {}) == {"a", "b"}
+    assert _score(variant, weights) is None
+
+
+def test_weights_alone_need_no_images(weights: Path, tmp_path: Path) -> None:
+    for option in ({"calibration": "synthetic:4"}, {"boxes": tmp_path}, {"method": "entropy"}):
+        with pytest.raises(BadInputError, match="w8 quantizes weights alone, which needs no images; leave out --cal"):
+            export(NAME, "onnx", "w8", tmp_path / "out", weights=weights, **option)  # type: ignore[arg-type]
+
+
+def test_scales_are_chosen_as_asked_and_leave_in_float_what_was_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, asked, said = small_deployable(), [], []
+    table = absmax_table(network, smooth_crops(2))
+
+    def calibrated(given: object, source: str, *, method: str, **_: object) -> Table:
+        asked.append((source, method))
+        return table
+
+    def scales(calibration: str | None, method: str | None, floats: list[str], given: Table | None = None) -> Table:
+        kind = Precision.INT8_MIXED if floats else Precision.INT8
+        return _scales(network, kind, COMMON, calibration, None, method, given, floats, said.append)  # type: ignore
+
+    monkeypatch.setattr("rtmw_edge.targets.export.calibrate", calibrated)
+    assert scales("synthetic:2", "entropy", []).sha256 == table.sha256 and said == []
+    assert scales(None, "entropy", []).floats == () and said == []
+    for mixed in (scales(None, None, ["head"]), scales(None, None, ["head"], table)):
+        assert mixed.floats == ("head",) and {"head:input", "head:weight", "head:output"}.isdisjoint(mixed.entries)
+    assert asked == [("synthetic:2", "entropy"), ("synthetic:200", "entropy"), ("synthetic:200", METHOD)]
+    assert said == ["nothing to calibrate on was given: taking synthetic:200, rendered people"]
+    for floats in (["heat"], ["head", "heat"]):
+        with pytest.raises(BadInputError, match="Unknown quantized convolution 'heat'"):
+            scales("synthetic:2", None, floats)
+    assert len(asked) == 3, "what cannot be left in float is told before the images are looked at"
+
+
+def test_crops_are_counted_aloud(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = [np.zeros((count, 64, 48, 3), np.uint8) for count in (3, 3, 1)]
+    monkeypatch.setattr("rtmw_edge.calibration.sources.batches", lambda source, size: iter(parts))
+    said: list[str] = []
+    assert len(list(_crops(small_deployable(), None, said.append))) == 3  # type: ignore[arg-type]
+    assert said == [f"calibrating, {count} crops seen" for count in (0, 3, 6)]
 
 
 def test_weights_that_were_trained_with_a_table_take_it(weights: Path, table: Table, tmp_path: Path) -> None:

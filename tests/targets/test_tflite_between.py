@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -107,6 +109,17 @@ def test_equal_scales_need_no_requantization(
     graph = GraphEditor(float_file)
     tflite.quantize(graph, tflite.convolution_names(graph, network), shared, network)  # type: ignore[arg-type]
     assert sum(1 for _ in graph.operators(OPS.QUANTIZE)) == 1
+
+
+@pytest.mark.parametrize(
+    ("second", "same"), [((0.1, 3), True), ((0.1, 4), False), ((0.2, 3), False)], ids=["same", "zero", "scale"]
+)
+def test_a_concatenation_hands_on_integers_of_one_scale_and_one_zero_point(
+    second: tuple[float, int], same: bool
+) -> None:
+    scales = [(np.float32([scale]), zero) for scale, zero in ((0.1, 3), second)]
+    writer: Any = SimpleNamespace(graph=SimpleNamespace(scale=scales.__getitem__), integers={5: 0, 6: 1})
+    assert FullWriter._one_scale(writer, [5, 6]) is same
 
 
 def test_a_graph_without_a_points_operator_is_refused(network: SmallDeployable, table: Table, float_file: Path) -> None:

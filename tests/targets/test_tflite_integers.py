@@ -260,3 +260,32 @@ def test_a_tensor_is_rounded_once_for_every_scale_and_zero_point() -> None:
     entries = [Entry(np.float32([scale]), zero, low=-128) for scale, zero in ((0.1, 3), (0.1, 7), (0.2, 3), (0.1, 3))]
     assert [writer.rounded(0, entry, "a:input") for entry in entries] == [10, 11, 12, 10]
     assert len(writer.operators) == 3 and writer.rounded(1, entries[0], "b:input") == 13
+
+
+def test_a_pad_of_several_readers_stays_in_float() -> None:
+    """Moved into integers it would be lost to the reader that takes floats."""
+    pad: Any = SimpleNamespace(outputs=[7])
+    integer, other = object(), object()
+    for readers, waits in (([integer], True), ([other], False), ([integer, other], False), ([other, integer], False)):
+        writer: Any = SimpleNamespace(
+            graph=SimpleNamespace(code=lambda operator: OPS.PAD, consumers=lambda tensor, readers=readers: readers),
+            named={id(integer): "stem"},
+        )
+        assert IntegerWriter.waits(writer, pad) is waits
+
+
+def test_operators_state_the_versions_that_know_their_integers(table: Table, file: Path) -> None:
+    """Source: TensorFlow Lite, `tools/versioning/op_version.cc`; weights have a scale for every channel."""
+    graph, wide = GraphEditor(file), table.grid == "w8a16"
+    known = {OPS.CONV_2D: 4, OPS.DEPTHWISE_CONV_2D: 5, OPS.QUANTIZE: 2, OPS.DEQUANTIZE: 3, OPS.PAD: 3} if wide else {
+        OPS.CONV_2D: 3, OPS.DEPTHWISE_CONV_2D: 3, OPS.QUANTIZE: 1, OPS.DEQUANTIZE: 2, OPS.PAD: 2, OPS.LOGISTIC: 2,
+        OPS.MUL: 2, OPS.ADD: 2, OPS.MEAN: 2, OPS.CONCATENATION: 2, OPS.MAX_POOL_2D: 2, OPS.TRANSPOSE: 2,
+    }  # fmt: skip
+    seen = set()
+    for operator in graph.graph.operators:
+        ends = (int(operator.inputs[0]), int(operator.outputs[0]))
+        code = graph.code(operator)
+        if any(graph.dtype(tensor) in (np.int8, np.int16) for tensor in ends) and code in known:
+            assert graph.model.operatorCodes[operator.opcodeIndex].version >= known[code], code
+            seen.add(code)
+    assert {OPS.CONV_2D, OPS.DEPTHWISE_CONV_2D, OPS.QUANTIZE, OPS.DEQUANTIZE} <= seen

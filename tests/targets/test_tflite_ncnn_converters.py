@@ -99,6 +99,36 @@ def test_changed_weights_are_noticed() -> None:
         match_convolutions(found, network)
 
 
+def test_weights_in_another_shape_are_changed_weights() -> None:
+    network = small_deployable()
+    found = found_in(network)
+    weight, bias = found["layer 3"]
+    found["layer 3"] = (weight.reshape(24, 1, 4, 4), bias)
+    with pytest.raises(RtmwEdgeError, match=r"convolution 'layer 3' with weights of shape \(24, 1, 4, 4\) that no"):
+        match_convolutions(found, network)
+
+
+def test_equal_weights_are_told_apart_by_their_biases() -> None:
+    network = twins()
+    with torch.no_grad():
+        network.attention.conv.bias.add_(1.0)
+    matched = match_convolutions(dict(reversed(found_in(network).items())), network)
+    assert [matched[f"layer {index}"] for index in range(8)] == list(network.convolutions())
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_a_zero_may_change_its_sign(sign: float) -> None:
+    """A network that was pruned has zeros of both signs, and a converter may write them alike."""
+    network = small_deployable()
+    with torch.no_grad():
+        network.down.conv.weight[0] = -0.0 * sign
+        network.down.conv.bias[0] = -0.0 * sign
+    found = {key: (weight.copy(), bias.copy()) for key, (weight, bias) in found_in(network).items()}
+    for values in found["layer 4"]:
+        values[0] = 0.0 * sign
+    assert list(match_convolutions(found, network).values()) == list(network.convolutions())
+
+
 def test_a_lost_convolution_is_noticed() -> None:
     network = small_deployable()
     found = found_in(network)

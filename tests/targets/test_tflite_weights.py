@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from rtmw_edge.targets import tflite
 from rtmw_edge.targets.base import check_scales
 from rtmw_edge.targets.tflite_model import OPS, GraphEditor
 from rtmw_edge.targets.tflite_scales import computes_int8, stored_in
-from rtmw_edge.targets.tflite_weights import halve_weights
+from rtmw_edge.targets.tflite_weights import halve_weights, set_weight
 
 
 def test_half_precision_weights(network: SmallDeployable, float_file: Path, crops: np.ndarray) -> None:
@@ -47,6 +48,34 @@ def test_a_weight_beyond_half_precision_is_refused_by_name(float_file: Path, val
     buffer.data = np.full(len(buffer.data) // 4, value, np.float32).view(np.uint8)
     with pytest.raises(BadInputError, match=f"reaches {told}, more than float16 holds; export it in fp32"):
         halve_weights(graph)
+
+
+def test_a_matrix_product_s_weights_are_halved_too_and_shared_ones_once(float_file: Path) -> None:
+    graph = GraphEditor(float_file)
+    one, other = list(graph.operators(OPS.CONV_2D))[1:3]
+    set_weight(other, int(one.inputs[1]))
+    values = np.float32([[0.5, 0.25]])
+    matrix, integers = graph.add_constant("matrix", values), graph.add_constant("integers", values.astype(np.int32))
+    products = [
+        graph.new_operator(OPS.BATCH_MATMUL, 1, [int(one.outputs[0]), weight], [weight])
+        for weight in (matrix, integers)
+    ]
+    graph.graph.operators.extend(products)
+    halve_weights(graph)
+    assert int(one.inputs[1]) == int(other.inputs[1]) and int(products[1].inputs[1]) == integers
+    widened = graph.producer(int(products[0].inputs[1]))
+    assert widened is not None and graph.code(widened) == OPS.DEQUANTIZE
+    stored = graph.constant(int(widened.inputs[0]))
+    assert stored is not None and stored.dtype == np.float16
+    np.testing.assert_array_equal(stored, values)
+    written = [int(operator.outputs[0]) for operator in graph.operators(OPS.DEQUANTIZE)]
+    assert len(set(written)) == len(written) == len({int(op.inputs[1]) for op in _weighted(graph)})
+
+
+def _weighted(graph: GraphEditor) -> list[Any]:
+    """The operators whose weights were widened."""
+    written = {int(operator.outputs[0]) for operator in graph.operators(OPS.DEQUANTIZE)}
+    return [op for op in graph.graph.operators if len(op.inputs) > 1 and int(op.inputs[1]) in written]
 
 
 def test_eight_bit_weights_compute_in_float(network: SmallDeployable, float_file: Path, crops: np.ndarray) -> None:

@@ -3,6 +3,7 @@
 import copy
 import csv
 import dataclasses
+import itertools
 import math
 import os
 import re
@@ -242,6 +243,7 @@ def test_a_run_is_what_it_was_given(tmp_path):
     one, two = tmp_path / "1.safetensors", tmp_path / "2.safetensors"
     list(trainer(tmp_path / "run", "steps=1", start=one).run())
     assert trainer(tmp_path / "run", "steps=1").step == trainer(tmp_path / "run", "steps=1", start=one).step == 1
+    list(trainer(tmp_path / "run", "steps=2").run())  # writes the checkpoint without being told of --weights again
     with pytest.raises(BadInputError, match=r"with --weights of SHA-256 \w{12}, not of SHA-256 \w{12}; choose another"):
         trainer(tmp_path / "run", "steps=1", start=two)
     with pytest.raises(
@@ -264,8 +266,9 @@ def test_a_backbone_from_quantization_aware_training_gets_statistics_to_train_on
     small_recipe()
     torch.manual_seed(1)
     save_safetensors(official_state(deployable(build(TINY.name).eval())), tmp_path / "folded.safetensors")
-    network = trainer(tmp_path / "run", "steps=1", backbone=tmp_path / "folded.safetensors").network
-    assert not [m for m in network.backbone.modules() if isinstance(m, torch.nn.BatchNorm2d) and does_nothing(m)]
+    training = trainer(tmp_path / "run", "steps=1", backbone=tmp_path / "folded.safetensors")
+    for network in (training.network, training.ema.network):
+        assert not [m for m in network.backbone.modules() if isinstance(m, torch.nn.BatchNorm2d) and does_nothing(m)]
 
 
 def test_a_run_that_distils_keeps_its_teacher(tmp_path):
@@ -629,6 +632,9 @@ def test_another_validation_set_begins_its_figures_anew(tmp_path, monkeypatch):
     assert (tmp_path / "validation.csv").read_text().split() == ["step,ap_whole,pck_whole", "2,0.2,0.1"]
     assert (tmp_path / "validation-until-1.csv").read_text().split() == ["step,ap_whole", "1,0.9"]
     assert list(trainer(tmp_path, "steps=2", "validation=hard").run()) == []
+    finished = list(trainer(tmp_path, "steps=2", "validation=easy").run())
+    assert finished == [{"step": 2, "ap_whole": 0.9}], "a run that is done is validated on the other set as well"
+    assert read_metadata(tmp_path / "best.safetensors")["ap_whole"] == "0.9"
 
 
 def test_what_would_be_without_effect_is_refused(tmp_path):
@@ -648,6 +654,98 @@ def test_images_that_cannot_be_read_are_told_of(tmp_path, capsys, monkeypatch):
     assert "4 times an image could not be read and the next one was taken" in capsys.readouterr().err
     record = {"loss": 1.0, "images_per_second": 9.0, "eta_s": 60.0, "skipped": 4.0}
     assert _line(record) == "loss 1.0000  9.0 img/s  ETA 1 min  4 images unreadable"
+
+
+def test_every_step_has_its_own_learning_rate(tmp_path, monkeypatch):
+    training = trainer(tmp_path, "steps=4", "warmup=2")
+    seen = []
+    monkeypatch.setattr(training.optimizer, "set_lr", seen.append)
+    list(training.run())
+    assert seen == [training.schedule.learning_rate(step) for step in range(4)]
+    assert seen != [training.schedule.learning_rate(step + 1) for step in range(4)]
+
+
+def test_a_run_takes_up_all_that_it_left(tmp_path):
+    training = trainer(tmp_path, "steps=9")
+    for batches in itertools.islice(training.batches(), 2):
+        training.train_step(batches)
+    training.seconds, training.skipped, training.validated, training.best = 12.5, 3, 1, {"ap_whole": 0.5}
+    training.losses, training.lanes, training.span = [torch.tensor(1.0), torch.tensor(2.0)], 7, 2
+    training.save()
+    again = trainer(tmp_path, "steps=9")
+    assert (again.step, again.saved, again.seconds, again.skipped) == (2, 2, 12.5, 3)
+    assert (again.validated, again.best, again.lanes, again.span) == (1, {"ap_whole": 0.5}, 7, 2)
+    assert [float(loss) for loss in again.losses] == [1.0, 2.0]
+    for one, other in ((training.student, again.student), (training.ema.network, again.ema.network)):
+        assert all(map(torch.equal, one.state_dict().values(), other.state_dict().values()))
+    kept, taken = (run.optimizer.state_dict()[0]["state"] for run in (training, again))
+    assert kept.keys() == taken.keys() and len(kept) > 10
+    for index, moments in kept.items():
+        assert all(torch.equal(value, taken[index][name]) for name, value in moments.items())
+    assert [batch[1].shape for batch in next(again.batches())] == [(4, 133, 2)]
+    assert len(list(again.batches())) == 7
+
+
+def test_a_caller_that_stops_listening_loses_no_step_and_unreadable_images_add_up(tmp_path):
+    training = trainer(tmp_path, "steps=9", "checkpoint_every=100")
+    crops, points, weights, skipped = next(training.batches())[0]
+    training.batches = lambda: iter([[(crops, points, weights, skipped + 1)]] * 9)
+    records = training.run()
+    assert [next(records)["skipped"] for _ in range(3)] == [4, 8, 12]
+    records.close()
+    again = trainer(tmp_path, "steps=9")
+    assert (again.step, again.skipped) == (3, 12)
+
+
+def test_speed_counts_steps_alone_and_what_is_left_those_of_this_run(tmp_path, monkeypatch):
+    """A step takes 2 s, a validation 100 s, the caller 50 s."""
+    now = [0.0]
+
+    class Look(NoValidation):
+        def figures(self, network, device):
+            now[0] += 100
+            return super().figures(network, device)
+
+    def records(steps, *settings):
+        training = trainer(tmp_path, f"steps={steps}", *settings)
+        step = training.train_step
+
+        def slow(passes):
+            now[0] += 2
+            return step(passes)
+
+        monkeypatch.setattr(training, "train_step", slow)
+        for record in training.run():
+            if "loss" in record:
+                yield record, training.schedule
+                now[0] += 50
+
+    monkeypatch.setattr(loop, "Validation", Look)
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    ((first, _), (second, _)) = records(2)
+    assert (first["eta_s"], second["eta_s"]) == (2.0, 0.0)
+    monkeypatch.setattr(loop, "LOG_EVERY", 2)
+    found = list(records(6, "validate_every=3", "lr_end=1e-5"))
+    assert [record["step"] for record, _ in found] == [4, 6]
+    assert [record["images_per_second"] for record, _ in found] == [2.0, 2.0]  # four pictures in 2 s
+    assert found[0][0]["eta_s"] == (2 + 100 + 2) / 2 * 2
+    for record, schedule in found:
+        assert record["lr"] == schedule.learning_rate(record["step"] - 1) != schedule.learning_rate(record["step"])
+    with (tmp_path / "train.csv").open() as file:
+        seconds = [float(row["seconds"]) for row in csv.DictReader(file)]
+    # 54 s until the end of step 2, and from then on in the second run, which began at 0
+    assert seconds == [2, 54, 54 + 104, 54 + 158]
+
+
+def test_weights_say_how_far_they_were_trained_and_the_best_what_they_reached(tmp_path):
+    training = trainer(tmp_path, "steps=3")
+    list(training.run())
+    assert not any(module.training for module in training.ema.network.modules())
+    notes = {"variant": TINY.name, "steps": "3", "samples": "12"}
+    for name, figures in (("weights", {}), ("best", {"ap_whole": "0.01"})):
+        metadata = read_metadata(tmp_path / f"{name}.safetensors")
+        assert {key: metadata[key] for key in notes} == notes
+        assert {key: value for key, value in metadata.items() if key.startswith("ap")} == figures
 
 
 def test_logs_drop_what_lies_behind_the_checkpoint(tmp_path):

@@ -1,5 +1,7 @@
 """Optimizers: what decays, what Muon takes, and that it steps the network's own weights."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -90,3 +92,40 @@ def test_the_state_of_another_optimizer_is_refused():
         Optimizer(network, "muon", 0.1, 0.0).load_state_dict(Optimizer(network, "adamw", 0.1, 0.0).state_dict())
     with pytest.raises(BadInputError, match=r"optimizer 'muno'.*muon"):
         read_recipe("rtmw-n-256x192", ["optimizer=muno"])
+
+
+def test_muon_decays_its_matrices_and_leaves_those_without_a_gradient():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(6, 4, bias=False), nn.Linear(4, 3, bias=False))
+    first, second = (layer.weight for layer in network)
+    plain, decayed = (copy.deepcopy(network) for _ in range(2))
+    gradient = torch.randn(4, 6)
+    for one, decay in ((plain, 0.0), (decayed, 0.5)):
+        one[0].weight.grad = gradient.clone()
+        Optimizer(one, "muon", lr=0.1, weight_decay=decay).step()
+    expected = plain[0].weight - 0.1 * 0.5 * first
+    torch.testing.assert_close(decayed[0].weight, expected, rtol=1e-5, atol=1e-6)
+    assert torch.equal(decayed[1].weight, second), "without a gradient nothing decays"
+    optimizer = Optimizer(network, "muon", lr=0.1, weight_decay=0.5)
+    first.grad = gradient
+    optimizer.step()
+    before = first.detach().clone()
+    first.grad = None
+    optimizer.step()
+    assert torch.equal(first, before), "a gradient counts once"
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_scales_within_the_network_have_their_rate_alone_and_no_decay(kind):
+    network = nn.Sequential(nn.Linear(4, 4))
+    network.scale = nn.Parameter(torch.ones(2, 2))
+    network.frozen = nn.Parameter(torch.ones(2, 2), requires_grad=False)
+    optimizer = Optimizer(network, kind, lr=0.1, weight_decay=0.5, scales=[network.scale], scale_lr=0.01)
+    for learning_rate, step in ((0.1, 0.01), (0.02, 0.002)):
+        optimizer.set_lr(learning_rate)
+        before = network.scale.detach().clone()
+        network.scale.grad = torch.ones(2, 2)
+        optimizer.step()
+        torch.testing.assert_close(before - network.scale, torch.full((2, 2), step), rtol=1e-3, atol=0)
+    held = [parameter for part in optimizer._parts for group in part.param_groups for parameter in group["params"]]
+    assert not any(parameter is network.frozen for parameter in held)
