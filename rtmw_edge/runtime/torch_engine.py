@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ..models import MEAN_RGB, STD_RGB, build
 from ..models.checkpoints import load_weights
 from ..models.macs import multiply_accumulates
-from ..models.weights import find, score_calibration
+from ..models.weights import embedded, find, score_calibration
 from .devices import missing_device
 from .engine import Description, Engine, Model, Ran
 
@@ -101,5 +101,6 @@ def _full_float32() -> Iterator[None]:
 def open_torch(variant: str, weights: Path | None, device: str, threads: int | None) -> TorchEngine:
     """The network of `variant` with the weights in the file `weights`; None: the embedded or fetched ones."""
     network = build(variant)
-    load_weights(network, find(variant, weights))
-    return TorchEngine(network, device, threads, None if weights else score_calibration(variant))
+    path = find(variant, weights)
+    load_weights(network, path)
+    return TorchEngine(network, device, threads, score_calibration(variant) if path == embedded(variant) else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,10 @@ def test_explicit_then_shipped_then_fetched(places: tuple[Path, Path], tmp_path:
     own = tmp_path / "own.pth"
     own.touch()
     assert weights.find("rtmw-m-256x192", own) == own
+    link = tmp_path / "link.safetensors"
+    link.symlink_to(shipped)
+    for same in (link, Path(os.path.relpath(shipped))):
+        assert weights.find("rtmw-m-256x192", same) == shipped, "table and score that ship with it are not found"
 
 
 def test_absent_weights_say_how_to_get_them(places: tuple[Path, Path]) -> None:

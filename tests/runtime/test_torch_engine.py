@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 from rtmw_edge.errors import BadInputError, NotAvailableError  # noqa: E402
 from rtmw_edge.models import build  # noqa: E402
 from rtmw_edge.models.checkpoints import save_safetensors  # noqa: E402
+from rtmw_edge.models.weights import embedded  # noqa: E402
 from rtmw_edge.runtime import Runner, torch_runner  # noqa: E402
 from rtmw_edge.runtime.torch_engine import TorchEngine  # noqa: E402
 
@@ -46,8 +47,14 @@ def test_a_runner_from_a_file(network: torch.nn.Module, tmp_path: Path) -> None:
     with torch_runner(VARIANT, tmp_path / "w.safetensors", threads=1) as runner:
         assert (runner.model.variant, runner.model.target, runner.input_size) == (VARIANT, "torch", (192, 256))
         assert runner(np.zeros((300, 200, 3), np.uint8)).keypoints.shape == (1, 133, 2)
+        assert runner.model.score is None, "nobody calibrated these"
         ran = runner.describe()
     assert (ran.runtime, ran.device, ran.convolutions, ran.int8) == ("PyTorch", "cpu", 80, 0)
+
+
+def test_embedded_weights_have_their_score_by_whatever_path() -> None:
+    with torch_runner(VARIANT, threads=1) as plain, torch_runner(VARIANT, embedded(VARIANT), threads=1) as named:
+        assert plain.model.score == named.model.score and plain.model.score is not None
 
 
 def test_float32_is_float32_whatever_the_process_asked_for(network: torch.nn.Module) -> None:

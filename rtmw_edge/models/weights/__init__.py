@@ -44,13 +44,15 @@ def cached(variant: str | Variant) -> Path | None:
 def find(variant: str | Variant, explicit: Path | None = None, option: str = "--weights") -> Path:
     """The weights to use: `explicit`, which the command line calls `option`, else the shipped ones, else the fetched.
 
+    The shipped ones by another path (relative, a link) are these: table and score that ship with them are found by it.
     Raises BadInputError that says how to get them when there are none.
     """
     variant = _named(variant)
     if explicit is not None:
         if not Path(explicit).is_file():
             raise BadInputError(f"There are no weights at '{explicit}'. Pass {option} a .pth or .safetensors file.")
-        return Path(explicit)
+        shipped = embedded(variant)
+        return shipped if shipped is not None and shipped.samefile(explicit) else Path(explicit)
     path = embedded(variant) or cached(variant)
     if path is not None:
         return path
@@ -58,8 +60,8 @@ def find(variant: str | Variant, explicit: Path | None = None, option: str = "--
         raise BadInputError(
             f"The weights of {variant.name} are not here: run 'rtmw-edge fetch {variant.name}', or pass {option} FILE."
         )
-    shipped = [name for name in VARIANTS if embedded(name)]
-    ready = f" (weights ship with: {', '.join(shipped)})" if shipped else ""
+    with_weights = [name for name in VARIANTS if embedded(name)]
+    ready = f" (weights ship with: {', '.join(with_weights)})" if with_weights else ""
     raise BadInputError(
         f"No weights are published for {variant.name}{ready}: train them with 'rtmw-edge train', or pass {option} FILE."
     )
