@@ -190,29 +190,29 @@ def test_ids_as_text_are_those_as_numbers(labels: Path) -> None:
     assert sum(len(item.people) for item in items) == len(content["annotations"])
 
 
-def test_two_images_of_one_id_are_refused(labels: Path) -> None:
+@pytest.mark.parametrize(
+    ("ids", "reason"),
+    [
+        (
+            (0, 1, 1),
+            "lists 2 images of the id 1, so that nobody can tell who is on which: give every image an id of its own, "
+            "and list it once.",
+        ),
+        (
+            (100, 101, 102),
+            "labels nobody on any of the 3 images that it lists: there is nothing to evaluate on. Check that the "
+            "`image_id` of its annotations are the `id` of its images.",
+        ),
+    ],
+)
+def test_images_that_nobody_can_be_told_of_are_refused(labels: Path, ids: tuple[int, ...], reason: str) -> None:
     content = document(images=3)
-    content["images"][2]["id"] = 1
+    for image, number in zip(content["images"], ids, strict=True):
+        image["id"] = number
     labels.write_text(json.dumps(content))
     with pytest.raises(BadInputError) as raised:
         open_dataset(f"coco:{labels}:{labels.parent}")
-    assert str(raised.value) == (
-        f"{labels} lists 2 images of the id 1, so that nobody can tell who is on which: give every image an id of its "
-        "own, and list it once."
-    )
-
-
-def test_a_file_that_labels_nobody_on_its_images_is_refused(labels: Path) -> None:
-    content = document(images=3)
-    for annotation in content["annotations"]:
-        annotation["image_id"] += 100
-    labels.write_text(json.dumps(content))
-    with pytest.raises(BadInputError) as raised:
-        open_dataset(f"coco:{labels}:{labels.parent}")
-    assert str(raised.value) == (
-        f"{labels} labels nobody on any of the 3 images that it lists: there is nothing to evaluate on. Check that the "
-        "`image_id` of its annotations are the `id` of its images."
-    )
+    assert str(raised.value) == f"{labels} {reason}"
 
 
 def test_a_file_without_images_is_refused(labels: Path) -> None:
