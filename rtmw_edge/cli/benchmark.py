@@ -37,7 +37,7 @@ def benchmark(
         bool, typer.Option("--across", help="Compare although machine or versions differ, and say how.")
     ] = False,
 ) -> None:
-    """Time crop, inference, decode and the whole call of a bundle on this machine.
+    """Time crop, inference, decode and the whole call of a bundle.
 
     Warms up, then measures call after call for --duration and 100 calls, whichever is later. The record holds machine,
     versions, memory, temperatures and frequencies.

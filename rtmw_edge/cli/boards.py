@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 def boards(
     name: Annotated[str | None, typer.Argument(help="One board, in full; all in a line each when left out.")] = None,
 ) -> None:
-    """What to export for a board, what to run it with, what to beware of, and who has measured it."""
+    """What to export for a board, and how to run it there.
+
+    With what to beware of, and who has measured it.
+    """
     from ..targets.boards import board_named, board_names
     from .console import Console
 

@@ -60,10 +60,10 @@ def calibrate(
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write what --stability found to this file.")] = None,
 ) -> None:
-    """Choose the scales of every quantized tensor from images, in one pass, with a record of exactly which.
+    """Choose the scales of every quantized tensor from images.
 
-    The table is for 'rtmw-edge export VARIANT --target TARGET --precision int8 --table TABLE'. The same images, seed
-    and versions give the same file.
+    One pass, with a record of exactly which images. The table is for 'rtmw-edge export VARIANT --target TARGET
+    --precision int8 --table TABLE'. The same images, seed and versions give the same file.
     """
     from ..calibration import Method, open_source
     from ..calibration.evaluation_images import held_out

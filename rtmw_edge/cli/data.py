@@ -49,7 +49,10 @@ def check(
     decode: Annotated[int, typer.Option(min=0, help="How many images of each set to read in full.")] = 200,
     decode_all: Annotated[bool, typer.Option("--decode-all", help="Read every image in full (hours).")] = False,
 ) -> None:
-    """Tell what is missing or broken in the data sets, before hours are spent; exit code 1 when something is."""
+    """Tell what is missing or broken in the data sets.
+
+    Before hours are spent; the exit code is 1 when something is.
+    """
     from ..data.sets import read_config
     from ..data.sets.check import check_set
     from ..errors import VerificationError, unknown
@@ -97,7 +100,10 @@ def draw(
     count: Annotated[int, typer.Option(min=1, max=200, help="How many instances, spread evenly.")] = 12,
     size: Annotated[int, typer.Option(min=64, max=2048, help="Pixels of one tile.")] = 320,
 ) -> None:
-    """Draw instances of a data set with their labels, as training sees them, on one contact sheet."""
+    """Draw instances of a data set with their labels.
+
+    As training sees them, on one contact sheet.
+    """
     from collections import Counter
 
     import numpy as np

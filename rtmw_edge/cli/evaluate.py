@@ -36,10 +36,10 @@ def evaluate(
     limit: Limit = None,
     json_file: Figures = None,
 ) -> None:
-    """Body, foot, face, hand and whole-body AP and AR by the COCO-WholeBody protocol, PCK, and MPJPE of 3D variants.
+    """AP and AR per part by the COCO-WholeBody protocol, and more.
 
-    Beside each AP stands its 95 % interval, by the bootstrap over images. PCK: the keypoints within 5 % of the box's
-    height, and within 10 % of its longer side.
+    Of body, foot, face, both hands and whole; PCK, and MPJPE of 3D variants. Beside each AP stands its 95 % interval,
+    by the bootstrap over images. PCK: the keypoints within 5 % of the box's height, and within 10 % of its longer side.
     """
     import json
     from dataclasses import asdict

@@ -68,10 +68,10 @@ def export(
         typer.Option(help="What the gate is applied on, as --data of 'validate'.", show_default="synthetic:val"),
     ] = None,
 ) -> None:
-    """Convert a network to a runtime's format, with the golden outputs that prove it.
+    """Convert a network to a runtime's format: a bundle.
 
-    With --gate the bundle is compared with its own float network, and its manifest keeps the verdict; the exit code is
-    1 when a limit is broken.
+    Golden outputs that prove it on the board are in it. With --gate the bundle is compared with its own float network,
+    and its manifest keeps the verdict; the exit code is 1 when a limit is broken.
     """
     from ..calibration import open_source
     from ..calibration.evaluation_images import held_out

@@ -18,7 +18,10 @@ def fetch(
     cache: Annotated[Path | None, typer.Option(help="Folder to keep it in.", show_default="~/.cache/rtmw-edge")] = None,
     sha256: Annotated[str | None, typer.Option("--sha256", help="The 64 digits that the file must have.")] = None,
 ) -> None:
-    """Download official weights or a person detector: resumed when cut, SHA-256 checked; HTTPS_PROXY is honoured."""
+    """Download official weights or a person detector.
+
+    Resumed when cut, SHA-256 checked; HTTPS_PROXY is honoured.
+    """
     from functools import partial
 
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn

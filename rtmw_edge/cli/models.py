@@ -15,7 +15,10 @@ PARTS = ("whole", "body", "foot", "face", "hand")
 def models(
     json_: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
-    """List the variants with parameters, GMAC, published AP per part, and where their weights are."""
+    """List the variants, their size, AP, and where weights are.
+
+    Parameters, GMAC, and the AP per part that was published.
+    """
     import json
 
     from ..models.variants import VARIANTS

@@ -39,10 +39,10 @@ def qat(
     workers: Workers = 1,
     threads: Threads = 0,
 ) -> None:
-    """Fine-tune with quantization in the loop; resumes by itself, also after a kill.
+    """Fine-tune with quantization in the loop; resumes by itself.
 
-    Writes weights.safetensors and table.json, for 'rtmw-edge export --precision int8 --weights ...' to any target.
-    On several GPUs: torchrun --nproc-per-node 8 -m rtmw_edge qat VARIANT ...
+    After a kill too. Writes weights.safetensors and table.json, for 'rtmw-edge export --precision int8 --weights ...'
+    to any target. On several GPUs: torchrun --nproc-per-node 8 -m rtmw_edge qat VARIANT ...
     """
     from ..errors import BadInputError, importing
 

@@ -15,7 +15,10 @@ def quickstart(
     calibration: Annotated[int, typer.Option(help="Rendered people to calibrate on.", min=1)] = 200,
     threads: Annotated[int | None, typer.Option(help="Threads of every engine; all cores when left out.")] = None,
 ) -> None:
-    """Export the embedded model to all installed targets, verify, evaluate, and print one table."""
+    """Export the embedded model to all targets, and compare them.
+
+    Each that is installed is verified, evaluated and timed in fp32 and int8, for one table and a page.
+    """
     from ..errors import importing
     from .console import Console
 

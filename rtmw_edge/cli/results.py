@@ -23,7 +23,10 @@ ALIKE = 8
 
 @app.command("list")
 def list_(store: StoreArgument, json_: JsonOption = False) -> None:
-    """The runs of a store: when, with which version, how many cells are done, failed and waiting."""
+    """The runs of a store.
+
+    When, with which version, how many cells are done, failed and waiting.
+    """
     import json
     import time
 
@@ -59,7 +62,10 @@ def list_(store: StoreArgument, json_: JsonOption = False) -> None:
 
 @app.command()
 def show(store: StoreArgument, run: RunOption = None, json_: JsonOption = False) -> None:
-    """The cells of a run in a table, with what each loses per part, its time and the gate's verdict."""
+    """The cells of a run in a table.
+
+    With what each loses per part, its time and the gate's verdict.
+    """
     from ..sweep.tables import to_json
     from .console import Console
 
@@ -136,7 +142,10 @@ def report(
     run: RunOption = None,
     out: Annotated[Path | None, typer.Option(help="The page to write; default: STORE/report.html.")] = None,
 ) -> None:
-    """Write the report of a run again: one HTML page that needs no network."""
+    """Write the report of a run again.
+
+    One HTML page that needs no network.
+    """
     from ..files import check_writable
     from ..sweep.page import HEAD
     from ..sweep.report import REPORT, write_report
@@ -154,7 +163,10 @@ def diff(
     after: Annotated[str, typer.Argument(help="Another, or another run of the same.")],
     json_: JsonOption = False,
 ) -> None:
-    """What became worse, and better, beyond noise from one run to another; exit code 1 when something became worse."""
+    """What became worse, and better, from one run to another.
+
+    Beyond noise; the exit code is 1 when something became worse.
+    """
     import json
     from dataclasses import asdict
 

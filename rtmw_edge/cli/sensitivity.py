@@ -54,11 +54,12 @@ def sensitivity(
     ] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of PyTorch and of the target's runtime.", min=1)] = None,
 ) -> None:
-    """Quantize every convolution alone, and all but it, and show what that does to each body part.
+    """Show what int8 in each convolution does to each body part.
 
-    Writes sensitivity.csv and sensitivity.html, a heat map of layers and parts. With --budget it also chooses the
-    convolutions to leave in float at least cost, verifies the choice by its AP, and writes mixed-table.json for
-    'rtmw-edge export --precision int8-mixed --table'. A run that was stopped goes on where it was.
+    Each is quantized alone, and left in float alone. Writes sensitivity.csv and sensitivity.html, a heat map of layers
+    and parts. With --budget it also chooses the convolutions to leave in float at least cost, verifies the choice by
+    its AP, and writes mixed-table.json for 'rtmw-edge export --precision int8-mixed --table'. A run that was stopped
+    goes on where it was.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 

@@ -38,10 +38,11 @@ def sweep(
     tls_cert: Annotated[Path | None, typer.Option(help="This machine's certificate (PEM).")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="The certificate's key (PEM).")] = None,
 ) -> None:
-    """Export, verify, evaluate and time every cell of a product of variants, targets, precisions and more.
+    """Export, verify, evaluate and time what a file lists.
 
-    Killed at any moment it goes on where it was; a cell that fails is recorded with its reason. The exit code is 1 when
-    a cell failed. Results: rtmw-edge results show STORE, and STORE/report.html.
+    Every cell of the product of its variants, targets, precisions and more. Killed at any moment it goes on where it
+    was; a cell that fails is recorded with its reason. The exit code is 1 when a cell failed. Results: rtmw-edge
+    results show STORE, and STORE/report.html.
 
     With --search the sweep's axes and its [search] are what trials choose among (docs/sweep.md); the exit code is 1
     when none keeps the budget.

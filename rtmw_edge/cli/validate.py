@@ -41,10 +41,10 @@ def validate(
     threads: Annotated[int | None, typer.Option(help="Threads of both.", min=1)] = None,
     limit: Limit = None,
 ) -> None:
-    """Compare a bundle with a reference on the same crops, and judge it by a gate.
+    """Compare a bundle with a reference, and judge it by a gate.
 
-    Pixels apart, bins that flipped, AP per part of both with 95 % intervals, and in 3D MPJPE. The reference is checked
-    against float64 first. The exit code is 1 when a limit of the gate is broken.
+    On the same crops: pixels apart, bins that flipped, AP per part of both with 95 % intervals, and in 3D MPJPE. The
+    reference is checked against float64 first. The exit code is 1 when a limit of the gate is broken.
     """
     import time
 

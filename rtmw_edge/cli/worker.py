@@ -18,10 +18,10 @@ def worker(
         Path | None, typer.Option(help="Folder of what it was sent. By default ~/.cache/rtmw-edge/fleet.")
     ] = None,
 ) -> None:
-    """Work on this board for sweeps that listen at ADDRESS, one after the other, until Ctrl-C.
+    """Work on this board for sweeps that listen at ADDRESS.
 
-    It needs the runtimes of what is swept, not PyTorch. Whoever has a certificate of the same authority can run code
-    here: keep the keys.
+    One after the other, until Ctrl-C. It needs the runtimes of what is swept, not PyTorch. Whoever has a certificate of
+    the same authority can run code here: keep the keys.
     """
     from ..errors import BadInputError
     from ..files import cache_dir

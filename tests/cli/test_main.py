@@ -43,6 +43,17 @@ def test_what_goes_on_is_said_as_it_is(capsys: pytest.CaptureFixture[str]) -> No
     assert [line[2:] for line in capsys.readouterr().out.splitlines()] == ["coco:house:images", "onnx int8 photos[/x]"]
 
 
+@pytest.mark.parametrize("group", [(), ("data",), ("results",)])
+def test_the_list_of_commands_says_what_each_does_in_a_whole_sentence(
+    group: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run(*group, "--help") == 0
+    commands = capsys.readouterr().out.split("Commands:\n")[1].splitlines()
+    assert len(commands) >= 3
+    assert [line for line in commands if not line.endswith(".") or line.endswith("...")] == []
+
+
 def test_ctrl_c_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     fail_with(KeyboardInterrupt(), monkeypatch)
     assert run("boards") == 130
