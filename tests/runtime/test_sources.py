@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 
 from rtmw_edge.errors import BadInputError, NotAvailableError
 from rtmw_edge.runtime.frames import Failure, Frame, Origin
-from rtmw_edge.runtime.sources import PictureFormat, open_sources, video
+from rtmw_edge.runtime.sources import PictureFormat, open_sources
 from rtmw_edge.runtime.sources.addresses import without_password
 from rtmw_edge.runtime.sources.images import ImageFile
+from rtmw_edge.runtime.sources.lengths import is_cut_off
 from rtmw_edge.runtime.sources.raw import RawFrames
 from rtmw_edge.runtime.sources.streams import LiveStream
 from rtmw_edge.runtime.sources.video import VideoFile
@@ -182,9 +183,45 @@ def test_sound_that_goes_on_longer_is_no_lost_tail(tmp_path: Path) -> None:
         assert len(frames(VideoFile(str(path)))[1]) == 1, "but bytes are missing now"
     for odd in (b"", whole[:4], whole[:44], whole[:4] + b"\xff" * 300):
         path.write_bytes(odd)
-        assert video._bytes_short(path) is None or odd in whole
+        assert is_cut_off(path) is None or odd in whole
     os.mkfifo(tmp_path / "pipe")
-    assert video._bytes_short(tmp_path / "pipe") is None
+    assert is_cut_off(tmp_path / "pipe") is None
+
+
+def test_sound_of_a_flash_video_that_goes_on_longer_is_no_lost_tail(tmp_path: Path) -> None:
+    """Its head tells the length of what is longest, and every tag is followed by its own size."""
+    path = video_files.write_video(tmp_path / "a.flv", frames=30, codec="FLV1")
+    data = path.read_bytes()
+    place = data.index(b"duration\0") + 9  # a float64 of seconds
+    (length,) = struct.unpack(">d", data[place : place + 8])
+    assert length == pytest.approx(1, abs=0.1)
+    whole = data[:place] + struct.pack(">d", length + 3) + data[place + 8 :]
+    path.write_bytes(whole)
+    found, failed = frames(VideoFile(str(path)))
+    assert len(found) == 30 and failed == []
+    for damaged in (whole[:-200], whole[:-2000] + bytes(2000)):
+        path.write_bytes(damaged)
+        assert len(frames(VideoFile(str(path)))[1]) == 1, "but bytes are missing now"
+
+
+@pytest.mark.parametrize(
+    ("head", "lost"),
+    [
+        (b"\x47" + bytes(187) + b"\x47", False),  # MPEG transport stream
+        (bytes(4) + b"\x47" + bytes(191) + b"\x47", False),  # the same as cameras write it
+        (b"\0\0\1\xba", False),  # MPEG program stream
+        (b"OggS", False),
+        (bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c"), False),  # WMV
+        (b"\0\0\0\x1cftypisom", True),
+        (b"\x47" + bytes(300), True),
+    ],
+)
+def test_a_format_whose_length_is_that_of_what_is_there_lacks_no_tail(tmp_path: Path, head: bytes, lost: bool) -> None:
+    """Half of such a file is whole, and one that seems longer than its pictures has longer sound."""
+    path = tmp_path / "clip"
+    path.write_bytes(head + bytes(300))
+    found, reasons = frames(VideoFile(str(path))._frames(Clip(list(np.arange(20) / 10), 50)))  # type: ignore[arg-type]
+    assert len(found) == 20 and bool(reasons) is lost
 
 
 def test_a_colon_in_a_name_makes_no_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
