@@ -205,6 +205,31 @@ def test_sound_of_a_flash_video_that_goes_on_longer_is_no_lost_tail(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
+    ("boxes", "lost"),
+    [
+        ([b"ftyp", b"moov", b"moof", b"mdat", b"mfra"], False),
+        ([b"ftyp", b"moov", b"moof", b"mdat", b"cut off"], True),
+        ([b"ftyp", b"moov", b"moof", b"mdat", b"reserved"], True),
+        ([b"ftyp", b"moov", b"moof", b"large", b"to the end"], False),
+        ([b"ftyp", b"moov", b"mdat"], True),  # it counts its frames, and these say that some are missing
+    ],
+)
+def test_the_boxes_of_a_video_in_fragments_tell_whether_its_tail_is_lost(
+    tmp_path: Path, boxes: list[bytes], lost: bool
+) -> None:
+    odd = {
+        b"cut off": b"\0\0\0\x40mdat" + bytes(20),
+        b"reserved": bytes(64),
+        b"large": b"\0\0\0\1mdat" + (24).to_bytes(8, "big") + bytes(8),
+        b"to the end": b"\0\0\0\0mdat" + bytes(50),
+    }
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(b"".join(odd.get(box, b"\0\0\0\x10" + box + bytes(8)) for box in boxes))
+    found, reasons = frames(VideoFile(str(path))._frames(Clip(list(np.arange(20) / 10), 50)))  # type: ignore[arg-type]
+    assert len(found) == 20 and bool(reasons) is lost
+
+
+@pytest.mark.parametrize(
     ("head", "lost"),
     [
         (b"\x47" + bytes(187) + b"\x47", False),  # MPEG transport stream
