@@ -80,6 +80,8 @@ def test_labels_leave_out_what_all_cells_share(tmp_path: Path) -> None:
         "onnx int8 PTQ common synthetic:8",
         "onnx int8 PTQ common synthetic:50",
     ]
+    photos = (SWEEP[0], Made(int8("onnx", calibration="photos", weights="photos-too")))
+    assert rows(store_of(tmp_path / "c", photos))[1].label == "onnx int8 PTQ common photos-too"
 
 
 def test_the_advice_follows_gate_and_ratio(tmp_path: Path) -> None:
