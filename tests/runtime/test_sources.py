@@ -66,6 +66,16 @@ def test_what_a_name_means(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert kinds(["-"], raw=PictureFormat(4, 4), live=True) == [("RawFrames", "stdin", True)]
 
 
+def test_a_file_of_pictures_without_times_is_a_video_and_an_address_of_them_a_camera(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mjpeg"
+    path.write_bytes(b"".join(cv2.imencode(".jpg", video_files.picture(index))[1].tobytes() for index in range(3)))
+    assert kinds([tmp_path]) == [("VideoFile", str(path), False)]
+    found, failed = frames(*open_sources([path]))
+    assert [frame.time_s for frame in found] == pytest.approx([0, 0.04, 0.08]) and failed == []
+    assert kinds([tmp_path / "a.H264"]) == [("VideoFile", str(tmp_path / "a.H264"), False)]
+    assert kinds(["http://10.0.0.2/video.mjpg"]) == [("LiveStream", "http://10.0.0.2/video.mjpg", True)]
+
+
 @pytest.mark.parametrize(
     ("names", "raw", "text"),
     [

@@ -19,6 +19,9 @@ VIDEO_SUFFIXES = (
     ".webm", ".wmv",
 )  # fmt: skip
 
+STREAM_SUFFIXES = (".264", ".h264", ".mjpeg", ".mjpg")
+"""Files of pictures without times, as rpicam-vid writes them; an address that ends so is a camera's."""
+
 TAIL_SECONDS, TAIL_SHARE = 0.5, 0.02
 """A video that ends this much before its own length has lost its tail, where it also has less than it says."""
 
