@@ -164,6 +164,12 @@ def test_a_gate_that_noise_decides_gives_no_advice(tmp_path: Path) -> None:
     slow = {**cell.speed, "ratio": 1.5, "ratio_low": 1.4, "ratio_high": 1.6}
     (verdict,) = verdicts([found[0], replace(open_, speed=slow)])
     assert verdict.advice is Advice.DO_NOT, "no image makes it faster"
+    assert verdict.why == (
+        "int8 PTQ common percentile, the fastest that may keep the gate on more images, is not faster: it takes 1.50 "
+        "times as long as fp32 (1.40 to 1.60)"
+    )
+    (verdict,) = verdicts([found[0], cell, replace(open_, speed=slow)])
+    assert verdict.advice is Advice.DO_NOT and "is not faster: it takes 1.50" in verdict.why, "not what breaks the gate"
     keeps = replace(cell, gate=tuple(check for check in cell.gate if check.passed), speed=slow)
     (verdict,) = verdicts([found[0], keeps, open_])
     assert verdict.advice is Advice.UNDECIDED and "takes 0.50" in verdict.why, "what is fast may keep it yet"
