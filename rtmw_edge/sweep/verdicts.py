@@ -166,7 +166,7 @@ def fastest(rows: Sequence[Row]) -> list[str]:
         best = max(tied, key=_whole)
         ap = f", AP whole {_whole(best):.1f}" if best.ap("whole") else ""
         pace = f" ({best.pace:.2f} of the time of ONNX in fp32)" if best.speed["paced_by"] else ""
-        spent = f"{best.speed['ms_p50']:.1f} ms{pace}"
+        spent = f"{best.speed['ms_p50']:.1f} ms{pace}{', times that are noisy' if best.noisy else ''}"
         out.append(
             f"{best.cell.variant}: {_among(best, rows)}the fastest that keeps the gate is {best.label}, {spent}{ap}."
         )
