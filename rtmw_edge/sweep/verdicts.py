@@ -195,5 +195,7 @@ def about_processor(environment: Mapping[str, str]) -> str:
             "faster than fp32 here, whatever it gains on a processor that has it."
         )
     if "asimddp" not in flags and ARM.search(environment.get("system", "")):
-        return "This processor has no dot product instructions (ARMv8.2), so that int8 gains little over fp32 here."
+        return (
+            "This processor has no dot product instructions (ARMv8.2), so that int8 gains less here than on newer ones."
+        )
     return ""
