@@ -21,6 +21,9 @@ PADDING = 1.25
 FARTHEST = 1 << 24
 """Pixels; beyond, float32 does not tell one from the next, and no image is so large."""
 
+LONGEST = (1 << 15) - 2
+"""Pixels of the longer side that OpenCV 4 can warp."""
+
 JPEG = b"\xff\xd8"
 """How a JPEG begins, which has no alpha and at most 8 bits."""
 
@@ -62,8 +65,21 @@ def crop(
 ) -> UInt8:
     """The crop (H,W,3) of `image` (H,W,3), bilinear, black outside the image; written into `out` when it is given."""
     matrix = warp_matrix(center, scale, input_size)
+    if max(image.shape[:2]) > LONGEST:
+        image, origin, step = _seen(image, np.asarray(center, np.float64), np.asarray(scale, np.float64))
+        matrix = np.stack([step * matrix[:, 0], step * matrix[:, 1], matrix[:, :2] @ origin + matrix[:, 2]], axis=1)
     warped = cv2.warpAffine(image, matrix, input_size, dst=out, flags=cv2.INTER_LINEAR)
     return warped  # type: ignore[return-value]
+
+
+def _seen(image: UInt8, center: Float, scale: Float) -> tuple[UInt8, Float, int]:
+    """What a crop sees of a large image, at most `LONGEST` pixels of it: every so-many-th, and where the first lies."""
+    step = math.ceil((scale.max() + 6) / (LONGEST - 2))  # 6 and two steps: the edges below
+    limits = np.array(image.shape[1::-1])
+    low = np.clip(np.floor(center - scale / 2) - 1 - step, 0, limits - 1).astype(int)
+    high = np.clip(np.ceil(center + scale / 2) + 2 + step, low + 1, limits).astype(int)
+    (left, top), (right, bottom) = low.tolist(), high.tolist()
+    return image[top:bottom:step, left:right:step], low.astype(np.float64), step
 
 
 def to_image(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from rtmw_edge.sweep.store import FAILED, OK, Record, Store
 VARIANT = "rtmw-n-256x192"
 ENVIRONMENT = {"rtmw-edge": "0.1.0", "processor": "a <processor>", "cores": "2", "int8 instructions": "avx2"}
 
-BOARD = {"board": "Made Pi", "int8 instructions": "neon"}
+BOARD = {"board": "Made Pi", "system": "Linux-6.6.31-v8+-aarch64-with-glibc2.36"}
 
 
 @dataclass(frozen=True)
@@ -69,14 +69,14 @@ def store_of(
     board: Mapping[str, str] = BOARD,
 ) -> Path:
     """A new run of `sweep` in the store at `folder`."""
-    floats = {(made.cell.target, made.cell.board): made.cell for made in sweep if made.cell.precision == "fp32"}
+    floats = {_float(made.cell): made.cell for made in sweep if made.cell.precision == "fp32"}
     with Store.create(folder) as store:
         number = store.last_record()
         entries, records = [], []
         for made in sweep:
-            base = floats.get((made.cell.target, made.cell.board))
+            base = floats.get(_float(made.cell))
             base = None if base == made.cell else base
-            pace = base or (floats["onnx", made.cell.board] if made.cell.target != "onnx" else None)
+            pace = base or (floats[_float(replace(made.cell, target="onnx"))] if made.cell.target != "onnx" else None)
             number += 1
             jobs = f"accuracy {number}", f"speed {number}"
             entries.append(
@@ -99,6 +99,11 @@ def store_of(
         for record in records:
             store.finish(Record(record.job, record.status, record.data, record.arrays, run=run))
     return folder
+
+
+def _float(cell: Cell) -> tuple[object, ...]:
+    """What a cell shares with the float cell that it is compared with."""
+    return cell.target, cell.board, cell.device, cell.threads
 
 
 def samples(made: Made, part: str) -> np.ndarray:

@@ -31,6 +31,9 @@ from .config import TORCH
 EXPORT = "export"
 """The kind of a job that boards have none of; theirs are ACCURACY and SPEED."""
 
+LEFT_OUT = "\0"
+"""In place of a calibration that a label does without."""
+
 RUNTIMES = {
     "onnx": ("onnxruntime", "onnxruntime-gpu"),
     "openvino": ("openvino",),
@@ -110,8 +113,10 @@ def short_labels(cells: Sequence[Cell]) -> dict[Cell, str]:
     found = {}
     for cell in cells:
         short = replace(cell, threads=0) if same_threads else cell
-        words = (replace(short, method="") if len(methods) == 1 else short).label
-        found[cell] = words.replace(f" {cell.calibration}", "") if len(sources) == 1 and cell.calibration else words
+        short = replace(short, method="") if len(methods) == 1 else short
+        # Marked, not sought: its words may be those of another field.
+        short = replace(short, calibration=LEFT_OUT) if len(sources) == 1 and cell.calibration else short
+        found[cell] = short.label.replace(f" {LEFT_OUT}", "")
     return found
 
 

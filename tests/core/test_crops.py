@@ -72,6 +72,27 @@ def test_crop_is_black_outside_and_exact_at_unit_scale() -> None:
     assert np.array_equal(shifted[:, :92], image[:, 100:]) and not shifted[:, 92:].any()
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_picture_too_long_for_opencv_4_is_cut_as_any_other(monkeypatch: pytest.MonkeyPatch, turned: bool) -> None:
+    """OpenCV 4 refuses to warp 32,767 pixels, and OpenCV 5 takes them."""
+    warp, seen = cv2.warpAffine, []
+    monkeypatch.setattr(
+        cv2, "warpAffine", lambda image, *rest, **more: seen.append(image) or warp(image, *rest, **more)
+    )
+    small = cv2.blur(np.random.default_rng(0).integers(0, 255, (90, 120, 3), np.uint8), (5, 5))
+    long = np.zeros((90, 40_000, 3), np.uint8)
+    long[:, -120:] = small
+    center, scale, away = np.array([80.0, 40.0]), np.array([90.0, 120.0]), np.array([40_000.0 - 120, 0])
+    if turned:
+        small, long = (np.ascontiguousarray(image.transpose(1, 0, 2)) for image in (small, long))
+        center, away = center[::-1], away[::-1]
+    wanted = crops.crop(small, center, scale, (192, 256)).astype(int)
+    assert np.abs(crops.crop(long, center + away, scale, (192, 256)) - wanted).max() <= 1
+    crops.crop(long, [20_000, 45], [50_000, 66_667], (192, 256))  # all of it
+    crops.crop(long, [-500, -500], [90, 120], (192, 256))  # nothing
+    assert max(max(image.shape) for image in seen) < 32_767
+
+
 def test_one_pixel_image_gives_a_crop() -> None:
     image = np.full((1, 1, 3), 200, np.uint8)
     boxes = crops.check_boxes([[-0.5, -0.5, 0.5, 0.5]], image.shape)

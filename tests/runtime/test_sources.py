@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 
 from rtmw_edge.errors import BadInputError, NotAvailableError
 from rtmw_edge.runtime.frames import Failure, Frame, Origin
-from rtmw_edge.runtime.sources import PictureFormat, open_sources, video
+from rtmw_edge.runtime.sources import PictureFormat, open_sources
 from rtmw_edge.runtime.sources.addresses import without_password
 from rtmw_edge.runtime.sources.images import ImageFile
+from rtmw_edge.runtime.sources.lengths import is_cut_off
 from rtmw_edge.runtime.sources.raw import RawFrames
 from rtmw_edge.runtime.sources.streams import LiveStream
 from rtmw_edge.runtime.sources.video import VideoFile
@@ -63,6 +64,16 @@ def test_what_a_name_means(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert kinds(["http://10.0.0.2/stream"], live=False)[0][0] == "VideoFile"
     assert kinds(["-"], raw=PictureFormat(4, 4)) == [("RawFrames", "stdin", False)]
     assert kinds(["-"], raw=PictureFormat(4, 4), live=True) == [("RawFrames", "stdin", True)]
+
+
+def test_a_file_of_pictures_without_times_is_a_video_and_an_address_of_them_a_camera(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mjpeg"
+    path.write_bytes(b"".join(cv2.imencode(".jpg", video_files.picture(index))[1].tobytes() for index in range(3)))
+    assert kinds([tmp_path]) == [("VideoFile", str(path), False)]
+    found, failed = frames(*open_sources([path]))
+    assert [frame.time_s for frame in found] == pytest.approx([0, 0.04, 0.08]) and failed == []
+    assert kinds([tmp_path / "a.H264"]) == [("VideoFile", str(tmp_path / "a.H264"), False)]
+    assert kinds(["http://10.0.0.2/video.mjpg"]) == [("LiveStream", "http://10.0.0.2/video.mjpg", True)]
 
 
 @pytest.mark.parametrize(
@@ -182,9 +193,70 @@ def test_sound_that_goes_on_longer_is_no_lost_tail(tmp_path: Path) -> None:
         assert len(frames(VideoFile(str(path)))[1]) == 1, "but bytes are missing now"
     for odd in (b"", whole[:4], whole[:44], whole[:4] + b"\xff" * 300):
         path.write_bytes(odd)
-        assert video._bytes_short(path) is None or odd in whole
+        assert is_cut_off(path) is None or odd in whole
     os.mkfifo(tmp_path / "pipe")
-    assert video._bytes_short(tmp_path / "pipe") is None
+    assert is_cut_off(tmp_path / "pipe") is None
+
+
+def test_sound_of_a_flash_video_that_goes_on_longer_is_no_lost_tail(tmp_path: Path) -> None:
+    """Its head tells the length of what is longest, and every tag is followed by its own size."""
+    path = video_files.write_video(tmp_path / "a.flv", frames=30, codec="FLV1")
+    data = path.read_bytes()
+    place = data.index(b"duration\0") + 9  # a float64 of seconds
+    (length,) = struct.unpack(">d", data[place : place + 8])
+    assert length == pytest.approx(1, abs=0.1)
+    whole = data[:place] + struct.pack(">d", length + 3) + data[place + 8 :]
+    path.write_bytes(whole)
+    found, failed = frames(VideoFile(str(path)))
+    assert len(found) == 30 and failed == []
+    for damaged in (whole[:-200], whole[:-2000] + bytes(2000)):
+        path.write_bytes(damaged)
+        assert len(frames(VideoFile(str(path)))[1]) == 1, "but bytes are missing now"
+
+
+@pytest.mark.parametrize(
+    ("boxes", "lost"),
+    [
+        ([b"ftyp", b"moov", b"moof", b"mdat", b"mfra"], False),
+        ([b"ftyp", b"moov", b"moof", b"mdat", b"cut off"], True),
+        ([b"ftyp", b"moov", b"moof", b"mdat", b"reserved"], True),
+        ([b"ftyp", b"moov", b"moof", b"large", b"to the end"], False),
+        ([b"ftyp", b"moov", b"mdat"], True),  # it counts its frames, and these say that some are missing
+    ],
+)
+def test_the_boxes_of_a_video_in_fragments_tell_whether_its_tail_is_lost(
+    tmp_path: Path, boxes: list[bytes], lost: bool
+) -> None:
+    odd = {
+        b"cut off": b"\0\0\0\x40mdat" + bytes(20),
+        b"reserved": bytes(64),
+        b"large": b"\0\0\0\1mdat" + (24).to_bytes(8, "big") + bytes(8),
+        b"to the end": b"\0\0\0\0mdat" + bytes(50),
+    }
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(b"".join(odd.get(box, b"\0\0\0\x10" + box + bytes(8)) for box in boxes))
+    found, reasons = frames(VideoFile(str(path))._frames(Clip(list(np.arange(20) / 10), 50)))  # type: ignore[arg-type]
+    assert len(found) == 20 and bool(reasons) is lost
+
+
+@pytest.mark.parametrize(
+    ("head", "lost"),
+    [
+        (b"\x47" + bytes(187) + b"\x47", False),  # MPEG transport stream
+        (bytes(4) + b"\x47" + bytes(191) + b"\x47", False),  # the same as cameras write it
+        (b"\0\0\1\xba", False),  # MPEG program stream
+        (b"OggS", False),
+        (bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c"), False),  # WMV
+        (b"\0\0\0\x1cftypisom", True),
+        (b"\x47" + bytes(300), True),
+    ],
+)
+def test_a_format_whose_length_is_that_of_what_is_there_lacks_no_tail(tmp_path: Path, head: bytes, lost: bool) -> None:
+    """Half of such a file is whole, and one that seems longer than its pictures has longer sound."""
+    path = tmp_path / "clip"
+    path.write_bytes(head + bytes(300))
+    found, reasons = frames(VideoFile(str(path))._frames(Clip(list(np.arange(20) / 10), 50)))  # type: ignore[arg-type]
+    assert len(found) == 20 and bool(reasons) is lost
 
 
 def test_a_colon_in_a_name_makes_no_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,6 +80,8 @@ def test_labels_leave_out_what_all_cells_share(tmp_path: Path) -> None:
         "onnx int8 PTQ common synthetic:8",
         "onnx int8 PTQ common synthetic:50",
     ]
+    photos = (SWEEP[0], Made(int8("onnx", calibration="photos", weights="photos-too")))
+    assert rows(store_of(tmp_path / "c", photos))[1].label == "onnx int8 PTQ common photos-too"
 
 
 def test_the_advice_follows_gate_and_ratio(tmp_path: Path) -> None:
@@ -102,8 +104,34 @@ def test_the_advice_follows_gate_and_ratio(tmp_path: Path) -> None:
     ]
     assert "no VNNI" in about_processor(ENVIRONMENT)
     assert about_processor({"int8 instructions": "avx2, avx512_vnni"}) == ""
-    assert "no dot product instructions" in about_processor({"int8 instructions": "neon"})
-    assert about_processor({"int8 instructions": "neon, asimddp"}) == about_processor({}) == ""
+
+
+def test_a_processor_with_little_for_int8_is_told(tmp_path: Path) -> None:
+    """By what `environment` says of such machines: a Raspberry Pi 4 has none of the words that it looks for."""
+    pi = {"system": "Linux-6.6.31+rpt-rpi-v8-aarch64-with-glibc2.36", "processor": "aarch64"}
+    assert "no dot product instructions" in about_processor(pi)
+    assert "no dot product instructions" in about_processor({"system": "Linux-6.6.31-v7l+-armv7l-with-glibc2.36"})
+    assert about_processor(pi | {"int8 instructions": "asimddp, i8mm"}) == about_processor({}) == ""
+    assert about_processor({"system": "Linux-6.1.0-22-amd64-x86_64-with-glibc2.36"}) == ""
+
+
+def test_the_fastest_is_one_for_each_number_of_threads_and_device(tmp_path: Path) -> None:
+    """A pace is over ONNX on as many threads: 0.5 of one thread's time is longer than 0.6 of four's."""
+    sweep = (
+        Made(cell("onnx", threads=1), ms=40.0),
+        Made(int8("onnx", threads=1), 29.9, {}, 20.0, (0.5, 0.48, 0.52), noisy=("heat",)),
+        Made(cell("onnx", threads=4), ms=12.0),
+        Made(int8("onnx", threads=4), 29.9, {}, 7.2, (0.6, 0.58, 0.62)),
+        Made(cell("onnx", threads=4, device="cuda"), 30.0, ms=2.0),
+    )
+    assert fastest(rows(store_of(tmp_path / "store", sweep))) == [
+        "rtmw-n-256x192: on cpu, with 1 thread, the fastest that keeps the gate is onnx int8 PTQ common 1 threads, "
+        "20.0 ms (0.50 of the time of ONNX in fp32), times that are noisy, AP whole 29.9.",
+        "rtmw-n-256x192: on cpu, with 4 threads, the fastest that keeps the gate is onnx int8 PTQ common 4 threads, "
+        "7.2 ms (0.60 of the time of ONNX in fp32), AP whole 29.9.",
+        "rtmw-n-256x192: on cuda, with 4 threads, the fastest that keeps the gate is onnx fp32 cuda 4 threads, 2.0 ms, "
+        "AP whole 30.0.",
+    ]
 
 
 def test_a_broken_gate_and_noise_are_said_in_words(tmp_path: Path) -> None:
@@ -136,6 +164,12 @@ def test_a_gate_that_noise_decides_gives_no_advice(tmp_path: Path) -> None:
     slow = {**cell.speed, "ratio": 1.5, "ratio_low": 1.4, "ratio_high": 1.6}
     (verdict,) = verdicts([found[0], replace(open_, speed=slow)])
     assert verdict.advice is Advice.DO_NOT, "no image makes it faster"
+    assert verdict.why == (
+        "int8 PTQ common percentile, the fastest that may keep the gate on more images, is not faster: it takes 1.50 "
+        "times as long as fp32 (1.40 to 1.60)"
+    )
+    (verdict,) = verdicts([found[0], cell, replace(open_, speed=slow)])
+    assert verdict.advice is Advice.DO_NOT and "is not faster: it takes 1.50" in verdict.why, "not what breaks the gate"
     keeps = replace(cell, gate=tuple(check for check in cell.gate if check.passed), speed=slow)
     (verdict,) = verdicts([found[0], keeps, open_])
     assert verdict.advice is Advice.UNDECIDED and "takes 0.50" in verdict.why, "what is fast may keep it yet"
@@ -288,7 +322,7 @@ def test_the_share_of_int8_is_of_all_products(tmp_path: Path) -> None:
 def test_a_fleet_s_tables_have_the_boards_environments(tmp_path: Path) -> None:
     folder = store_of(tmp_path / "store", tuple(Made(replace(made.cell, board="pi5")) for made in SWEEP[:2]))
     text = CliRunner().invoke(app, ["results", "export", str(folder), "--markdown"]).output
-    assert "On pi5: board Made Pi, int8 instructions neon." in text
+    assert "On pi5: board Made Pi, system Linux-6.6.31-v8+-aarch64-with-glibc2.36." in text
     document = json.loads(CliRunner().invoke(app, ["results", "export", str(folder), "--json"]).output)
     assert document["boards"] == {"pi5": BOARD}
 

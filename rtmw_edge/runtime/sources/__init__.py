@@ -18,7 +18,7 @@ from .capture import is_device
 from .images import IMAGE_SUFFIXES, ImageFile, expand, files_of, find_images
 from .raw import PictureFormat, RawFrames
 from .streams import LiveStream
-from .video import VIDEO_SUFFIXES, VideoFile
+from .video import STREAM_SUFFIXES, VIDEO_SUFFIXES, VideoFile
 
 __all__ = ["IMAGE_SUFFIXES", "VIDEO_SUFFIXES", "PictureFormat", "find_images", "open_sources"]
 
@@ -106,6 +106,6 @@ def _special(
 
 
 def _files(name: str) -> list[Source]:
-    path, suffixes = Path(name), (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
-    paths = files_of(path, suffixes, "image or video") if path.is_dir() else expand(name)
-    return [VideoFile(str(path)) if path.suffix.lower() in VIDEO_SUFFIXES else ImageFile(path) for path in paths]
+    path, videos = Path(name), (*VIDEO_SUFFIXES, *STREAM_SUFFIXES)
+    paths = files_of(path, (*IMAGE_SUFFIXES, *videos), "image or video") if path.is_dir() else expand(name)
+    return [VideoFile(str(path)) if path.suffix.lower() in videos else ImageFile(path) for path in paths]

@@ -12,19 +12,18 @@ import cv2
 from ..frames import Failure, Frame, Origin
 from .addresses import without_password
 from .capture import USUAL_FPS, fps_of, open_capture, read_frame
+from .lengths import is_cut_off
 
 VIDEO_SUFFIXES = (
     ".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts",
     ".webm", ".wmv",
 )  # fmt: skip
 
+STREAM_SUFFIXES = (".264", ".h264", ".mjpeg", ".mjpg")
+"""Files of pictures without times, as rpicam-vid writes them; an address that ends so is a camera's."""
+
 TAIL_SECONDS, TAIL_SHARE = 0.5, 0.02
 """A video that ends this much before its own length has lost its tail, where it also has less than it says."""
-
-EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
-"""How Matroska and WebM begin, and what holds all of such a file but its header."""
-HEAD_BYTES = 256
-"""Where that is by then."""
 
 
 class VideoFile:
@@ -88,34 +87,7 @@ class VideoFile:
     def _is_cut_off(self, missing: float, fps: float) -> bool:
         """Whether a video that seems to end early lacks something: its last frame may last, its sound may be longer.
 
-        Matroska counts no frames, but bytes; what counts frames is believed.
+        What counts frames is believed; of others only bytes that are missing tell.
         """
-        short = None if "://" in self._path else _bytes_short(Path(self._path))
-        return missing > TAIL_SECONDS * fps if short is None else short > 0
-
-
-def _bytes_short(path: Path) -> int | None:
-    """How many bytes fewer a Matroska or WebM file has than it says; None for others and where it does not say.
-
-    An end of zeros counts as bytes that it has not: a download or recorder had reserved their place.
-    """
-    try:
-        if not path.is_file():  # a pipe is gone through
-            return None
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            head = file.read(HEAD_BYTES)
-            file.seek(-min(size, HEAD_BYTES), os.SEEK_END)
-            tail = file.read()
-    except OSError:
-        return None
-    place = head.find(SEGMENT) + len(SEGMENT)
-    if not head.startswith(EBML) or place < len(SEGMENT) or place >= len(head):
-        return None
-    # An element's length: the leading zeros tell how many bytes it has; all ones is one that is unknown.
-    more = 8 - head[place].bit_length()
-    bits = 7 * (more + 1)
-    length = int.from_bytes(head[place : place + more + 1], "big") & ((1 << bits) - 1)
-    if length == (1 << bits) - 1:
-        return None
-    return max(place + more + 1 + length - size, 0) + (0 if tail.strip(b"\0") else len(tail))
+        cut = None if "://" in self._path else is_cut_off(Path(self._path))
+        return missing > TAIL_SECONDS * fps if cut is None else cut
