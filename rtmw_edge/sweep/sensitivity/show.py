@@ -67,7 +67,7 @@ def choose_and_save(
 
     The table of an earlier budget there goes first, as it is not this one's; unless it is what is studied.
     """
-    if options.table is None or options.table.resolve() != path.resolve():
+    if not isinstance(given := options.scales.table, Path) or given.resolve() != path.resolve():
         path.unlink(missing_ok=True)
     console.print(f"\nbudget {budget.text} on {study.crops.dataset}; {costs.source}")
     choice = choose(study, units, costs, budget, console.print)
