@@ -311,7 +311,7 @@ def read_detections(path: Path, dataset: Dataset) -> Detected:
             if not all(abs(value) <= LARGEST for value in row):
                 raise ValueError(f"a value of image {entry['image_id']} is not finite")
             if int(entry["category_id"]) == 1 and row[4] > 0:
-                rows.setdefault(int(entry["image_id"]), []).append(row)
+                rows.setdefault(whole_number(entry["image_id"]), []).append(row)
     except BAD_VALUES as error:
         raise BadInputError(
             f"{path} holds no detections ({type(error).__name__}: {error}): it must be a list of "
