@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,6 @@ from ..errors import BadInputError, RtmwEdgeError
 from ..files import atomic_write
 from ..models import build
 from ..models.checkpoints import load_weights, save_safetensors
-from ..models.rtmw import RTMW
 from ..models.variants import variant_named
 from ..signals import StopSignals
 from . import checkpoint, ranks
@@ -92,7 +91,7 @@ class Trainer:
         teacher = teacher_weights(recipe, teacher)
         torch.manual_seed(recipe.seed)
         self.student, self.lesson = self._subject(start, backbone, teacher)
-        self.network = cast(nn.Module, self.student.network)
+        self.network = self.student.network
         self.label_loss = LabelLoss(self.student.network, recipe)
         for part in (self.student, self.lesson, self.label_loss):
             if part is not None:
@@ -396,4 +395,4 @@ class Trainer:
             raise KeyboardInterrupt
 
     def _figures(self, validation: Validation) -> dict[str, float]:
-        return validation.figures(cast(RTMW, self.ema.network), self.fabric.device.type)
+        return validation.figures(self.ema.network, self.fabric.device.type)
