@@ -13,7 +13,8 @@ import tempfile
 from pathlib import Path
 
 from networks import timing_options, weights_for
-from rtmw_edge.targets.export import calibrate, export, load_deployable
+from rtmw_edge.targets.export import export, load_deployable
+from rtmw_edge.targets.scales import calibrate
 
 from rtmw_edge.errors import NotAvailableError
 from rtmw_edge.runtime import Runner, load

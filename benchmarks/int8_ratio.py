@@ -18,7 +18,8 @@ import numpy as np
 from networks import timing_options, weights_for
 from rtmw_edge.quantization import GRIDS
 from rtmw_edge.targets import target_named
-from rtmw_edge.targets.export import calibrate, export, load_deployable
+from rtmw_edge.targets.export import export, load_deployable
+from rtmw_edge.targets.scales import calibrate
 
 from rtmw_edge.errors import NotAvailableError
 from rtmw_edge.runtime import Runner, load

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from rtmw_edge.quantization import GRIDS
 from rtmw_edge.quantization.qat import QatTrainer
-from rtmw_edge.targets.export import calibrate
+from rtmw_edge.targets.scales import calibrate
 from train_step import random_batches
 
 from rtmw_edge.models import build

@@ -24,7 +24,6 @@ from rtmw_edge.files import atomic_write, sha256_of
 from rtmw_edge.models import build
 from rtmw_edge.models.attention import SCALE_NORM_EPS
 from rtmw_edge.models.checkpoints import as_stored, load_weights, save_safetensors
-from rtmw_edge.models.rtmw import RTMW
 from rtmw_edge.models.weights import find
 from rtmw_edge.training.checkpoint import BEST, LAST, Given, mark
 from rtmw_edge.training.checkpoint import NAME as CHECKPOINT
@@ -99,16 +98,11 @@ class FloatLesson(Lesson):
         return loss + self.weights.features * feature_loss(features, their_features[1])
 
 
-class TakesRgb(nn.Module):
+class TakesRgb(Deployable):
     """A deployable network behind the reference engine, which gives RGB."""
 
-    def __init__(self, network: Deployable) -> None:
-        super().__init__()
-        self.variant, self.network = network.variant, network
-
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        logits: tuple[Tensor, ...] = self.network(images.flip(1))
-        return logits
+        return super().forward(images.flip(1))
 
 
 class QatTrainer(Trainer):
@@ -238,11 +232,11 @@ class QatTrainer(Trainer):
         """
         device = self.fabric.device.type
         if not self._float_figures:
-            exact = cast(Deployable, cast(Lesson, self.lesson).teacher)
-            self._float_figures = validation.figures(cast(RTMW, TakesRgb(exact)), device)
+            exact = cast(Lesson, self.lesson).teacher
+            self._float_figures = validation.figures(TakesRgb(exact), device)
             log.info("float: %s", self._float_figures)
         _, network, table = self.result()
-        figures = validation.figures(cast(RTMW, TakesRgb(for_inference(fake_quantize(network, table)))), device)
+        figures = validation.figures(TakesRgb(for_inference(fake_quantize(network, table))), device)
         for key, value in self._float_figures.items():
             kind, _, part = key.partition("_")
             if kind == "ap":

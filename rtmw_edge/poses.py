@@ -111,7 +111,7 @@ class Poses:
         results = []
         for person, score in zip(triples, self.instance_scores(), strict=True):
             fields = {COCO_FIELDS[part]: person[rows].ravel().tolist() for part, rows in PARTS.items()}
-            results.append({"image_id": image_id, "category_id": 1, **fields, "score": float(score)})
+            results.append({"image_id": int(image_id), "category_id": 1, **fields, "score": float(score)})
         return results
 
     def to_supervision(self, confidence: NDArray[np.float32] | None = None) -> Any:

@@ -15,7 +15,7 @@ from .base import Converted, Precision, Target
 TARGETS = ("onnx", "openvino", "tflite", "ncnn", "tensorrt")
 """Names of the targets; each is a module of this package with an instance `TARGET`."""
 
-ON_CPUS = TARGETS[:-1]
+ON_CPUS = tuple(name for name in TARGETS if name != "tensorrt")
 """Those that are for processors: what runs on any machine."""
 
 __all__ = ["ON_CPUS", "TARGETS", "Converted", "Precision", "Target", "target_named"]

@@ -1,4 +1,4 @@
-"""From weights to a bundle: load, rewrite, calibrate, convert, read the scales back, and pack with golden vectors.
+"""From weights to a bundle: load, rewrite, convert, read the scales back, and pack with golden vectors.
 
 >>> from rtmw_edge.targets.export import export
 >>> export("rtmw-n-256x192", "onnx", "int8", Path("bundle"), calibration="synthetic:200")      # doctest: +SKIP
@@ -15,36 +15,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from rtmw_edge.calibration import Method, Source, open_source
-from rtmw_edge.quantization import COMMON, GRIDS, Grid, Table
-from rtmw_edge.quantization.table import WRITTEN_BY_QAT, printable
+from rtmw_edge.calibration import Source
+from rtmw_edge.quantization import Grid, Table
+from rtmw_edge.quantization.table import printable
 
 from rtmw_edge import bundle
 from rtmw_edge.errors import BadInputError, RtmwEdgeError
 from rtmw_edge.files import sha256_of
 from rtmw_edge.models.variants import Variant, variant_named
-from rtmw_edge.models.weights import embedded, find, score_calibration, shipped_table, shipped_tables
+from rtmw_edge.models.weights import embedded, find, score_calibration
 from rtmw_edge.simcc import SPLIT_RATIO
 
 from . import target_named
 from .base import INPUT, Converted, OnStep, Precision, Stored, Target, check_scales, grid_of, installed
 from .golden import golden_vectors, tolerance
 from .half_precision import check_fits
-from .peers import OURS, TOLERANCE, peer_named
+from .peers import OURS, TOLERANCE, Peer, peer_named
+from .scales import ScaleSource, counted_crops
 
 if TYPE_CHECKING:
     from .rewrites import Deployable
 
 logger = logging.getLogger(__name__)
 
-CALIBRATION = "synthetic:200"
-"""What int8 is calibrated on when neither images nor a table are given."""
-
 NEEDED = ("torch", "safetensors", "numba")
 """Distributions that every export imports: the network, its weights, and the renderer of the golden crops."""
-
-METHOD = "percentile"
-"""How ranges are chosen when nobody says how."""
 
 
 def export(
@@ -71,8 +66,7 @@ def export(
     are on `grid`, by default the target's first for the precision. They take their scales from `table`, or calibrate on
     `calibration` ("synthetic:N" or a folder, with `boxes` as in `rtmw-edge run`) by `method`, and write what they used
     to `save_table`; with none of these, the embedded weights take the table that ships with them, and those of a run of
-    `rtmw-edge qat` the one that lies beside them. Left out alone, `calibration` is `CALIBRATION` and `method` is
-    `METHOD`. The manifest says what the scales are from.
+    `rtmw-edge qat` the one that lies beside them (see `scales`). The manifest says what the scales are from.
     `calibrator` names a tool that quantizes by itself on the same crops instead, without a table (see `peers`).
     `floats` are convolutions to leave in float, which the precision "int8-mixed" is for. The graph takes `batch` crops
     at once. `on_step` hears one short line before each step.
@@ -89,31 +83,30 @@ def export(
     bundle.check_replaceable(Path(out))
     if save_table is not None and Path(out).resolve() in (save_table.resolve(), *save_table.resolve().parents):
         raise BadInputError(f"A bundle holds nothing else: keep the table '{save_table}' out of '{out}'.")
-    calibrated = calibration is not None or boxes is not None or method is not None
-    if arithmetic is None and (calibrated or table or save_table or floats):
-        raise BadInputError(f"{kind} needs no calibration and no table; leave them out, or export int8.")
+    asked = ScaleSource(table, calibration, boxes, method)
+    if arithmetic is None:
+        if asked.calibrates or table or save_table or floats:
+            raise BadInputError(f"{kind} needs no calibration and no table; leave them out, or export int8.")
+    else:
+        asked.check(arithmetic)
     if peer is not None and (grid or table or save_table or floats or method):
         raise BadInputError(
             f"{peer.name} has its own grid and method and makes no table; leave out --grid, --method, --keep-float and "
             "tables."
         )
-    if table is not None and calibrated:
-        raise BadInputError("Scales come from a table or from calibration, not from both; leave out one of them.")
-    if arithmetic is not None and not arithmetic.calibrated and calibrated:
-        raise BadInputError(
-            f"{kind} quantizes weights alone, which needs no images; leave out --calibration, --boxes and --method."
-        )
+    quantized = arithmetic if peer is None else None
     path = find(model, weights)
     on_step(f"loading {path.name}")
     with _unchanged(path) as weights_sha256:
         network = load_deployable(model, path)
-        if arithmetic is not None and peer is None and arithmetic.calibrated and table is None and not calibrated:
-            table = fitting_table(network, path, arithmetic, writer if grid is None else None, on_step)
+        ready = None
+        if quantized is not None:
+            ready = asked.ready(network, path, quantized, writer if grid is None else None, on_step)
     if kind is Precision.FP16:
         check_fits(network)
     scales = None
-    if arithmetic is not None and peer is None:
-        scales = _scales(network, kind, arithmetic, calibration, boxes, method, table, floats, on_step)
+    if quantized is not None:
+        scales = _scales(network, kind, quantized, asked, ready, floats, on_step)
         if grid is not None and scales.grid != grid:
             raise BadInputError(
                 f"The quantization table is on the grid {scales.grid}, not on {grid}; leave out --grid."
@@ -129,18 +122,12 @@ def export(
             converted, stored = _converted(writer, network, scales, kind, Path(folder), batch, on_step)
             origin = None if scales is None else scales.origin
         else:
-            source = _opened(calibration or CALIBRATION, boxes)
-            seen = np.concatenate(list(_crops(network, source, on_step)))
-            with _converter_failures(peer.name):
-                converted = peer.quantize(network, seen, Path(folder), batch, on_step)
-            origin = printable(f"{peer.name}, {len(source)} crops of {source.manifest()['source']}")
+            converted, origin = _quantized_by(peer, network, asked.images(), Path(folder), batch, on_step)
         on_step("packing the bundle")
+        counts = converted.convolutions
         fields = {
             **_described(model, converted, batch),
-            "convolutions": {
-                **converted.convolutions,
-                "int8_macs": int8_share(network, converted.convolutions, stored),
-            },
+            "convolutions": {**counts, "int8_macs": int8_share(network, counts, stored)},
             "target": target,
             "precision": str(kind),
             "grid": scales.grid if scales is not None else peer and peer.name,
@@ -177,79 +164,14 @@ def _converted(
     return converted, stored
 
 
-def calibrate(
-    network: Deployable,
-    source: str | Source = CALIBRATION,
-    *,
-    grid: Grid = COMMON,
-    boxes: Path | None = None,
-    method: str = METHOD,
-    bias_correction: bool = False,
-    on_step: OnStep = lambda _: None,
-) -> Table:
-    """The quantization table of `network` from one pass over `source`, with the images used in its provenance."""
-    from rtmw_edge.calibration.collect import Settings, collect
-
-    settings = Settings(Method.named(method), grid, bias_correction=bias_correction)
-    images = _opened(source, boxes)
-    return collect(network, _crops(network, images, on_step), settings, manifest=images.manifest)
-
-
-def trained_table(network: Deployable, weights: Path) -> Table | None:
-    """The table that the `weights` of `network` were trained with, if they were: beside them, or in the package.
-
-    It is the one that the weights name, else one of quantization-aware training for exactly these weights. Raises
-    BadInputError when there is none though they were trained with one.
-    """
-    from rtmw_edge.quantization.fake import weights_sha256
-
-    from rtmw_edge.models.checkpoints import read_metadata
-
-    wanted = read_metadata(weights).get("table_sha256")
-    if wanted is None:
-        return None
-    mine, fitting = weights_sha256(network), []
-    for path in [*map(weights.with_name, WRITTEN_BY_QAT), *shipped_tables(network.variant)]:
-        try:
-            table = Table.load(path)
-        except BadInputError as error:
-            logger.info("passed over: %s", error)
-            continue
-        if table.sha256 == wanted:
-            return table
-        if table.weights_sha256 == mine and table.provenance.get("method") == "qat":
-            fitting.append(table)
-    if fitting:
-        return fitting[0]
-    raise BadInputError(
-        f"'{weights}' was trained together with a quantization table, and beside it is no "
-        f"{' or '.join(WRITTEN_BY_QAT)} for these weights: pass it with --table, or calibrate anew "
-        f"with --calibration {CALIBRATION}."
-    )
-
-
-def fitting_table(
-    network: Deployable, weights: Path, arithmetic: Grid, free: Target | None, on_step: OnStep
-) -> Table | None:
-    """The table that the weights were trained with; `free` to be on any grid of this target, else on `arithmetic`.
-
-    None where there is none, or where the package has none on the grid for its own weights. Raises BadInputError for
-    other weights that were trained on another grid: their scales are not chosen anew unless somebody says so.
-    """
-    if weights == embedded(network.variant):
-        shipped = shipped_table(network.variant, arithmetic.name)
-        return Table.load(shipped) if shipped else None
-    found = trained_table(network, weights)
-    if found is None:
-        return None
-    grids = (arithmetic.name,) if free is None else free.grids
-    if found.grid not in grids or GRIDS[found.grid].precision != arithmetic.precision:
-        raise BadInputError(
-            f"'{weights}' was trained together with a quantization table on the grid {found.grid}, not on "
-            f"{arithmetic.name}: take that grid, or calibrate anew with --calibration {CALIBRATION}."
-        )
-    on_step(f"taking the scales that {weights.name} was trained with")
-    return found
+def _quantized_by(
+    peer: Peer, network: Deployable, source: Source, folder: Path, batch: int, on_step: OnStep
+) -> tuple[Converted, str]:
+    """The files of a peer in `folder`, and what their scales are from."""
+    seen = np.concatenate(list(counted_crops(network, source, on_step)))
+    with _converter_failures(peer.name):
+        converted = peer.quantize(network, seen, folder, batch, on_step)
+    return converted, printable(f"{peer.name}, {len(source)} crops of {source.manifest()['source']}")
 
 
 def load_deployable(variant: str | Variant, weights: Path) -> Deployable:
@@ -262,21 +184,6 @@ def load_deployable(variant: str | Variant, weights: Path) -> Deployable:
     network = build(variant)
     load_weights(network, weights)
     return deployable(network)
-
-
-def _opened(source: str | Source, boxes: Path | None) -> Source:
-    return open_source(source, boxes=boxes) if isinstance(source, str) else source
-
-
-def _crops(network: Deployable, source: Source, on_step: OnStep) -> Iterator[np.ndarray]:
-    """The crops (N,H,W,3) of `source` for `network`, a few at a time, counted aloud."""
-    from rtmw_edge.calibration.sources import batches
-
-    done = 0
-    for batch in batches(source, network.variant.input_size):
-        on_step(f"calibrating, {done} crops seen")
-        yield batch
-        done += len(batch)
 
 
 def _checked(variant: str, target: str, precision: str, batch: int) -> tuple[Variant, Target, Precision]:
@@ -330,28 +237,20 @@ def _scales(
     network: Deployable,
     kind: Precision,
     grid: Grid,
-    calibration: str | Source | None,
-    boxes: Path | None,
-    method: str | None,
-    table: Path | Table | None,
+    asked: ScaleSource,
+    ready: Table | None,
     floats: Sequence[str],
     on_step: OnStep,
 ) -> Table:
-    """The scales of an export: those of `table`, of the weights alone, or of calibrating."""
+    """The scales of an export: those of the table that is `ready`, else chosen as `asked`, less what stays in float."""
     from rtmw_edge.quantization.fake import check_table, weights_table
 
-    if table is None:
-        scales = weights_table(network, grid)
-        _check_mixed(scales.leaving_in_float(floats), kind)  # before the images are looked at
-        if grid.calibrated:
-            images = calibration or CALIBRATION
-            if calibration is None and boxes is None and method is None:
-                on_step(f"nothing to calibrate on was given: taking {images}, rendered people")
-            scales = calibrate(network, images, grid=grid, boxes=boxes, method=method or METHOD, on_step=on_step)
+    if ready is None:
+        _check_mixed(weights_table(network, grid).leaving_in_float(floats), kind)  # before the images are looked at
+        ready = asked.choose(network, grid, on_step)
     else:
-        scales = table if isinstance(table, Table) else Table.load(table)
-        check_table(network, scales)
-    scales = scales.leaving_in_float(floats)
+        check_table(network, ready)
+    scales = ready.leaving_in_float(floats)
     _check_mixed(scales, kind)
     return scales
 

@@ -80,17 +80,17 @@ class FromBytes(nn.Module):
         return boxes, scores
 
 
-def export_detector(detector: DeployableDetector, target: str, out: Path, *, half: bool = True) -> dict[str, Path]:
+def export_detector(detector: DeployableDetector, target: str, out: Path) -> dict[str, Path]:
     """Write the detector into the folder `out` in the format of a target; its files by role.
 
-    `half` stores weights in half precision, which every runtime widens when it loads. Raises BadInputError for a target
+    Weights are stored in half precision, which every runtime widens when it loads. Raises BadInputError for a target
     that has no writer, NotAvailableError when a converter is not installed.
     """
     if target not in FORMATS:
         raise unknown("target of detectors", target, FORMATS)
     installed(["torch", *FORMATS[target]])
     out.mkdir(parents=True, exist_ok=True)
-    return {"onnx": _onnx, "openvino": _openvino, "tflite": _tflite, "ncnn": _ncnn}[target](detector, out, half)
+    return {"onnx": _onnx, "openvino": _openvino, "tflite": _tflite, "ncnn": _ncnn}[target](detector, out)
 
 
 def read_detector(path: Path) -> DeployableDetector:
@@ -109,13 +109,12 @@ def read_detector(path: Path) -> DeployableDetector:
     return detector
 
 
-def onnx_model(detector: DeployableDetector, *, half: bool = False) -> onnx.ModelProto:
-    """The graph that takes what RTMDet takes."""
+def onnx_model(detector: DeployableDetector) -> onnx.ModelProto:
+    """The graph that takes what RTMDet takes, its weights in half precision."""
     from .onnx import with_half_weights
 
     width, height = detector.size
-    model = _traced(detector, torch.zeros(1, 3, height, width))
-    return with_half_weights(model) if half else model
+    return with_half_weights(_traced(detector, torch.zeros(1, 3, height, width)))
 
 
 def _bytes_of(detector: DeployableDetector) -> Tensor:
@@ -132,41 +131,39 @@ def _traced(network: nn.Module, example: Tensor) -> onnx.ModelProto:
     return model
 
 
-def _onnx(detector: DeployableDetector, out: Path, half: bool) -> dict[str, Path]:
+def _onnx(detector: DeployableDetector, out: Path) -> dict[str, Path]:
     import onnx
 
-    model = onnx_model(detector, half=half)
+    model = onnx_model(detector)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, out / "model.onnx")
     return {"model": out / "model.onnx"}
 
 
-def _openvino(detector: DeployableDetector, out: Path, half: bool) -> dict[str, Path]:
+def _openvino(detector: DeployableDetector, out: Path) -> dict[str, Path]:
     from .openvino import read_onnx, write
 
-    return write(read_onnx(_traced(FromBytes(detector), _bytes_of(detector))), out, compress_to_fp16=half)
+    return write(read_onnx(_traced(FromBytes(detector), _bytes_of(detector))), out, compress_to_fp16=True)
 
 
-def _tflite(detector: DeployableDetector, out: Path, half: bool) -> dict[str, Path]:
+def _tflite(detector: DeployableDetector, out: Path) -> dict[str, Path]:
     from .tflite import converted_graph
     from .tflite_weights import halve_weights
 
     graph = converted_graph(FromBytes(detector), _bytes_of(detector), OUTPUTS, lambda _: None)
-    if half:
-        halve_weights(graph)
+    halve_weights(graph)
     graph.save(out / "model.tflite")
     return {"model": out / "model.tflite"}
 
 
-def _ncnn(detector: DeployableDetector, out: Path, half: bool) -> dict[str, Path]:
+def _ncnn(detector: DeployableDetector, out: Path) -> dict[str, Path]:
     from .ncnn import halved, normalizing, with_blob_names
     from .ncnn_model import NcnnModel
     from .ncnn_pnnx import converted
 
     names = {f"out{index}": name for index, name in enumerate(OUTPUTS)}
     model = with_blob_names(normalizing(converted(detector, detector.size, lambda _: None)), names)
-    if half:
-        model = NcnnModel(tuple(halved(layer) for layer in model.layers))
+    model = NcnnModel(tuple(halved(layer) for layer in model.layers))
     files = {"param": out / "model.param", "bin": out / "model.bin"}
     model.save(files["param"], files["bin"])
     return files

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from rtmw_edge.models.attention import SCALE_NORM_EPS, GatedAttention, ScaleNorm
 from rtmw_edge.models.layers import Add, ChannelAttention, ConvUnit, Join, SpatialPyramidPooling
-from rtmw_edge.models.rtmw import RTMW
+from rtmw_edge.models.rtmw import RTMW, PoseNetwork
 from rtmw_edge.models.variants import MEAN_RGB, STD_RGB
 
 Activation = Literal["silu", "relu", "relu6", "none"]
@@ -175,16 +175,13 @@ class RankThreeAttention(nn.Module):
         return self.res_scale(x) + self.o(u * torch.matmul(attention * attention, v))
 
 
-class Deployable(nn.Module):
+class Deployable(PoseNetwork):
     """An RTMW in deployment form: normalized BGR crops (N, 3, H, W) -> logits (N, 133, bins) per axis."""
 
-    def __init__(self, network: RTMW) -> None:
+    def __init__(self, network: PoseNetwork) -> None:
         super().__init__()
         self.variant = network.variant
         self.backbone, self.neck, self.head = network.backbone, network.neck, network.head
-
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        return self.head(self.neck(self.backbone(images)))
 
     def convolutions(self) -> dict[str, ActConv]:
         """Every convolution by the path that it has in the original network, in that network's order of definition."""

@@ -90,7 +90,7 @@ def release(out: Path, size: tuple[int, int], training: str, pool: Path, photos:
     network = trained(out)
     unsure = shift_scores(network, size)
     detector = DeployableDetector(network, size)
-    model = onnx_model(detector, half=True)
+    model = onnx_model(detector)
     with tempfile.TemporaryDirectory() as folder:
         onnx.save(model, Path(folder) / "detector.onnx")
         scores = measured(Path(folder) / "detector.onnx", photos)

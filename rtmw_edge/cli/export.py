@@ -78,6 +78,7 @@ def export(
     from ..evaluation import open_dataset
     from ..evaluation.gates import read_gate
     from ..files import check_writable
+    from ..targets import TARGETS
     from ..targets.export import export as run_export
     from .console import Console
 
@@ -85,7 +86,7 @@ def export(
     if board is not None:
         target, precision, grid = picked(console, board, target, precision, grid)
     if target is None:
-        raise BadInputError("Name what to export for: --target onnx, openvino, tflite, ncnn, tensorrt, or --board pi5.")
+        raise BadInputError(f"Name what to export for: --target {', '.join(TARGETS)}, or --board pi5.")
     if gate is None and gate_data is not None:
         raise BadInputError(f"--gate-data {gate_data} is for --gate: pass both, or leave it out.")
     if save_table is not None:

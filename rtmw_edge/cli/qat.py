@@ -44,6 +44,8 @@ def qat(
     After a kill too. Writes weights.safetensors and table.json, for 'rtmw-edge export --precision int8 --weights ...'
     to any target. On several GPUs: torchrun --nproc-per-node 8 -m rtmw_edge qat VARIANT ...
     """
+    from dataclasses import replace
+
     from ..errors import BadInputError, importing
 
     with importing("Training", "rtmw-edge[train]"):
@@ -52,10 +54,10 @@ def qat(
     from ..models.variants import variant_named
     from ..models.weights import find
     from ..quantization import GRIDS, Table
+    from ..targets.scales import CALIBRATION, ScaleSource
     from ..training.recipe import read_recipe, variant_of
 
-    if table is not None and calibration is not None:
-        raise BadInputError("Scales come from a table or from calibration, not from both; leave out one of them.")
+    asked = ScaleSource(table, calibration)
     name = variant_named(variant).name
     loaded = None if table is None else Table.load(table)
     wanted = grid or (loaded.grid if loaded else None)
@@ -70,23 +72,16 @@ def qat(
     def start_table(network: Deployable) -> Table:
         from ..calibration import open_source
         from ..calibration.evaluation_images import held_out
-        from ..targets.export import CALIBRATION, calibrate, fitting_table
 
-        if loaded is not None:
-            return loaded
         assert chosen.quantization is not None
         arithmetic = GRIDS[chosen.quantization.grid]
-        if calibration is None:
-            path = find(name, weights)
-            fitting = fitting_table(network, path, arithmetic, None, lambda line: typer.echo(line, err=True))
-            if fitting is not None:
-                return fitting
+        scales = replace(asked, table=loaded)
+        ready = scales.ready(network, find(name, weights), arithmetic, None, lambda line: typer.echo(line, err=True))
+        if ready is not None:
+            return ready
         typer.echo(f"calibrating on {calibration or CALIBRATION}", err=True)
-        return calibrate(
-            network,
-            open_source(calibration or CALIBRATION, evaluation=held_out(chosen.validation)),
-            grid=arithmetic,
-        )
+        source = open_source(calibration or CALIBRATION, evaluation=held_out(chosen.validation))
+        return replace(scales, calibration=source).choose(network, arithmetic, lambda _: None)
 
     of_table = None if loaded is None else f"of SHA-256 {loaded.sha256[:12]}"
     origin = {"table": of_table, "calibration": calibration}

@@ -76,10 +76,12 @@ def sensitivity(
         from ..sweep.sensitivity.show import choose_and_save, show_tables, write_page
         from ..sweep.sensitivity.start import Options, start
         from ..sweep.sensitivity.table import SensitivityTable
+        from ..targets.scales import ScaleSource
     limits = None if budget is None else Budget.parse(budget)
     if threads is not None:
         torch.set_num_threads(threads)
-    options = Options(variant, out, weights, grid, table, calibration, boxes, method, data, crops, proxy_only, target)
+    scales = ScaleSource(table, calibration, boxes, method)
+    options = Options(variant, out, weights, grid, scales, data, crops, proxy_only, target)
     step = TextColumn("{task.description}", markup=False)
     columns = (BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn(), step)
     with bar(*columns) as progress:

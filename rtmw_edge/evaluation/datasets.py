@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.instances import Instance, InstanceSet, read_annotated
-from ..data.sets.coco_files import BAD_VALUES, listed_size, read_json, whole_body
+from ..data.sets.coco_files import BAD_VALUES, listed_size, read_document, read_json, whole_body, whole_number
 from ..errors import BadInputError, unknown
 from ..keypoints import NUM_KEYPOINTS
 from ..runtime.detection import Detections
@@ -181,13 +181,7 @@ class CocoWholeBody(Dataset):
     def __init__(self, annotations: Path, images: Path, limit: int | None = None) -> None:
         self.name = f"coco:{annotations}:{images}"
         self.folder = images
-        document = read_json(annotations, check="the path")
-        if not isinstance(document, dict) or not all(
-            isinstance(document.get(k), list) for k in ("images", "annotations")
-        ):
-            raise BadInputError(
-                f"{annotations} is no COCO annotation file: it needs the lists 'images' and 'annotations'."
-            )
+        document = read_document(annotations, "the path")
         if not document["images"]:
             raise BadInputError(f"{annotations} lists no image: there is nothing to evaluate on. Check the file.")
         if not images.is_dir():
@@ -197,8 +191,8 @@ class CocoWholeBody(Dataset):
         labels: dict[int, list[dict[str, Any]]] = {}
         try:
             for annotation in document["annotations"]:
-                labels.setdefault(_whole_number(annotation["image_id"]), []).append(annotation)
-            numbers = [_whole_number(image["id"]) for image in document["images"]]
+                labels.setdefault(whole_number(annotation["image_id"]), []).append(annotation)
+            numbers = [whole_number(image["id"]) for image in document["images"]]
             self._images = [
                 (number, str(image["file_name"]), listed_size(image), _people(labels.get(number, [])))
                 for number, image in zip(numbers, document["images"][:limit], strict=False)
@@ -278,16 +272,6 @@ def _labels_3d(instance: Instance) -> Labels3D | None:
     return Labels3D(instance.metres[None], instance.camera)
 
 
-def _whole_number(image_id: Any) -> int:
-    try:
-        number = int(image_id)
-        if isinstance(image_id, float) and number != image_id:
-            raise ValueError
-        return number
-    except (TypeError, ValueError):
-        raise ValueError(f"the image id {image_id!r} is no whole number") from None
-
-
 def _people(annotations: list[dict[str, Any]]) -> People:
     triples = np.array([whole_body(annotation) for annotation in annotations]).reshape(-1, NUM_KEYPOINTS, 3)
     boxes = np.array([annotation["bbox"] for annotation in annotations], np.float64).reshape(-1, 4)
@@ -327,7 +311,7 @@ def read_detections(path: Path, dataset: Dataset) -> Detected:
             if not all(abs(value) <= LARGEST for value in row):
                 raise ValueError(f"a value of image {entry['image_id']} is not finite")
             if int(entry["category_id"]) == 1 and row[4] > 0:
-                rows.setdefault(int(entry["image_id"]), []).append(row)
+                rows.setdefault(whole_number(entry["image_id"]), []).append(row)
     except BAD_VALUES as error:
         raise BadInputError(
             f"{path} holds no detections ({type(error).__name__}: {error}): it must be a list of "

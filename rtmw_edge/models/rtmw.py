@@ -10,8 +10,24 @@ from .neck import CSPNeXtPAFPN
 from .variants import Variant, variant_named
 
 
-class RTMW(nn.Module):
+class PoseNetwork(nn.Module):
+    """Three parts in turn: normalized crops (N, 3, H, W) -> one tensor of logits (N, 133, bins) per axis."""
+
+    variant: Variant
+    backbone: nn.Module
+    neck: nn.Module
+    head: nn.Module
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        return self.head(self.neck(self.backbone(images)))
+
+
+class RTMW(PoseNetwork):
     """Normalized RGB crops (N, 3, H, W) -> one tensor of logits (N, 133, bins) per axis: x, y and, in 3D, z."""
+
+    backbone: CSPNeXt
+    neck: CSPNeXtPAFPN
+    head: RTMWHead
 
     def __init__(self, variant: Variant, *, dropout: float = 0.0) -> None:
         super().__init__()
@@ -21,9 +37,6 @@ class RTMW(nn.Module):
         self.neck = CSPNeXtPAFPN((a, b, c))
         self.head = RTMWHead((b, c), variant, dropout=dropout)
         self.initialize()
-
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        return self.head(self.neck(self.backbone(images)))
 
     def initialize(self) -> None:
         """Draw fresh weights as the official configs do: Kaiming-uniform trunk, near-zero head, unit gains.

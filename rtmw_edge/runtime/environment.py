@@ -15,19 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import __version__
-from .machine import installed, int8_flags
+from .machine import distributions, installed, int8_flags
 
 PACKAGES = (
     "numpy",
     "opencv-python-headless",
     "opencv-python",
-    "onnxruntime",
-    "onnxruntime-gpu",
-    "openvino",
-    "ai-edge-litert",
-    "tflite-runtime",
-    "ncnn",
-    "torch",
+    *distributions(),
 )
 """Distributions that change a time or a result; those that are not installed are left out of the record."""
 

@@ -80,9 +80,9 @@ def engine_states() -> list[EngineState]:
 
 def engine_state(runs: str) -> EngineState:
     """The engine of one target's bundles, or of the reference, tried in earnest."""
-    runs = "onnx" if runs == "tensorrt" else runs
-    name, distributions, extra, devices = _ENGINES[runs]
-    found = next((v for v in map(_version, distributions) if v is not None), None)
+    runs = _runtime(runs)
+    name, _, extra, devices = _ENGINES[runs]
+    found = next((v for v in installed(*distributions(runs)).values() if v is not None), None)
     install = f'pip install "{extra}"'
     if found is None:
         return EngineState(name, runs, None, install)
@@ -98,6 +98,12 @@ def engine_state(runs: str) -> EngineState:
         except Exception as error:  # and so may a driver
             failed[device] = reason_of(error)
     return EngineState(name, runs, found, install, tuple(opened), failed)
+
+
+def distributions(runs: str | None = None) -> tuple[str, ...]:
+    """What brings the runtime of one target's bundles, or of the reference, each of them alone; None: of any engine."""
+    engines = _ENGINES.values() if runs is None else [_ENGINES[_runtime(runs)]]
+    return tuple(name for engine in engines for name in engine[1])
 
 
 def installed(*distributions: str) -> dict[str, str | None]:
@@ -153,6 +159,11 @@ def _version(distribution: str) -> str | None:
         return version(distribution)
     except PackageNotFoundError:
         return None
+
+
+def _runtime(target: str) -> str:
+    """The target under which `_ENGINES` has the runtime of another: TensorRT's bundles are ONNX."""
+    return "onnx" if target == "tensorrt" else target
 
 
 Try = Callable[[], None]

@@ -23,7 +23,7 @@ from .devices import missing_device
 from .engine import Description, Engine, Model, Ran
 
 if TYPE_CHECKING:
-    from ..models import RTMW
+    from ..models.rtmw import PoseNetwork
 
 MAX_BATCH = 32
 """Crops in one run: enough for full speed, few enough for a small machine's memory."""
@@ -43,7 +43,7 @@ class TorchEngine(Engine):
 
     def __init__(
         self,
-        network: RTMW,
+        network: PoseNetwork,
         device: str = "cpu",
         threads: int | None = None,
         score: tuple[float, float] | None = None,

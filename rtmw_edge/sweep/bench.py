@@ -147,7 +147,8 @@ class Bench:
 
     def _table(self, planned: Planned, on_step: OnStep) -> Table | None:
         """One calibration for all targets that want this grid from this source."""
-        from rtmw_edge.targets.export import calibrate, load_deployable
+        from rtmw_edge.targets.export import load_deployable
+        from rtmw_edge.targets.scales import calibrate
 
         cell, inputs = planned.cell, planned.inputs
         if not inputs.calibration:

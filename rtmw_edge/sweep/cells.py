@@ -24,7 +24,7 @@ from ..evaluation.datasets import dataset_named
 from ..files import sha256_of
 from ..fleet.work import ACCURACY, SPEED
 from ..runtime.environment import environment
-from ..runtime.machine import installed
+from ..runtime.machine import REFERENCE, distributions, installed
 from .code import PEERS, SCALES, code_sha256, writers
 from .config import TORCH
 
@@ -33,16 +33,6 @@ EXPORT = "export"
 
 LEFT_OUT = "\0"
 """In place of a calibration that a label does without."""
-
-RUNTIMES = {
-    "onnx": ("onnxruntime", "onnxruntime-gpu"),
-    "openvino": ("openvino",),
-    "tflite": ("ai-edge-litert", "tflite-runtime"),
-    "ncnn": ("ncnn",),
-    "tensorrt": ("onnxruntime", "onnxruntime-gpu"),
-    TORCH: ("torch",),
-}
-"""The distributions that run a target's bundles."""
 
 
 @dataclass(frozen=True)
@@ -206,9 +196,10 @@ def identified(
 
 def _runtime(cell: Cell, board: Mapping[str, str] | None) -> dict[str, Any]:
     """The versions of what runs the cell's bundle, where it runs."""
+    names = distributions(REFERENCE if cell.target == TORCH else cell.target)
     if not cell.board:
-        return dict(installed(*RUNTIMES[cell.target]))
-    return {"board": cell.board, **{name: (board or {}).get(name) for name in RUNTIMES[cell.target]}}
+        return dict(installed(*names))
+    return {"board": cell.board, **{name: (board or {}).get(name) for name in names}}
 
 
 def _data_of(data: str) -> list[str]:

@@ -144,6 +144,7 @@ class Store:
         self._stop.set()
         if self._heart is not None:
             self._heart.join()
+            self._heart = None
             with self._transaction() as database:
                 database.execute("DELETE FROM claims WHERE owner = ?", (self._owner,))
         self._connection.close()

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+Network = TypeVar("Network", bound=nn.Module)
 
-class Ema:
+
+class Ema(Generic[Network]):
     """average <- average + momentum (value - average), momentum = (1 - m) exp(-(1 + step) / ramp) + m, m = 1 - decay.
 
     The ramp lets the average follow the first steps closely (mmengine, ExpMomentumEMA). Integer buffers are copied.
     `network` is the average, in evaluation mode.
     """
 
-    def __init__(self, network: nn.Module, decay: float, ramp: int) -> None:
+    def __init__(self, network: Network, decay: float, ramp: int) -> None:
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
         self.floor = 1.0 - decay
         self.ramp = ramp

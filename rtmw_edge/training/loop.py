@@ -5,13 +5,12 @@ from __future__ import annotations
 import itertools
 import json
 import logging
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,11 +21,11 @@ from ..errors import BadInputError, RtmwEdgeError
 from ..files import atomic_write
 from ..models import build
 from ..models.checkpoints import load_weights, save_safetensors
-from ..models.rtmw import RTMW
 from ..models.variants import variant_named
 from ..signals import StopSignals
 from . import checkpoint, ranks
 from .checkpoint import BEST, LAST, RECIPE
+from .clock import Clock
 from .depthwise import float32_weight_gradients
 from .device_crops import PlannedCrops, normalized
 from .ema import Ema
@@ -92,7 +91,7 @@ class Trainer:
         teacher = teacher_weights(recipe, teacher)
         torch.manual_seed(recipe.seed)
         self.student, self.lesson = self._subject(start, backbone, teacher)
-        self.network = cast(nn.Module, self.student.network)
+        self.network = self.student.network
         self.label_loss = LabelLoss(self.student.network, recipe)
         for part in (self.student, self.lesson, self.label_loss):
             if part is not None:
@@ -326,33 +325,20 @@ class Trainer:
             self.save()
             self._end(validation)
             return
-        earlier, begun, first = self.seconds, time.monotonic(), self.step
-        clock, counted = begun, first
+        clock = Clock(self.step, self.seconds)
         for step in self.batches():
             with ranks.memory_in_words(self.micro):
                 self.losses.append(self.train_step(step))
             last = self.step >= self.schedule.steps
-            record: dict[str, float] = {}
-            if self.step % LOG_EVERY == 0 or last:
-                loss, self.losses = ranks.mean(self.fabric, torch.stack(self.losses).mean()).item(), []
-                now = time.monotonic()
-                record = {
-                    "step": self.step,
-                    "loss": loss,
-                    "lr": self.schedule.learning_rate(self.step - 1),
-                    "images_per_second": (self.step - counted) * self.recipe.batch / (now - clock),
-                    "eta_s": (now - begun) / (self.step - first) * (self.schedule.steps - self.step),
-                    "skipped": self.skipped,
-                }
-                counted = self.step
-            self.seconds = earlier + time.monotonic() - begun
+            record = self._record(clock) if self.step % LOG_EVERY == 0 or last else {}
+            self.seconds = clock.seconds
             if logs and record:
                 logs.write("train", record | {"seconds": self.seconds})
             if validation and logs and self._validation_is_due() and not self._stops:
-                paused = time.monotonic()
-                if figures := self._validated(validation, logs):
+                with clock.paused():
+                    figures = self._validated(validation, logs)
+                if figures:
                     record = {"step": self.step, **record, **figures}
-                clock += time.monotonic() - paused
             if last or self._stops or self.step % self.recipe.checkpoint_every == 0:
                 if self.losses:  # the checkpoint has one list for all ranks
                     self.losses = list(ranks.mean(self.fabric, torch.stack(self.losses)))
@@ -363,11 +349,22 @@ class Trainer:
                 except GeneratorExit:
                     self.save()
                     raise
-                clock = time.monotonic() if counted == self.step else clock
+                clock.go_on(self.step)
             if self._stops and not last:
                 raise KeyboardInterrupt
             if last:
                 self._end(validation)
+
+    def _record(self, clock: Clock) -> dict[str, float]:
+        """What is told of the steps since the last record, by all ranks together."""
+        loss, self.losses = ranks.mean(self.fabric, torch.stack(self.losses).mean()).item(), []
+        return {
+            "step": self.step,
+            "loss": loss,
+            "lr": self.schedule.learning_rate(self.step - 1),
+            **clock.figures(self.step, self.schedule.steps, self.recipe.batch),
+            "skipped": self.skipped,
+        }
 
     def _validation_is_due(self) -> bool:
         return self.schedule.is_due(self.recipe.validate_every, self.step, self.validated)
@@ -396,4 +393,4 @@ class Trainer:
             raise KeyboardInterrupt
 
     def _figures(self, validation: Validation) -> dict[str, float]:
-        return validation.figures(cast(RTMW, self.ema.network), self.fabric.device.type)
+        return validation.figures(self.ema.network, self.fabric.device.type)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import BadInputError
 from ..models.checkpoints import load_weights, read_state
-from ..models.rtmw import RTMW, build
-from ..models.variants import Variant
+from ..models.rtmw import RTMW, PoseNetwork, build
 from ..models.weights import find
 from .distillation import alignment, feature_loss, logit_loss, take_trunk
 from .loss import BoneLoss, SimccLoss, part_weights
@@ -20,21 +18,6 @@ from .recipe import Recipe
 
 Outputs = tuple[tuple[Tensor, ...], tuple[Tensor, Tensor], Tensor]
 """Logits (N, 133, bins) per axis, the neck's features at strides 16 and 32, and the latter as a teacher takes them."""
-
-
-class PoseNetwork(Protocol):
-    """What can be trained: an RTMW, or one in another form of the same three parts."""
-
-    variant: Variant
-
-    @property
-    def backbone(self) -> nn.Module: ...
-
-    @property
-    def neck(self) -> nn.Module: ...
-
-    @property
-    def head(self) -> nn.Module: ...
 
 
 class Student(nn.Module):
@@ -74,8 +57,7 @@ class Lesson(nn.Module):
 
     def __init__(self, teacher: PoseNetwork, stage: int, beta: float) -> None:
         super().__init__()
-        cast(nn.Module, teacher).requires_grad_(False).eval()
-        self.teacher = teacher
+        self.teacher = teacher.requires_grad_(False).eval()
         self.stage, self.beta = stage, beta
 
     def forward(self, images: Tensor, outputs: Outputs, share_left: float) -> Tensor:

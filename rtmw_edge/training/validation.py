@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..evaluation import evaluate, open_dataset
-from ..models.rtmw import RTMW
+from ..models.rtmw import PoseNetwork
 from ..runtime import Runner
 
 
@@ -23,7 +23,7 @@ class Validation:
     def __init__(self, text: str, is_stopped: Callable[[], bool] = lambda: False) -> None:
         self.dataset, self._is_stopped = open_dataset(text), is_stopped
 
-    def figures(self, network: RTMW, device: str) -> dict[str, float]:
+    def figures(self, network: PoseNetwork, device: str) -> dict[str, float]:
         """Shares in 0..1 named ap_PART and pck_PART, in 3D also mpjpe_PART in millimetres, the hips put together."""
         from ..runtime.torch_engine import TorchEngine
 

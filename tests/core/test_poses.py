@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 import pickle
 import sys
 import types
@@ -96,7 +97,8 @@ def test_instance_score_is_the_mean_of_confident_keypoints() -> None:
 
 
 def test_to_coco(poses: Poses) -> None:
-    results = poses.to_coco(image_id=42)
+    results = poses.to_coco(image_id=np.int64(42))  # type: ignore[arg-type]
+    assert json.loads(json.dumps(results)) == results
     assert {result["image_id"] for result in results} == {42}
     lengths = {"keypoints": 17, "foot_kpts": 6, "face_kpts": 68, "lefthand_kpts": 21, "righthand_kpts": 21}
     assert {name: len(results[0][name]) for name in lengths} == {name: 3 * count for name, count in lengths.items()}

@@ -173,6 +173,14 @@ def test_what_is_bad_is_counted_and_left_out(tmp_path: Path, reason: str) -> Non
     assert table.skipped == {reason: len(BAD[reason])}
 
 
+def test_ids_as_text_are_those_as_numbers(tmp_path: Path) -> None:
+    """As `evaluate` takes them."""
+    labels = document([annotation(14, image_id="000000000002"), annotation(14, image_id=1)], images=2)  # type: ignore
+    labels["images"][0]["id"] = "1"
+    table = opened(tmp_path, "aic", labels)
+    assert [table[index].image.name for index in range(2)] == ["2.png", "1.png"] and table.skipped == {}
+
+
 def test_people_on_two_images_of_one_id_are_left_out(tmp_path: Path) -> None:
     """Files joined by hand: the last image would get everybody's labels."""
     labels = document([annotation(14, image_id=1), annotation(14, image_id=2)], images=2)

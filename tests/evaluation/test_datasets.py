@@ -274,6 +274,10 @@ def test_detections(tmp_path: Path) -> None:
             '[{"image_id": 1, "category_id": Infinity, "bbox": [1, 2, 3, 4], "score": 1}]',
             "holds no detections (OverflowError: cannot convert float infinity to integer)",
         ),
+        (
+            '[{"image_id": 1.5, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 1}]',
+            "holds no detections (ValueError: the image id 1.5 is no whole number)",
+        ),
         ("nothing", "are not JSON"),
     ],
 )

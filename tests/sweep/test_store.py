@@ -109,6 +109,7 @@ def test_a_lock_is_no_job_and_a_job_outlives_it(tmp_path: Path) -> None:
         one.finish(Record("b", OK, {}))
         with Store.open(tmp_path) as brief:
             assert brief.claim([job])[0] == job
+        brief.close()  # a second time, which does nothing
         assert other.claim([job])[0] == job, "who goes lets go"
 
 

@@ -7,12 +7,23 @@ from typing import Any
 import numpy as np
 import pytest
 from rtmw_edge.quantization import GRIDS, Entry, Table
-from rtmw_edge.targets import target_named
+from rtmw_edge.targets import ON_CPUS, TARGETS, target_named
 from rtmw_edge.targets.base import Precision, Stored, check_scales, grid_of, precisions
 
+from rtmw_edge.bundle import ROLES
 from rtmw_edge.errors import BadInputError, VerificationError
+from rtmw_edge.runtime.devices import engine_class
+from rtmw_edge.runtime.machine import distributions
 
 POINT = "head:weight"
+
+
+def test_every_target_has_an_engine_and_files_by_name() -> None:
+    """A new one is entered in each of these tables; where it is forgotten a command would end in a traceback."""
+    assert set(TARGETS) == set(ROLES)
+    for name in TARGETS:
+        assert engine_class(name).runtime and distributions(name), name
+    assert set(ON_CPUS) == {name for name in TARGETS if name != "tensorrt"}
 
 
 class Plain:

@@ -13,26 +13,23 @@ import pytest
 import tiny_models
 import torch
 from calm_network import calm_network
+from rtmw_edge.calibration import Source
 from rtmw_edge.quantization import AFFINE, COMMON, GRIDS, Entry, Table
 from rtmw_edge.quantization.fake import fake_quantize, weights_sha256, weights_table
 from rtmw_edge.quantization.table import KINDS
 from rtmw_edge.targets import TARGETS, target_named
 from rtmw_edge.targets.base import Precision, Stored, precisions
-from rtmw_edge.targets.export import (
-    METHOD,
-    _converted,
-    _crops,
-    _scales,
-    _score,
-    calibrate,
-    export,
-    fitting_table,
-    int8_share,
-    load_deployable,
-    trained_table,
-)
+from rtmw_edge.targets.export import _converted, _scales, _score, export, int8_share, load_deployable
 from rtmw_edge.targets.golden import CANDIDATES, FIRST, golden_vectors, relative_change, tolerance
 from rtmw_edge.targets.rewrites import FromUint8
+from rtmw_edge.targets.scales import (
+    METHOD,
+    ScaleSource,
+    calibrate,
+    counted_crops,
+    fitting_table,
+    trained_table,
+)
 from small_deployable import SmallDeployable, absmax_table, small_deployable, smooth_crops
 
 from rtmw_edge import bundle, runtime
@@ -217,15 +214,16 @@ def test_scales_are_chosen_as_asked_and_leave_in_float_what_was_named(monkeypatc
     network, asked, said = small_deployable(), [], []
     table = absmax_table(network, smooth_crops(2))
 
-    def calibrated(given: object, source: str, *, method: str, **_: object) -> Table:
-        asked.append((source, method))
+    def calibrated(given: object, source: Source, *, method: str, **_: object) -> Table:
+        asked.append((source.manifest()["source"], method))
         return table
 
     def scales(calibration: str | None, method: str | None, floats: list[str], given: Table | None = None) -> Table:
         kind = Precision.INT8_MIXED if floats else Precision.INT8
-        return _scales(network, kind, COMMON, calibration, None, method, given, floats, said.append)  # type: ignore
+        source = ScaleSource(None, calibration, None, method)
+        return _scales(network, kind, COMMON, source, given, floats, said.append)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("rtmw_edge.targets.export.calibrate", calibrated)
+    monkeypatch.setattr("rtmw_edge.targets.scales.calibrate", calibrated)
     assert scales("synthetic:2", "entropy", []).sha256 == table.sha256 and said == []
     assert scales(None, "entropy", []).floats == () and said == []
     for mixed in (scales(None, None, ["head"]), scales(None, None, ["head"], table)):
@@ -242,7 +240,7 @@ def test_crops_are_counted_aloud(monkeypatch: pytest.MonkeyPatch) -> None:
     parts = [np.zeros((count, 64, 48, 3), np.uint8) for count in (3, 3, 1)]
     monkeypatch.setattr("rtmw_edge.calibration.sources.batches", lambda source, size: iter(parts))
     said: list[str] = []
-    assert len(list(_crops(small_deployable(), None, said.append))) == 3  # type: ignore[arg-type]
+    assert len(list(counted_crops(small_deployable(), None, said.append))) == 3  # type: ignore[arg-type]
     assert said == [f"calibrating, {count} crops seen" for count in (0, 3, 6)]
 
 
@@ -305,7 +303,7 @@ def test_the_embedded_weights_take_the_table_that_ships_with_them(tmp_path: Path
 
 
 def test_rendered_people_are_taken_aloud(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rtmw_edge.targets.export.CALIBRATION", "synthetic:2")
+    monkeypatch.setattr("rtmw_edge.targets.scales.CALIBRATION", "synthetic:2")
     monkeypatch.setattr(target_named("onnx"), "convert", lambda *_: [][0])
     steps: list[str] = []
     with pytest.raises(RtmwEdgeError, match="converter failed"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -114,8 +115,10 @@ def test_every_format_says_the_same(
     target: str, detector: DeployableDetector, picture: NDArray[np.uint8], tmp_path: Path
 ) -> None:
     pytest.importorskip(NEEDS[target], reason=f"the converter of {target} is not installed")
-    files = export_detector(detector, target, tmp_path, half=False)
-    wanted, found = in_torch(detector, picture), RUNS[target](files, picture)
+    rounded = copy.deepcopy(detector)
+    for value in rounded.state_dict().values():
+        value.copy_(value.half())  # as the files store them
+    wanted, found = in_torch(rounded, picture), RUNS[target](export_detector(detector, target, tmp_path), picture)
     assert np.abs(found[0] - wanted[0]).max() < 0.05, "pixels"
     assert np.abs(found[1] - wanted[1]).max() < 1e-3
 

@@ -28,7 +28,7 @@ from rtmw_edge.models import build
 from rtmw_edge.models.checkpoints import as_stored, load_weights, read_metadata, read_state, save_safetensors
 from rtmw_edge.models.variants import MEAN_RGB, STD_RGB, VARIANTS, Variant
 from rtmw_edge.signals import StopSignals
-from rtmw_edge.training import checkpoint, loop, ranks, spectral, validation
+from rtmw_edge.training import checkpoint, clock, loop, ranks, spectral, validation
 from rtmw_edge.training.distillation import logit_loss
 from rtmw_edge.training.ema import Ema
 from rtmw_edge.training.logs import Logs
@@ -721,7 +721,7 @@ def test_speed_counts_steps_alone_and_what_is_left_those_of_this_run(tmp_path, m
                 now[0] += 50
 
     monkeypatch.setattr(loop, "Validation", Look)
-    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(clock, "time", SimpleNamespace(monotonic=lambda: now[0]))
     ((first, _), (second, _)) = records(2)
     assert (first["eta_s"], second["eta_s"]) == (2.0, 0.0)
     monkeypatch.setattr(loop, "LOG_EVERY", 2)

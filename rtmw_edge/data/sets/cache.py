@@ -24,7 +24,7 @@ from .table import AnnotatedSet
 if TYPE_CHECKING:
     from .config import SetConfig
 
-VERSION = 4
+VERSION = 5
 """Changes whenever a reader would give another table for the same files."""
 FACTS = "set.json"
 """What is not an array; a folder that has it is complete."""

@@ -42,32 +42,55 @@ def read_json(path: Path, what: str = "annotations", check: str = "`root` and `a
         raise BadInputError(f"The {what} {path} are not JSON ({error}): download them again.") from None
 
 
+def read_document(path: Path, check: str = "`root` and `annotations`") -> dict[str, Any]:
+    """The document of an annotation file, with lists of `images` and `annotations`; BadInputError for any other."""
+    document = read_json(path, check=check)
+    if not isinstance(document, dict) or not all(isinstance(document.get(k), list) for k in ("images", "annotations")):
+        raise BadInputError(f"{path} is no COCO annotation file: it needs the lists 'images' and 'annotations'.")
+    return document
+
+
+def whole_number(image_id: Any) -> int:
+    """The id of an image, which some files write as a text: "000017" is 17. Raises ValueError for any other thing."""
+    try:
+        number = int(image_id)
+        if isinstance(image_id, float) and number != image_id:
+            raise ValueError
+        return number
+    except (TypeError, ValueError):
+        raise ValueError(f"the image id {image_id!r} is no whole number") from None
+
+
 def read_coco(path: Path, collector: Collector, *, by_id: bool = False) -> Iterator[tuple[Annotation, Image]]:
     """Annotations with their images, in the file's order; crowds, and annotations of no one listed image, are counted.
 
     Of the images every n-th that the collector wants, or with `by_id` those whose id is a multiple of n.
     """
-    document = read_json(path)
-    if not isinstance(document, dict) or not all(isinstance(document.get(k), list) for k in ("images", "annotations")):
-        raise BadInputError(f"{path} is no COCO annotation file: it needs the lists 'images' and 'annotations'.")
+    document = read_document(path)
     images: dict[int, Image] = {}
     doubtful = set()
     for image in document["images"]:
-        if isinstance(image, dict) and isinstance(image.get("id"), int):
-            first = images.setdefault(image["id"], image)
-            if first.get("file_name") != image.get("file_name"):
-                doubtful.add(image["id"])
+        number = _number(image, "id")
+        if number is not None and images.setdefault(number, image).get("file_name") != image.get("file_name"):
+            doubtful.add(number)
     for annotation in document["annotations"]:
         if not isinstance(annotation, dict):
             collector.skip(Skip.MALFORMED)
         elif annotation.get("iscrowd"):
             collector.skip(Skip.CROWD)
-        elif not isinstance(number := annotation.get("image_id"), int) or number not in images:
+        elif (number := _number(annotation, "image_id")) is None or number not in images:
             collector.skip(Skip.IMAGE)
         elif number in doubtful:
             collector.skip(Skip.TWO_IMAGES)
         elif number % collector.every == 0 if by_id else collector.wants(path, number):
             yield annotation, images[number]
+
+
+def _number(holder: Any, key: str) -> int | None:
+    try:
+        return whole_number(holder[key])
+    except BAD_VALUES:
+        return None
 
 
 def listed_size(image: Image) -> tuple[float, float] | None:

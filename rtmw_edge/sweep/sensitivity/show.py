@@ -63,7 +63,12 @@ def show_tables(found: SensitivityTable, console: Console) -> None:
 def choose_and_save(
     study: Study, units: Units, costs: LayerCosts, budget: Budget, path: Path, options: Options, console: Console
 ) -> Choice:
-    """Choose what stays in float, write its table to `path` unless that is nothing, and say so line by line."""
+    """Choose what stays in float, write its table to `path` unless that is nothing, and say so line by line.
+
+    The table of an earlier budget there goes first, as it is not this one's; unless it is what is studied.
+    """
+    if not isinstance(given := options.scales.table, Path) or given.resolve() != path.resolve():
+        path.unlink(missing_ok=True)
     console.print(f"\nbudget {budget.text} on {study.crops.dataset}; {costs.source}")
     choice = choose(study, units, costs, budget, console.print)
     if not choice.convolutions:

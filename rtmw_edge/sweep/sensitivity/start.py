@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ... import __version__
-from ...calibration import Method, Source, open_source
+from ...calibration import Method, open_source
 from ...calibration.evaluation_images import held_out
-from ...errors import BadInputError
 from ...evaluation.datasets import open_dataset
 from ...files import check_replaceable, claim_directory
 from ...models.variants import variant_named
 from ...models.weights import find
-from ...quantization import GRIDS, Table, grid_named
-from ...quantization.fake import weights_sha256, weights_table
+from ...quantization import GRIDS, Grid, Table, grid_named
+from ...quantization.fake import weights_sha256
 from ...quantization.table import KINDS
 from ...targets import target_named
 from ...targets.base import OnStep, Precision, grid_of
-from ...targets.export import CALIBRATION, METHOD, calibrate, fitting_table, load_deployable
+from ...targets.export import load_deployable
+from ...targets.scales import CALIBRATION, METHOD, ScaleSource
 from .crop_set import CropSet
-from .study import PROXY_CROPS, Study, Subject
+from .study import Study, Subject
 
 if TYPE_CHECKING:
     from ...targets.rewrites import Deployable
@@ -33,25 +33,17 @@ FINDINGS = "findings.jsonl"
 
 @dataclass(frozen=True)
 class Options:
-    """What is studied, in the words of the command line: with a `table`, none of `calibration`, `boxes`, `method`."""
+    """What is studied, in the words of the command line; a table of `scales` brings its own grid."""
 
     variant: str
     out: Path
-    weights: Path | None = None
-    grid: str = "common"
-    table: Path | None = None
-    calibration: str | None = None
-    boxes: Path | None = None
-    method: str | None = None
-    data: str = "synthetic:val:200"
-    proxy_crops: int = PROXY_CROPS
-    proxy_only: bool = False
-    target: str | None = None
-
-    @property
-    def calibrates(self) -> bool:
-        """Whether scales are to be chosen anew, whatever table ships."""
-        return any(value is not None for value in (self.calibration, self.boxes, self.method))
+    weights: Path | None
+    grid: str
+    scales: ScaleSource
+    data: str
+    proxy_crops: int
+    proxy_only: bool
+    target: str | None
 
 
 def start(options: Options, on_step: OnStep = lambda _: None) -> Study:
@@ -63,21 +55,24 @@ def start(options: Options, on_step: OnStep = lambda _: None) -> Study:
     """
     variant = variant_named(options.variant)
     target = None if options.target is None else target_named(options.target)
-    Method.named(options.method or METHOD)
+    Method.named(options.scales.method or METHOD)
     dataset = open_dataset(options.data)
     check_replaceable(options.out)
     path = find(variant, options.weights)
     on_step(f"loading {path.name}")
     network = load_deployable(variant, path)
-    table = _given_table(options, network, path, on_step)
+    grid = grid_named(options.grid)
+    options.scales.check(grid)
+    table = options.scales.ready(network, path, grid, None, on_step)
     if target is not None:
-        grid = GRIDS[options.grid if table is None else table.grid]
-        grid_of(target, Precision(grid.precision), grid.name)
-    source: str | Source = options.calibration or CALIBRATION
-    if table is None and options.calibration is not None:
-        source = open_source(options.calibration, boxes=options.boxes, evaluation=held_out(options.data))
+        wanted = grid if table is None else GRIDS[table.grid]
+        grid_of(target, Precision(wanted.precision), wanted.name)
+    scales = options.scales
+    if isinstance(scales.calibration, str):
+        source = open_source(scales.calibration, boxes=scales.boxes, evaluation=held_out(options.data))
+        scales = replace(scales, calibration=source)
     claim_directory(options.out, f"written by rtmw-edge {__version__}")
-    table = table or _calibrated(options, network, source, on_step)
+    table = table or _calibrated(options, network, grid, scales, on_step)
     crops = CropSet.of(
         dataset, variant.input_size, lambda done, total: on_step(f"cutting out the people, image {done} of {total}")
     )
@@ -90,32 +85,14 @@ def start(options: Options, on_step: OnStep = lambda _: None) -> Study:
     )
 
 
-def _given_table(options: Options, network: Deployable, weights: Path, on_step: OnStep) -> Table | None:
-    """The table that the user names, or that the weights were trained with."""
-    if options.table is not None:
-        if options.calibrates:
-            raise BadInputError("Scales come from a table or from calibration, not from both; leave out one of them.")
-        return Table.load(options.table)
-    grid = grid_named(options.grid)
-    if options.calibrates and not grid.calibrated:
-        raise BadInputError(
-            f"{grid.name} quantizes weights alone, which needs no images; leave out --calibration, --boxes and "
-            "--method."
-        )
-    return fitting_table(network, weights, grid, None, on_step) if grid.calibrated and not options.calibrates else None
-
-
-def _calibrated(options: Options, network: Deployable, source: str | Source, on_step: OnStep) -> Table:
+def _calibrated(options: Options, network: Deployable, grid: Grid, scales: ScaleSource, on_step: OnStep) -> Table:
     """The table of an earlier run of the same network and calibration, or a new one, kept in the folder."""
-    grid = GRIDS[options.grid]
-    text, method = options.calibration or CALIBRATION, options.method or METHOD
-    made_of = [weights_sha256(network), grid.name, text, str(options.boxes), method, __version__]
+    given = options.scales
+    text = str(given.calibration or CALIBRATION)
+    made_of = [weights_sha256(network), grid.name, text, str(given.boxes), given.method or METHOD, __version__]
     path = options.out / f"table-{hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:12]}.json"
     if path.exists() and text.startswith("synthetic:"):  # what lies in a folder may have changed
         return Table.load(path)
-    if not grid.calibrated:
-        table = weights_table(network, grid)
-    else:
-        table = calibrate(network, source, grid=grid, boxes=options.boxes, method=method, on_step=on_step)
+    table = scales.choose(network, grid, on_step)
     table.save(path)
     return table

@@ -11,7 +11,6 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
@@ -88,7 +87,6 @@ def train(out: Path, pool: Pool, options: Options) -> PersonDetector:
     ema = Ema(network, options.ema_decay, ramp=200)
     optimizer = Optimizer(network, "muon", options.lr, options.weight_decay)
     step = _resume(out, network, ema, optimizer)
-    average = cast(PersonDetector, ema.network)
     validation = list(scenes(60, mixed=True))
     signals = StopSignals()
     with signals:
@@ -116,9 +114,9 @@ def train(out: Path, pool: Pool, options: Options) -> PersonDetector:
             if step % options.save_every == 0:
                 _save(out, step, network, ema, optimizer)
             if step % options.validate_every == 0 or step == options.steps:
-                log.info("step %d: %s", step, evaluate_detector(TorchDetector(average), validation, SCORE))
+                log.info("step %d: %s", step, evaluate_detector(TorchDetector(ema.network), validation, SCORE))
         _save(out, step, network, ema, optimizer)
-    return average
+    return ema.network
 
 
 def fresh(pool: Pool, options: Options) -> PersonDetector:
@@ -209,7 +207,7 @@ class TorchDetector:
         return Detections(boxes[order], scores[order])
 
 
-def _save(out: Path, step: int, network: PersonDetector, ema: Ema, optimizer: Optimizer) -> None:
+def _save(out: Path, step: int, network: PersonDetector, ema: Ema[PersonDetector], optimizer: Optimizer) -> None:
     state = {
         "step": step,
         "network": network.state_dict(),
@@ -220,7 +218,7 @@ def _save(out: Path, step: int, network: PersonDetector, ema: Ema, optimizer: Op
         save_state(state, path)
 
 
-def _resume(out: Path, network: PersonDetector, ema: Ema, optimizer: Optimizer) -> int:
+def _resume(out: Path, network: PersonDetector, ema: Ema[PersonDetector], optimizer: Optimizer) -> int:
     """Load what `_save` wrote; the step to go on from, 0 where there is nothing."""
     path = out / STATE
     if not path.is_file():

@@ -67,9 +67,18 @@ def test_a_budget_that_int8_keeps_leaves_nothing_in_float(
     given: list[object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    assert run(*given, "--out", out, "--proxy-only", "--crops", 2, "--budget", "body<=100") == 0
+    options = ["--proxy-only", "--crops", 2, "--budget", "body<=100"]
+    assert run(*given, "--out", out, *options) == 0
     assert "Everything in int8 keeps the budget: export it as int8." in capsys.readouterr().out
     assert not (out / "mixed-table.json").exists()
+    of_a_stricter_budget = out / "mixed-table.json"
+    of_a_stricter_budget.write_bytes(Path(str(given[4])).read_bytes())
+    assert run(*given, "--out", out, *options) == 0
+    assert not of_a_stricter_budget.exists()
+    Path(str(given[4])).rename(of_a_stricter_budget)
+    given[4] = of_a_stricter_budget
+    assert run(*given, "--out", out, *options) == 0
+    assert of_a_stricter_budget.exists(), "what is studied stays"
 
 
 @pytest.mark.parametrize(
