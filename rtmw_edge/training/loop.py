@@ -365,6 +365,7 @@ class Trainer:
                     raise
                 clock = time.monotonic() if counted == self.step else clock
             if self._stops and not last:
+                self.fabric.barrier()  # torchrun ends the others when a rank leaves: not before the first one has saved
                 raise KeyboardInterrupt
             if last:
                 self._end(validation)
