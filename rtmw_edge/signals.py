@@ -55,7 +55,7 @@ def die_of(number: int) -> None:
 class StopSignals:
     """While entered, the first SIGINT, SIGTERM or SIGHUP sets `asked` and calls `then`; a second one acts as always.
 
-    But one that comes within a second is the first once more: a scheduler, as systemd, tells every process of a job, and
+    But one that comes within a second is the first once more: a scheduler, or systemd, tells every process, and
     torchrun passes it on to its ranks. And a second SIGHUP is ignored, for a terminal that closes sends two. Does
     nothing outside the main thread, where Python has no signal handlers.
     """
