@@ -57,6 +57,8 @@ def read_coco(path: Path, collector: Collector, *, by_id: bool = False) -> Itera
             first = images.setdefault(image["id"], image)
             if first.get("file_name") != image.get("file_name"):
                 doubtful.add(image["id"])
+    if document["images"] and not images:
+        raise BadInputError(f"{path} has no image whose `id` is a whole number: number them, `image_id` too.")
     for annotation in document["annotations"]:
         if not isinstance(annotation, dict):
             collector.skip(Skip.MALFORMED)
