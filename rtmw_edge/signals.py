@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -12,6 +13,9 @@ from typing import Any
 
 ENDING = (signal.SIGTERM, signal.SIGHUP)
 """Signals that end a process, and would without a word; nohup has the second ignored."""
+
+SAME = 1.0
+"""Seconds within which a second signal is the first once more."""
 
 
 @contextmanager
@@ -51,13 +55,15 @@ def die_of(number: int) -> None:
 class StopSignals:
     """While entered, the first SIGINT, SIGTERM or SIGHUP sets `asked` and calls `then`; a second one acts as always.
 
-    But a second SIGHUP is ignored, for a terminal that closes sends two. Does nothing outside the main thread, where
-    Python has no signal handlers.
+    But one that comes within a second is the first once more: a scheduler, or systemd, tells every process, and
+    torchrun passes it on to its ranks. And a second SIGHUP is ignored, for a terminal that closes sends two. Does
+    nothing outside the main thread, where Python has no signal handlers.
     """
 
     def __init__(self, then: Callable[[], None] | None = None) -> None:
         self.asked = False
         self.then = then
+        self._since = 0.0
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> None:
@@ -71,11 +77,10 @@ class StopSignals:
             signal.signal(*self._before.popitem())
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
-        hung_up = self._before.pop(signal.SIGHUP, None)
-        self.__exit__()
-        if hung_up is not None:
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)
-            self._before[signal.SIGHUP] = hung_up
-        if self.then is not None:
-            self.then()
+        if not self.asked:
+            self.asked, self._since = True, time.monotonic()
+            if self.then is not None:
+                self.then()
+        elif number != signal.SIGHUP and time.monotonic() - self._since > SAME:
+            self.__exit__()
+            signal.raise_signal(number)

@@ -56,3 +56,16 @@ def finished(process: Process) -> list[str]:
     out, errors = process.communicate(timeout=SECONDS)
     assert process.returncode == 0, errors
     return [line for line in out.splitlines() if line.startswith("step ")]
+
+
+@contextmanager
+def another_process_in(run: Path) -> Iterator[None]:
+    """While entered, a process that trains in the folder of a run, as far as others can see."""
+    code = "import fcntl, sys; f = open(sys.argv[1], 'a'); fcntl.lockf(f, fcntl.LOCK_EX); print(1, flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, run / ".rtmw-edge"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        other.stdout.read(1)
+        yield
+        other.communicate(b"\n")

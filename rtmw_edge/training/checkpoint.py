@@ -35,19 +35,14 @@ Given = Mapping[str, "str | None"]
 """What a run was given beside its recipe, by the name of the option: a digest or a description; None for nothing."""
 
 
-def mark(out: Path) -> None:
-    """Make `out` the folder of a run, which this tool may write."""
-    if not (out / MARKER).exists():
-        mark_directory(out, f"a run of rtmw-edge {__version__}")
-
-
 @contextmanager
 def alone(out: Path) -> Iterator[None]:
-    """Keep other processes out of the run in `out`, and remove what a kill left half-written there.
+    """Make `out` the folder of a run, keep other processes out, and remove what a kill left half-written there.
 
     The system lets go when this process ends, however it ends. Raises BadInputError when another one is at work.
     """
-    mark(out)
+    if not (out / MARKER).exists():
+        mark_directory(out, f"a run of rtmw-edge {__version__}")
     with (out / MARKER).open("a") as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not inherited by the loader's workers, as flock's would

@@ -351,6 +351,7 @@ class Trainer:
                     raise
                 clock.go_on(self.step)
             if self._stops and not last:
+                self.fabric.barrier()  # torchrun ends the others when a rank leaves: not before the first one has saved
                 raise KeyboardInterrupt
             if last:
                 self._end(validation)

@@ -201,12 +201,14 @@ class BoneLoss(nn.Module):
     is. Over all bins, a little weight at the far end of the grid is the cheapest way to the right length of a bone
     whose depth is uncertain, and ends as the argmax. The official loss takes argmaxes, through which no gradient
     passes, and compares lengths averaged over the batch; here every person's bones count by themselves. The unit is
-    the label's sigma on the x axis (3 pixels at 384x288): its gradient is then as large as the KL divergence's.
+    the label's sigma on the x axis (3 pixels at 384x288): its gradient is then as large as the KL divergence's. With
+    `official_scaling` it is scaled as that one is, over the bins of the x axis, or it would outweigh it tenfold.
     """
 
-    def __init__(self, input_size: tuple[int, ...], *, beta: float = 10.0) -> None:
+    def __init__(self, input_size: tuple[int, ...], *, beta: float = 10.0, official_scaling: bool = False) -> None:
         super().__init__()
         self.beta = beta
+        self.official_scaling = official_scaling
         self.targets = Targets(input_size)
         self.reaches = [math.ceil(3 * sigma) for sigma in self.targets.sigmas]
         for axis, reach in enumerate(self.reaches):
@@ -236,6 +238,8 @@ class BoneLoss(nn.Module):
         ]
         weight = known.amax(dim=-1)
         value = ((lengths[0] - lengths[1]).abs() * weight).sum() / self.targets.sigmas[0]
+        if self.official_scaling:
+            return value / (weight.shape[1] * logits[0].shape[-1])
         return value / (weight.sum() if total is None else total).clamp(min=1.0)
 
     def total(self, keypoints: Tensor, weights: Tensor) -> Tensor:

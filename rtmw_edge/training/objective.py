@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -122,13 +123,9 @@ class LabelLoss(nn.Module):
         variant = network.variant
         self.official_batch, self.bone_weight = recipe.official_batch, recipe.bone_weight
         self.weight = recipe.quantization.labels if recipe.quantization else 1.0
-        self.simcc = SimccLoss(
-            variant.pixels,
-            part_weights(recipe.part_weights),
-            beta=recipe.beta,
-            official_scaling=recipe.official_batch > 0,
-        )
-        self.bones = BoneLoss(variant.pixels, beta=recipe.beta) if recipe.bone_weight else None
+        how: dict[str, Any] = {"beta": recipe.beta, "official_scaling": recipe.official_batch > 0}
+        self.simcc = SimccLoss(variant.pixels, part_weights(recipe.part_weights), **how)
+        self.bones = BoneLoss(variant.pixels, **how) if recipe.bone_weight else None
 
     def totals(self, labels: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
         """(2,) the weights of all joints and of all bones in the passes of a step: points and weights of each."""
@@ -146,10 +143,10 @@ class LabelLoss(nn.Module):
             share: the pass's part of its rank's samples of the step.
         """
         loss: Tensor = self.simcc(logits, points, weights, totals[0])
-        if self.official_batch:
-            loss = loss * (self.official_batch / len(points) * share)
         if self.bones is not None:
             loss = loss + self.bone_weight * self.bones(logits, points, weights, totals[1])
+        if self.official_batch:
+            loss = loss * (self.official_batch / len(points) * share)
         return loss if self.weight == 1 else loss * self.weight
 
 

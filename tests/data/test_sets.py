@@ -252,6 +252,7 @@ def test_scenes_and_folders_of_files_are_joined(tmp_path: Path) -> None:
         ("{oops", r"The annotations .*labels\.json are not JSON .*: download them again"),
         ("[1, 2]", r"labels\.json is no COCO annotation file: it needs the lists 'images' and 'annotations'"),
         ('{"images": [], "annotations": []}', r"The set 'aic' has no usable annotation \(the file is empty\)"),
+        ('{"images": [{"id": "a"}], "annotations": []}', r"labels\.json has no image whose `id` is a whole number"),
         (
             json.dumps(document([annotation(17), annotation(14, iscrowd=1)])),
             r"The set 'aic' has no usable annotation \(1 crowd, 1 malformed; annotation 1: .*\): .* with 14 keypoints",
@@ -262,6 +263,12 @@ def test_a_wrong_file_is_refused(tmp_path: Path, text: str, message: str) -> Non
     (tmp_path / "labels.json").write_text(text)
     with pytest.raises(BadInputError, match=message):
         open_set(SetConfig("aic", tmp_path, annotations="labels.json"))
+
+
+def test_a_set_of_which_every_keeps_nothing_says_so(tmp_path: Path) -> None:
+    (tmp_path / "labels.json").write_text(json.dumps(document([whole_body()])))
+    with pytest.raises(BadInputError, match=r"\(the file is empty, or every = 10 keeps no image\)"):
+        open_set(SetConfig("ubody", tmp_path, annotations="labels.json"))
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from rtmw_edge.quantization.qat import TrainableScaleNorm
 from rtmw_edge.targets.export import load_deployable
 from rtmw_edge.targets.rewrites import Deployable, HalfSafeScaleNorm
 from small_deployable import absmax_table, smooth_crops
+from small_processes import another_process_in
 from small_runs import TINY, Noise, forget, small_qat, small_recipe
 
 from rtmw_edge.errors import BadInputError
@@ -269,6 +270,17 @@ def test_a_start_that_fails_leaves_a_folder_that_the_same_command_may_use(tmp_pa
     plain = {**asdict(again.recipe), "quantization": None}
     with pytest.raises(BadInputError, match="run' holds a run of qat, not of train; choose another --out"):
         checkpoint.read(tmp_path / "run", plain, torch.device("cpu"))
+
+
+def test_the_table_that_a_run_began_with_stays_while_that_has_no_checkpoint_yet(tmp_path: Path) -> None:
+    other = replace(small_qat(tmp_path / "run", "steps=1").start, provenance={"of": "another table"})
+    kept = (tmp_path / "run" / "start.json").read_bytes()
+    with (
+        another_process_in(tmp_path / "run"),
+        pytest.raises(BadInputError, match=r"Another process trains in '.*run'; wait for it"),
+    ):
+        small_qat(tmp_path / "run", "steps=1", start_table=lambda _: other)
+    assert (tmp_path / "run" / "start.json").read_bytes() == kept
 
 
 def test_every_variant_that_can_be_trained_has_a_recipe() -> None:

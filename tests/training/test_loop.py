@@ -19,9 +19,11 @@ import pytest
 import torch
 from rtmw_edge.quantization.official import official_state
 from rtmw_edge.targets.rewrites import deployable
+from small_processes import another_process_in
 from small_runs import TINY, TINY_3D, Noise, NoValidation, forget, in_double_precision, small_recipe
 from torch.utils.data import get_worker_info
 
+from rtmw_edge import signals
 from rtmw_edge.cli.train import _line, follow
 from rtmw_edge.errors import BadInputError
 from rtmw_edge.models import build
@@ -294,20 +296,15 @@ def test_a_kill_between_checkpoint_and_weights_is_mended_by_the_same_command(tmp
 
 
 def test_one_process_at_a_time_trains_in_a_folder(tmp_path):
-    code = "import fcntl, sys; f = open(sys.argv[1], 'a'); fcntl.lockf(f, fcntl.LOCK_EX); print(1, flush=True); input()"
     with checkpoint.alone(tmp_path):
         (tmp_path / ".last.pt.other.pt").touch()
     training = trainer(tmp_path, "steps=1")
-    with subprocess.Popen(
-        [sys.executable, "-c", code, tmp_path / ".rtmw-edge"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as other:
-        other.stdout.read(1)
+    with another_process_in(tmp_path):
         with pytest.raises(
             BadInputError, match=r"Another process trains in '.*'; wait for it, or choose another --out\."
         ):
             list(training.run())
         assert (tmp_path / ".last.pt.other.pt").exists()  # it may be that one's
-        other.communicate(b"\n")
     assert [record["step"] for record in trainer(tmp_path, "steps=1").run()] == [1]
     assert not (tmp_path / ".last.pt.other.pt").exists()
 
@@ -370,6 +367,26 @@ def test_an_interrupt_stops_after_the_step_and_saves_it(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         next(records)
     assert trainer(tmp_path, "steps=5").step == 2
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_signal_that_comes_twice_at_once_is_one_and_a_later_one_ends(monkeypatch):
+    """torchrun passes on to its ranks what a scheduler sends to every process."""
+    now = [100.0]
+    monkeypatch.setattr(signals.time, "monotonic", lambda: now[0])
+    told = []
+    stops = StopSignals(lambda: told.append("once"))
+    with stops:
+        interrupt(signal.SIGINT)
+        now[0] += 0.9
+        interrupt(signal.SIGINT)
+        interrupt(signal.SIGHUP)
+        assert stops.asked and told == ["once"]
+        now[0] += 0.2
+        interrupt(signal.SIGHUP)  # a terminal that closes sends two
+        with pytest.raises(KeyboardInterrupt):
+            interrupt(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 

@@ -267,6 +267,22 @@ def test_a_bone_is_not_lengthened_by_a_little_weight_at_the_end_of_the_grid():
     assert float(logits[2].grad[:, 9, -20:].abs().max()) == 0
 
 
+def test_bones_weigh_against_joints_what_they_do_whatever_the_scaling():
+    """Published is a mean over bins: without it bones would be all that a run of RTMW3D-l learns."""
+    size = (288, 384, 288)
+    generator = torch.Generator().manual_seed(0)
+    points = torch.tensor(size) * (0.2 + 0.6 * torch.rand(2, 133, 3, generator=generator))
+    logits = [torch.randn(2, 133, 2 * pixels, generator=generator).requires_grad_() for pixels in size]
+
+    def pull(loss):
+        parts = torch.autograd.grad(loss(logits, points, torch.ones(2, 133)), logits)
+        return float(torch.cat([part.flatten() for part in parts]).norm())
+
+    ours = pull(BoneLoss(size)) / pull(SimccLoss(size, part_weights({}), beta=10.0))
+    how = {"beta": 10.0, "official_scaling": True}
+    assert pull(BoneLoss(size, **how)) / pull(SimccLoss(size, part_weights({}), **how)) == pytest.approx(ours, rel=0.25)
+
+
 def test_the_bone_loss_leaves_out_unknown_axes_and_unlabelled_joints():
     size = SIZE_3D
     _, points, _ = random_case(7, count=1, size=size, low=60.0)

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -84,12 +85,16 @@ def test_a_run_killed_at_any_point_ends_like_one_that_was_not(start, tmp_path):
     assert [path.name for path in (tmp_path / "killed").glob(".*")] == [".rtmw-edge"]
 
 
-def test_an_interrupt_of_two_ranks_comes_with_the_next_step(start, tmp_path):
-    process = start(tmp_path / "run", 100_000, "checkpoint_every=3", ranks=2, LOG_EVERY="100000")
-    until(lambda: (tmp_path / "run" / "last.pt").exists() or process.poll() is not None)
+@pytest.mark.parametrize("everybody", [False, True])
+def test_an_interrupt_of_two_ranks_comes_with_the_next_step_and_is_saved(start, tmp_path, everybody):
+    """torchrun passes it on to its ranks; a scheduler that ends a job tells them too, so that it comes twice."""
+    process = start(tmp_path / "run", 100_000, "checkpoint_every=1000000", ranks=2)
+    until(lambda: (tmp_path / "run" / "train.csv").exists() or process.poll() is not None)
     assert process.poll() is None, process.communicate()
+    ranks = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     asked = time.monotonic()
-    process.send_signal(signal.SIGINT)
+    for pid in (process.pid, *(map(int, ranks) if everybody else ())):
+        os.kill(pid, signal.SIGTERM if everybody else signal.SIGINT)
     process.communicate(timeout=60)
     assert time.monotonic() - asked < 25  # after 30 s torchrun kills
-    assert (tmp_path / "run" / "weights.safetensors").is_file() and process.returncode != 0
+    assert (tmp_path / "run" / "last.pt").is_file() and process.returncode != 0

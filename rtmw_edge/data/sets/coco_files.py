@@ -73,6 +73,8 @@ def read_coco(path: Path, collector: Collector, *, by_id: bool = False) -> Itera
         number = _number(image, "id")
         if number is not None and images.setdefault(number, image).get("file_name") != image.get("file_name"):
             doubtful.add(number)
+    if document["images"] and not images:
+        raise BadInputError(f"{path} has no image whose `id` is a whole number: number them, `image_id` too.")
     for annotation in document["annotations"]:
         if not isinstance(annotation, dict):
             collector.skip(Skip.MALFORMED)

@@ -188,8 +188,9 @@ class Collector:
         if not self._rows:
             reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(self.skipped.items()))
             reasons += f"; {self._malformed}" if self._malformed else ""
+            empty = "the file is empty" + (f", or every = {self.every} keeps no image" if self.every > 1 else "")
             raise BadInputError(
-                f"The set '{name}' has no usable annotation ({reasons or 'the file is empty'}): check that its "
+                f"The set '{name}' has no usable annotation ({reasons or empty}): check that its "
                 f"annotation file is of this kind, with {self.mapping.joints} keypoints an instance."
             )
         if self._malformed:
