@@ -31,6 +31,9 @@ BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeE
 CHUNK_BYTES = 1 << 20
 """What is read of a file at once."""
 
+NOTHING_LEFT = 1 << 16
+"""Bytes: a disk with less than this is full."""
+
 LONGEST_NAME = 32
 """Characters of a name that are in its temporary one, which must be a name too; 255 bytes are the most."""
 
@@ -74,6 +77,16 @@ def reported_disk_errors(path: Path) -> Iterator[None]:
         if error.errno in UNUSABLE or no_folder:
             raise BadInputError(f"Cannot write {path}: {error.strerror}. Choose another place.") from error
         raise
+
+
+def check_disk_not_full(path: Path) -> None:
+    """Raise BadInputError where the disk that `path` was written to is full.
+
+    For what others write: native code leaves files cut off there, with another error or with none.
+    """
+    with reported_disk_errors(path):
+        if shutil.disk_usage(path.parent).free < NOTHING_LEFT:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 def temporary_prefix(path: Path) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rtmw_edge.errors import RtmwEdgeError
+from rtmw_edge.files import check_disk_not_full
 
 TIMEOUT_S = 1800.0
 """Thirty times what the slowest conversion of the largest variant takes on two cores."""
@@ -22,7 +23,8 @@ QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "GLOG_minloglevel": "3", "PYTHONWARNINGS":
 def run_converter(tool: str, command: Sequence[str], folder: Path, timeout_s: float = TIMEOUT_S) -> None:
     """Run `command` in `folder`, where it may leave what it likes.
 
-    Raises RtmwEdgeError with the last lines of its output when it fails or takes longer than `timeout_s` seconds.
+    Raises RtmwEdgeError with the last lines of its output when it fails or takes longer than `timeout_s` seconds, and
+    BadInputError when it leaves the disk full.
     """
     log = folder / "converter.log"
     with open(log, "wb") as output:
@@ -45,6 +47,7 @@ def run_converter(tool: str, command: Sequence[str], folder: Path, timeout_s: fl
             if process.poll() is None:
                 process.kill()
                 process.wait()
+    check_disk_not_full(folder)  # pnnx ends as if nothing were wrong
     if code != 0:
         raise RtmwEdgeError(
             f"{tool} could not convert the network (exit code {code}); check its version with `rtmw-edge doctor`. "

@@ -18,6 +18,7 @@ from rtmw_edge.quantization.table import BETWEEN, KINDS, role_of
 
 from rtmw_edge.bundle.limits import MAX_BATCH
 from rtmw_edge.errors import VerificationError
+from rtmw_edge.files import check_disk_not_full
 
 from .base import Converted, OnStep, Precision, Stored, output_names
 from .half_precision import to_half
@@ -138,7 +139,11 @@ def write(model: openvino.Model, out_dir: Path, compress_to_fp16: bool = False) 
     import openvino
 
     path = out_dir / "model.xml"
-    openvino.save_model(model, path, compress_to_fp16=compress_to_fp16)
+    try:
+        openvino.save_model(model, path, compress_to_fp16=compress_to_fp16)
+    except RuntimeError:  # "basic_ios::clear: iostream error"
+        check_disk_not_full(path)
+        raise
     return {"xml": path, "bin": path.with_suffix(".bin")}
 
 

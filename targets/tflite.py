@@ -6,6 +6,7 @@ from the quantization table.
 
 from __future__ import annotations
 
+import io
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -17,6 +18,7 @@ from rtmw_edge.quantization import GRIDS, Entry, Table
 from rtmw_edge.quantization.table import BETWEEN, KINDS
 
 from rtmw_edge.bundle.limits import MAX_BATCH
+from rtmw_edge.files import reported_disk_errors
 
 from .base import INPUT, Converted, OnStep, Precision, Stored, output_names
 from .converter_process import run_converter
@@ -121,7 +123,10 @@ def converted_graph(network: nn.Module, example: Tensor, outputs: Iterable[str],
     program = torch.export.export(network.eval(), (example,))
     with tempfile.TemporaryDirectory(prefix="rtmw-edge-") as name:
         folder = Path(name)
-        torch.export.save(program, folder / "network.pt2")
+        traced = io.BytesIO()
+        torch.export.save(program, traced)
+        with reported_disk_errors(folder / "network.pt2"):  # torch ends the process where the disk is full
+            (folder / "network.pt2").write_bytes(traced.getbuffer())
         on_step("converting with litert-torch")
         command = [sys.executable, "-m", f"{__package__}.tflite_convert", "network.pt2", "network.tflite"]
         run_converter("litert-torch", command, folder)

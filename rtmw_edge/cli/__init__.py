@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
 from collections.abc import Sequence
@@ -146,6 +147,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print("error: The disk is full; free some space and run the command again.", file=sys.stderr)
         elif error.errno in UNUSABLE and error.filename is not None:
             print(f"error: Cannot use '{error.filename}': {error.strerror}. Choose another place.", file=sys.stderr)
+        elif error.errno == errno.ENOENT and error.filename is None:  # tempfile's, where all its folders are full
+            advice = "free some space, or let TMPDIR name a folder that can be written"
+            print(f"error: {error.strerror}: {advice}.", file=sys.stderr)
         else:
             raise
         raise SystemExit(2) from None

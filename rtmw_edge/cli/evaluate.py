@@ -58,6 +58,7 @@ def evaluate(
     dataset = open_dataset(data, limit)
     boxes = read_detections(detections, dataset) if detections else None
     with _open(model, weights, device, threads) as runner, bar() as progress:
+        runs = asdict(runner.describe())  # before the work: it may fail
         task = progress.add_task("evaluating", total=len(dataset))
         result = run_evaluation(
             runner,
@@ -67,7 +68,6 @@ def evaluate(
             intervals=True,
             on_progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
-        runs = asdict(runner.describe())
     _print_tables(model, result)
     if json_file:
         with atomic_write(json_file) as temporary:

@@ -114,6 +114,7 @@ class _Run:
         self, contender: Contender, dataset: Dataset, detections: Detected | None, kinds: tuple[Flip | None, ...]
     ) -> None:
         self.contender = contender
+        self._ran = contender.runner.describe()  # before the work: it may fail
         self.evaluators = {kind: Evaluator(dataset.name, detections=detections, flip=kind) for kind in kinds}
 
     def add(self, item: Item, cut: Cut) -> dict[Flip | None, Logits]:
@@ -144,7 +145,7 @@ class _Run:
             target=model.target,
             precision=model.precision,
             weights_sha256=contender.weights_sha256,
-            ran=contender.runner.describe(),
+            ran=self._ran,
             evaluation=self.evaluators[kind].result(),
         )
 

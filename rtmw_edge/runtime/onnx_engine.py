@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundle import Bundle
-from ..errors import NotAvailableError
+from ..errors import BadInputError, NotAvailableError
 from .engine import IN_INT8, BundleEngine, Description, Ran, refusals_of
 from .onnx_session import PROVIDERS, RUNTIME, onnx_runtime, open_session, session_options
 
@@ -63,7 +63,14 @@ class OnnxEngine(BundleEngine):
             options.add_session_config_entry(KEEP_WEIGHTS, "1")
             session = self._open_session(options)
             session.run(self._outputs, {self._input: np.zeros((self._batch, height, width, 3), np.uint8)})
-            events = json.loads(Path(session.end_profiling()).read_text())
+            profile = Path(session.end_profiling())
+            try:
+                events = json.loads(profile.read_text())
+            except (ValueError, FileNotFoundError) as error:  # ONNX Runtime does not tell that it could not write it
+                raise BadInputError(
+                    f"ONNX Runtime's profile of one run, which tells what really ran, was cut off in {profile.parent}: "
+                    "free some space there, or let TMPDIR name another folder."
+                ) from error
         facts = (event["args"] for event in events if event.get("cat") == "Node")
         # Before 1.21 the fences around an operator are events too, which have no provider.
         ran = [_ran(args) for args in facts if args.get("op_name") in CONVOLUTIONS and "provider" in args]

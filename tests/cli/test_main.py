@@ -140,6 +140,10 @@ def test_who_reads_standard_output_is_known() -> None:
         (FileExistsError(errno.EEXIST, "File exists", "a"), "Cannot use 'a': File exists. Choose another place."),
         (PermissionError(errno.EACCES, "Permission denied", "b"), "Cannot use 'b': Permission denied. Choose another"),
         (OSError(errno.ENOSPC, "No space left on device"), "The disk is full; free some space and run the command"),
+        (
+            FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"),  # as tempfile raises it
+            "No usable temporary directory found in ['/tmp']: free some space, or let TMPDIR name a folder that",
+        ),
     ],
 )
 def test_a_place_that_cannot_be_used_is_one_sentence(

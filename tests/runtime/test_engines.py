@@ -136,6 +136,22 @@ def test_onnx_runtime_s_events_of_fences_are_no_convolutions(tmp_path: Path, mon
         assert engine.describe() == ran and ran.convolutions
 
 
+@pytest.mark.parametrize("left", ['[{"cat" : "Sess', "", None])
+def test_a_profile_that_the_disk_had_no_room_for_is_told(
+    left: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX Runtime says nothing of it."""
+    profile = tmp_path / "profile.json"
+    if left is not None:
+        profile.write_text(left)
+    with bundle.read(Case("onnx", 1, False).write(tmp_path)) as opened, open_engine(opened, "cpu", threads=1) as engine:
+        monkeypatch.setattr("onnxruntime.InferenceSession.end_profiling", lambda _: str(profile))
+        with pytest.raises(
+            BadInputError, match=rf"^ONNX Runtime's profile .* was cut off in {tmp_path}: free some space"
+        ):
+            engine.describe()
+
+
 @pytest.mark.parametrize("overflow", [True, False])
 def test_onnx_runtime_takes_the_slow_exact_way_only_where_the_fast_one_is_wrong(
     overflow: bool, monkeypatch: pytest.MonkeyPatch

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import openvino
 import pytest
 import torch
 from rtmw_edge.quantization import W8
@@ -14,6 +17,8 @@ from rtmw_edge.targets import target_named
 from rtmw_edge.targets.base import Precision, check_scales, installed, precisions
 from rtmw_edge.targets.converter_process import run_converter
 from rtmw_edge.targets.half_precision import to_half
+from rtmw_edge.targets.openvino import write
+from rtmw_edge.targets.tflite import converted_graph
 from rtmw_edge.targets.weight_matching import check_distinct, match_convolutions
 from small_deployable import SmallDeployable, absmax_table, small_deployable
 
@@ -160,3 +165,34 @@ def test_equal_convolutions_are_written_in_float(target: str, package: str, crop
                 check_scales(table, writer.read_scales(converted.files, network), writer)
     with pytest.raises(RtmwEdgeError, match="Convolutions 'down' and 'attention' have the same weights"):
         writer.convert(network, absmax_table(network, crops), Precision.INT8, tmp_path, 1, lambda step: None)
+
+
+@pytest.mark.parametrize("code", [0, 7])
+def test_a_disk_that_a_converter_left_full_is_told(code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pnnx cuts its files off there and ends with 0."""
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=4096))
+    with pytest.raises(BadInputError, match=rf"^The disk is full while writing {tmp_path}, which was not kept; free"):
+        run_converter("pnnx", [sys.executable, "-c", f"raise SystemExit({code})"], tmp_path)
+
+
+def test_a_disk_that_is_full_before_tflite_is_converted_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch would end the process."""
+
+    def full(path: Path, data: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(BadInputError, match=r"^The disk is full while writing \S+network\.pt2, which was not kept"):
+        converted_graph(torch.nn.ReLU(), torch.zeros(1, 3), ["out"], lambda _: None)
+
+
+def test_a_disk_that_openvino_left_full_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenVINO says "iostream error"."""
+    parameter = openvino.opset13.parameter([1], openvino.Type.f32)
+    model = openvino.Model([openvino.opset13.relu(parameter)], [parameter])
+    (tmp_path / "model.bin").mkdir()  # it cannot write its file here
+    with pytest.raises(RuntimeError):
+        write(model, tmp_path)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=0))
+    with pytest.raises(BadInputError, match=r"^The disk is full while writing \S+model\.xml, which was not kept"):
+        write(model, tmp_path)
