@@ -1,6 +1,8 @@
 """Jobs that tell in a log file who did them, for sweeps that are killed and shared.
 
-python sweep_work.py STORE LOG SECONDS      works the jobs off, each in so many seconds
+python sweep_work.py STORE LOG SECONDS [TOGETHER]      works the jobs off, each in so many seconds
+
+With TOGETHER, only once so many processes are there to share them.
 """
 
 from __future__ import annotations
@@ -34,8 +36,14 @@ class Logged:
     log: Path
     seconds: float
     bad: dict[str, str] | None = None
+    together: int = 1
 
     def __call__(self, store: Store) -> Callable[[Job, Callable[[str], None]], Any]:
+        ready = self.log.with_suffix(".ready")
+        with ready.open("a") as file:
+            file.write(".")
+        while ready.stat().st_size < self.together:
+            time.sleep(0.05)
         return self.work
 
     def work(self, job: Job, on_step: Callable[[str], None]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -86,10 +94,10 @@ def crew(run: int, jobs: list[Job], prepare: Callable[[Store], Any], retry_until
     return partial(work_off, run=run, jobs=jobs, prepare=prepare, retry_until=retry_until)
 
 
-def main(folder: str, log: str, seconds: str) -> None:
+def main(folder: str, log: str, seconds: str, together: str = "1") -> None:
     with Store.create(Path(folder)) as store:
         run = store.begin({"cells": []})
-    sweep(Path(folder), run, [crew(run, JOBS, Logged(Path(log), float(seconds)))], nobody)
+    sweep(Path(folder), run, [crew(run, JOBS, Logged(Path(log), float(seconds), together=int(together)))], nobody)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ def lines(log: Path) -> list[list[str]]:
     return [line.split(maxsplit=2) for line in log.read_text().splitlines()] if log.exists() else []
 
 
-Start = Callable[[Path, Path, float], "subprocess.Popen[bytes]"]
+Start = Callable[..., "subprocess.Popen[bytes]"]
 
 
 @pytest.fixture
@@ -41,10 +41,10 @@ def start() -> Iterator[Start]:
     """Starts sweeps in processes of their own, which end with the test, and with them all that they started."""
     begun: list[subprocess.Popen[bytes]] = []
 
-    def started(folder: Path, log: Path, seconds: float) -> subprocess.Popen[bytes]:
+    def started(folder: Path, log: Path, seconds: float, together: int = 1) -> subprocess.Popen[bytes]:
         # Ctrl-C is ignored by what a shell starts in the background, as whoever runs these tests may be.
         hears = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-        command = [sys.executable, sweep_work.__file__, str(folder), str(log), str(seconds)]
+        command = [sys.executable, sweep_work.__file__, str(folder), str(log), str(seconds), str(together)]
         begun.append(subprocess.Popen(command, preexec_fn=hears, start_new_session=True))
         return begun[-1]
 
@@ -273,7 +273,7 @@ def test_sigint_to_the_sweep_alone_ends_its_processes_too(start: Start, tmp_path
 def test_two_processes_share_the_work_and_timed_jobs_run_alone(start: Start, tmp_path: Path) -> None:
     folder, log = tmp_path / "store", tmp_path / "log"
     Store.create(folder).close()
-    both = [start(folder, log, 0.2) for _ in range(2)]
+    both = [start(folder, log, 0.2, 2) for _ in range(2)]
     assert [process.wait(SECONDS) for process in both] == [0, 0]
     counted = Counter(job for _, word, job in lines(log) if word == "begin")
     assert counted == Counter(IDS)
