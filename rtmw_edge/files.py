@@ -85,7 +85,8 @@ def check_disk_not_full(path: Path) -> None:
     For what others write: native code leaves files cut off there, with another error or with none.
     """
     with reported_disk_errors(path):
-        if shutil.disk_usage(path.parent).free < NOTHING_LEFT:
+        disk = shutil.disk_usage(path.parent)
+        if disk.total > 0 and disk.free < NOTHING_LEFT:  # some file systems tell neither
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 

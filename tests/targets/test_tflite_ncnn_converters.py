@@ -170,9 +170,15 @@ def test_equal_convolutions_are_written_in_float(target: str, package: str, crop
 @pytest.mark.parametrize("code", [0, 7])
 def test_a_disk_that_a_converter_left_full_is_told(code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """pnnx cuts its files off there and ends with 0."""
-    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=4096))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(total=1 << 30, free=4096))
     with pytest.raises(BadInputError, match=rf"^The disk is full while writing {tmp_path}, which was not kept; free"):
         run_converter("pnnx", [sys.executable, "-c", f"raise SystemExit({code})"], tmp_path)
+
+
+def test_a_disk_that_does_not_tell_its_size_is_not_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(total=0, free=0))
+    run_converter("pnnx", [sys.executable, "-c", "open('done', 'w')"], tmp_path)
+    assert (tmp_path / "done").exists()
 
 
 def test_a_disk_that_is_full_before_tflite_is_converted_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,6 +199,6 @@ def test_a_disk_that_openvino_left_full_is_told(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "model.bin").mkdir()  # it cannot write its file here
     with pytest.raises(RuntimeError):
         write(model, tmp_path)
-    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=0))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(total=1 << 30, free=0))
     with pytest.raises(BadInputError, match=r"^The disk is full while writing \S+model\.xml, which was not kept"):
         write(model, tmp_path)
