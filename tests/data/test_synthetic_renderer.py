@@ -155,6 +155,7 @@ def test_photographs_are_used(tmp_path):
     photograph = np.zeros((500, 700, 3), np.uint8)
     photograph[..., 1] = 255
     cv2.imwrite(str(tmp_path / "green.png"), photograph)
+    (tmp_path / "._green.png").write_bytes(b"what a Mac leaves beside it on other disks")
     renderer = Renderer("train", backgrounds=tmp_path)
     pool = [renderer._backdrops._pool[i] for i in range(12)]
     assert 4 <= sum(bool((image == (0, 255, 0)).all()) for image in pool) <= 12

@@ -14,7 +14,7 @@ from rtmw_edge.runtime.sources import find_images, open_sources
 
 @pytest.fixture()
 def folder(tmp_path: Path) -> Path:
-    for name in ("b.JPG", "a.png", "notes.txt", "c.jpeg"):
+    for name in ("b.JPG", "a.png", "notes.txt", "c.jpeg", "._a.png"):
         (tmp_path / name).touch()
     (tmp_path / "deeper").mkdir()
     (tmp_path / "deeper" / "d.jpg").touch()
@@ -32,7 +32,7 @@ def test_sources_keep_their_order_and_are_taken_once(folder: Path) -> None:
 
 
 def test_sources_may_be_whatever_can_be_iterated(folder: Path) -> None:
-    assert [source.origin.name for source in open_sources(folder.glob("*.png"))] == [str(folder / "a.png")]
+    assert [source.origin.name for source in open_sources(folder.glob("a*.png"))] == [str(folder / "a.png")]
     with pytest.raises(BadInputError, match="There is nothing to run on"):
         open_sources(folder.glob("*.gif"))
     with pytest.raises(BadInputError, match=r"Sources are a list of names, and this is one: pass \['0'\]"):

@@ -165,13 +165,14 @@ def draw_background(rng: np.random.Generator) -> NDArray[np.uint8]:
 
 
 class Photographs:
-    """Anyone's photographs as backgrounds: all pictures below a folder, in the order of their names.
+    """Anyone's photographs as backgrounds: all pictures below a folder but hidden ones, in the order of their names.
 
     Raises BadInputError when the folder holds none, or one that cannot be read.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._paths = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in _PHOTOGRAPHS)
+        seen = (path for path in Path(folder).rglob("*") if not path.name.startswith("."))
+        self._paths = sorted(path for path in seen if path.suffix.lower() in _PHOTOGRAPHS)
         if not self._paths:
             raise BadInputError(f"No photographs in '{folder}'; give --backgrounds a folder with .jpg or .png files.")
 

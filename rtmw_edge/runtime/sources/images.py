@@ -51,8 +51,12 @@ def expand(name: str) -> list[Path]:
 
 
 def files_of(folder: Path, suffixes: Sequence[str], what: str) -> list[Path]:
-    """The files of `folder` that end in one of `suffixes`, sorted by name; BadInputError where there is none."""
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes and path.is_file())
+    """The files of `folder` that end in one of `suffixes`, sorted by name; BadInputError where there is none.
+
+    Hidden ones are not among them, as in patterns: a Mac leaves a `._photo.jpg` beside `photo.jpg` on other disks.
+    """
+    seen = (path for path in folder.iterdir() if not path.name.startswith("."))
+    files = sorted(path for path in seen if path.suffix.lower() in suffixes and path.is_file())
     if not files:
         raise BadInputError(f"There is no {what} in the folder '{folder}': it needs {', '.join(suffixes)}.")
     return files
