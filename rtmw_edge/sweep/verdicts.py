@@ -154,7 +154,7 @@ def _nothing_in_int8(rows: Sequence[Row]) -> str:
 def fastest(rows: Sequence[Row]) -> list[str]:
     """The fastest cell that keeps the gate (or is float), in one sentence for each variant, board, device and threads.
 
-    Across those nothing was timed in turns: a pace is over ONNX on as many threads.
+    Across those paces do not compare: each is over ONNX on as many threads, and that of CUDA over itself.
     """
     groups: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:
