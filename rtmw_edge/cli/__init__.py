@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import sys
 from collections.abc import Sequence
@@ -33,6 +32,9 @@ from .train import train
 from .validate import validate
 from .verify import verify
 from .worker import worker
+
+TEMPFILE_SAYS = "No usable temporary directory"
+"""How Python's error begins where all folders for temporary files are full; by number it is a missing file."""
 
 
 class _Interrupted(Exception):
@@ -147,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print("error: The disk is full; free some space and run the command again.", file=sys.stderr)
         elif error.errno in UNUSABLE and error.filename is not None:
             print(f"error: Cannot use '{error.filename}': {error.strerror}. Choose another place.", file=sys.stderr)
-        elif error.errno == errno.ENOENT and error.filename is None:  # tempfile's, where all its folders are full
+        elif str(error.strerror).startswith(TEMPFILE_SAYS):
             advice = "free some space, or let TMPDIR name a folder that can be written"
             print(f"error: {error.strerror}: {advice}.", file=sys.stderr)
         else:

@@ -25,8 +25,8 @@ TIED = 1.02
 FASTER = 0.95
 """Share of the float cell's time that the upper end of the interval must stay below."""
 
-ARM = re.compile(r"-(aarch64|arm)")
-"""In what Python calls a system: "Linux-6.6.31-v8+-aarch64-with-glibc2.36"."""
+LINUX_ON_ARM = re.compile(r"Linux-.*-(aarch64|arm)")
+"""What Python calls a system: "Linux-6.6.31-v8+-aarch64-with-glibc2.36"; no other tells what its processor has."""
 
 
 class Advice(str, Enum):
@@ -152,8 +152,10 @@ def _nothing_in_int8(rows: Sequence[Row]) -> str:
 
 
 def fastest(rows: Sequence[Row]) -> list[str]:
-    """For each variant, board, device and number of threads the fastest cell that keeps the gate (or is float), in one
-    sentence. Across those nothing was timed in turns: a pace is over ONNX on as many threads."""
+    """The fastest cell that keeps the gate (or is float), in one sentence for each variant, board, device and threads.
+
+    Across those paces do not compare: each is over ONNX on as many threads, and that of CUDA over itself.
+    """
     groups: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:
         if row.pace and (row.passed or row.cell.precision == "fp32"):
@@ -194,7 +196,7 @@ def about_processor(environment: Mapping[str, str]) -> str:
             "This processor has no VNNI: int8 products take as many instructions as float ones, so that int8 may be no "
             "faster than fp32 here, whatever it gains on a processor that has it."
         )
-    if "asimddp" not in flags and ARM.search(environment.get("system", "")):
+    if "asimddp" not in flags and LINUX_ON_ARM.match(environment.get("system", "")):
         return (
             "This processor has no dot product instructions (ARMv8.2), so that int8 gains less here than on newer ones."
         )

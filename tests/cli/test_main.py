@@ -155,9 +155,17 @@ def test_a_place_that_cannot_be_used_is_one_sentence(
     assert said.startswith(f"error: {text}") and said.count("\n") == 1
 
 
-def test_what_we_know_nothing_of_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    fail_with(OSError(errno.EIO, "Input/output error", "a"), monkeypatch)
-    with pytest.raises(OSError, match="Input/output error"):
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EIO, "Input/output error", "a"),
+        FileNotFoundError(errno.ENOENT, "No such file or directory"),  # as os.getcwd raises it in a removed folder
+    ],
+    ids=str,
+)
+def test_what_we_know_nothing_of_is_not_hidden(error: OSError, monkeypatch: pytest.MonkeyPatch) -> None:
+    fail_with(error, monkeypatch)
+    with pytest.raises(OSError, match=str(error.strerror)):
         main(["boards"])
 
 
