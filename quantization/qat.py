@@ -25,7 +25,7 @@ from rtmw_edge.models import build
 from rtmw_edge.models.attention import SCALE_NORM_EPS
 from rtmw_edge.models.checkpoints import as_stored, load_weights, save_safetensors
 from rtmw_edge.models.weights import find
-from rtmw_edge.training.checkpoint import BEST, LAST, Given, alone
+from rtmw_edge.training.checkpoint import BEST, LAST, Given, alone, check_alone
 from rtmw_edge.training.checkpoint import NAME as CHECKPOINT
 from rtmw_edge.training.checkpoint import read as read_checkpoint
 from rtmw_edge.training.distillation import feature_loss, logit_loss
@@ -170,14 +170,15 @@ class QatTrainer(Trainer):
         begun = path.exists() and (self.out / CHECKPOINT).exists()  # a start that failed leaves the table alone
         if self.is_first and not begun:
             read_checkpoint(self.out, asdict(self.recipe), self.fabric.device)  # refuses a run of train
+            check_alone(self.out)  # before the calibration
+            table = self._start_table(exact)
+            if table.grid != self.settings.grid:
+                raise BadInputError(
+                    f"The quantization table is on the grid {table.grid}, and the recipe trains on "
+                    f"{self.settings.grid}; pass --grid {table.grid}, or another table."
+                )
+            check_table(exact, table)
             with alone(self.out):  # a run that has no checkpoint yet keeps its table
-                table = self._start_table(exact)
-                if table.grid != self.settings.grid:
-                    raise BadInputError(
-                        f"The quantization table is on the grid {table.grid}, and the recipe trains on "
-                        f"{self.settings.grid}; pass --grid {table.grid}, or another table."
-                    )
-                check_table(exact, table)
                 table.save(path)
         self.fabric.barrier()
         table = Table.load(path)

@@ -56,6 +56,13 @@ def alone(out: Path) -> Iterator[None]:
         yield
 
 
+def check_alone(out: Path) -> None:
+    """Raise BadInputError when another process is at work in `out`, which need not be there, and is left as it is."""
+    if (out / MARKER).exists():
+        with alone(out):
+            pass
+
+
 def write(out: Path, state: State) -> None:
     """Write `state` to the folder `out`; an earlier one stays until the new one is complete."""
     with atomic_write(out / NAME) as path:
