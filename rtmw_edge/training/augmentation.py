@@ -75,7 +75,7 @@ class Augmentation:
                 raise BadInputError(f"The augmentation's {one.name} is {value}; it lies in 0..{limit:g}.")
         for name, limit in (("scale", 10.0), ("dropout_size", 1.0)):
             bounds = getattr(self, name)
-            numbers = len(bounds) == 2 and all(isinstance(bound, int | float) for bound in bounds)
+            numbers = len(bounds) == 2 and all(type(bound) in (int, float) for bound in bounds)
             if not numbers or not 0 < bounds[0] <= bounds[1] <= limit:
                 raise BadInputError(
                     f"The augmentation's {name} is {list(bounds)}; give two numbers, 0 < low <= high <= {limit:g}."

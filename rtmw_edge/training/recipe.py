@@ -45,7 +45,7 @@ LIMITS: dict[str, tuple[float, float]] = {
 
 def _check_limits(name: str, value: Any) -> None:
     low, high = LIMITS[name.rpartition(".")[2]]
-    if not isinstance(value, int | float) or not low <= value <= high:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
         raise BadInputError(f"The recipe's {name} is {value!r}; it must lie in {low}..{high}.")
 
 

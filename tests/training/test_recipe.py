@@ -101,6 +101,8 @@ def test_a_table_of_an_override_joins_the_recipes():
         ("seed=-1", "The recipe's seed is -1; it must lie in 0..2147483647."),
         ("seed=99999999999999", "it must lie in 0..2147483647."),
         ("part_weights.face=abc", "The recipe's part_weights.face is 'abc'; it must lie in 0..1000000."),
+        ("part_weights.face=true", "The recipe's part_weights.face is True; it must lie in 0..1000000."),
+        ("augmentation.scale=[true, 2]", "The augmentation's scale is [True, 2]; give two numbers"),
         ("part_weights.face=-1", "The recipe's part_weights.face is -1; it must lie in 0..1000000."),
         ("part_weights=3", "The recipe's part_weights is 3; it must be a table: [part_weights]."),
         ("reuse=nan", "The recipe's reuse is nan; it must lie in 1..1000000."),
