@@ -23,7 +23,7 @@ from rtmw_edge.targets.scales import calibrate
 
 from rtmw_edge.errors import NotAvailableError
 from rtmw_edge.runtime import Runner, load
-from rtmw_edge.runtime.machine import int8_flags
+from rtmw_edge.runtime.processor import int8_flags
 from rtmw_edge.runtime.timing import in_turns
 
 TARGETS = ("onnx", "openvino", "tflite", "ncnn")

@@ -31,9 +31,9 @@ from rtmw_edge.runtime.detection import Look, looking_with
 from rtmw_edge.runtime.detectors import open_detector
 from rtmw_edge.runtime.frame_runner import FrameRunner
 from rtmw_edge.runtime.frames import Annotated, Failure, Frame, Origin, Result, Source
-from rtmw_edge.runtime.machine import cores
 from rtmw_edge.runtime.painting import Painter
 from rtmw_edge.runtime.pipeline import Pipeline, give_way
+from rtmw_edge.runtime.processor import cores
 from rtmw_edge.runtime.sinks import open_sink
 from rtmw_edge.runtime.smoothing import OneEuroOptions
 from rtmw_edge.runtime.sources import open_sources

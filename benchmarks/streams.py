@@ -21,7 +21,7 @@ from rtmw_edge.targets.scales import calibrate
 from rtmw_edge.errors import NotAvailableError
 from rtmw_edge.runtime import Runner, load
 from rtmw_edge.runtime.benchmark import scene
-from rtmw_edge.runtime.machine import cores
+from rtmw_edge.runtime.processor import cores
 from rtmw_edge.runtime.timing import Pace, in_turns
 
 TARGETS = ("onnx", "openvino", "tflite", "ncnn")

@@ -14,13 +14,13 @@ def doctor() -> None:
     from rich.table import Table
 
     from .. import __version__
-    from ..runtime import machine
+    from ..runtime import machine, processor
     from .console import Console
 
     console = Console(highlight=False, soft_wrap=True)
     core = machine.installed("numpy", "opencv-python-headless", "opencv-python", "typer", "rich")
     versions = ", ".join(f"{name} {found}" for name, found in core.items() if found)
-    flags = ", ".join(machine.int8_flags()) or "none known"
+    flags = ", ".join(processor.int8_flags()) or "none known"
     console.print(f"rtmw-edge {__version__}, Python {platform.python_version()}, {platform.platform()}")
     console.print(f"{platform.machine()}, {os.cpu_count()} cores, int8 instructions: {flags}")
     console.print(versions)

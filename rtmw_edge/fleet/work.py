@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from ..errors import RtmwEdgeError
 from ..runtime import Runner, load, verification
 from ..runtime.environment import environment
-from ..runtime.machine import cores
 from ..runtime.pacing import paced, peak_memory_mb
+from ..runtime.processor import cores
 from .parcels import Source, fetch
 from .peaks import peaks_of
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from ..bundle import ROLES, Bundle, Manifest
 from ..errors import BadInputError, NotAvailableError, RtmwEdgeError, VerificationError, reason_of
 from ..keypoints import NUM_KEYPOINTS
-from .machine import cores
+from .processor import cores
 
 IN_INT8 = ("int8", "int8-mixed")
 """Precisions whose convolutions, or most of them, are computed in int8."""

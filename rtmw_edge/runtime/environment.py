@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import __version__
-from .machine import distributions, installed, int8_flags
+from .machine import distributions, installed
+from .processor import int8_flags
 
 PACKAGES = (
     "numpy",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ..bundle import Bundle
 from ..errors import importing
 from .engine import IN_INT8, BundleEngine, Description, Ran, refusals_of
-from .machine import cores, has_vnni
+from .processor import cores, has_vnni
 
 REDUCED = ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_packed", "use_bf16_storage")
 """On by default in part, and costly: half-precision arithmetic on ARMv8.2 moves half of the keypoints."""

@@ -13,7 +13,7 @@ from typing import Any
 from ..errors import NotAvailableError, importing
 from ..files import cache_dir, reported_disk_errors
 from .devices import missing_device
-from .machine import int8_sums_overflow
+from .processor import int8_sums_overflow
 
 RUNTIME = "ONNX Runtime"
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}

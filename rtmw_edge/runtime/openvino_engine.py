@@ -13,7 +13,7 @@ from ..bundle import Bundle
 from ..errors import importing
 from .devices import missing_device
 from .engine import IN_INT8, BundleEngine, Description, Ran, refusals_of
-from .machine import int8_sums_overflow, lacks_dot_product
+from .processor import int8_sums_overflow, lacks_dot_product
 
 INSTALL = {
     "cpu": "install OpenVINO's CPU plugin again: pip install --force-reinstall openvino",

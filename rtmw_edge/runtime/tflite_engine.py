@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..bundle import Bundle
 from ..errors import importing
 from .engine import IN_INT8, BundleEngine, Description, Ran, refusals_of
-from .machine import cores
+from .processor import cores
 from .quiet import quiet_stderr
 
 RUNTIMES = (

@@ -33,8 +33,8 @@ from ..fleet.work import SPEED, verified
 from ..poses import Poses
 from ..runtime import Runner, load, torch_runner
 from ..runtime.engine import Logits
-from ..runtime.machine import cores
 from ..runtime.pacing import paced, peak_memory_mb
+from ..runtime.processor import cores
 from .cells import EXPORT, Planned
 from .config import TORCH
 from .store import Job, Store

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import RtmwEdgeError
 from ..fleet.link import Link
 from ..fleet.worker import resource, work
-from ..runtime.machine import cores
+from ..runtime.processor import cores
 from .bench import Found
 from .boards import ATTEMPTS, Facts, announced, no_worker, quiet_dask
 from .cells import EXPORT, Planned

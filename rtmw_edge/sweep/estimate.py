@@ -15,7 +15,7 @@ import numpy as np
 
 from ..evaluation.datasets import dataset_named
 from ..models.variants import variant_named
-from ..runtime.machine import cores
+from ..runtime.processor import cores
 from ..runtime.timing import ROUNDS
 from .cells import Planned
 from .config import TORCH

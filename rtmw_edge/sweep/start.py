@@ -12,7 +12,7 @@ from rich.console import Console
 from ..errors import NotAvailableError
 from ..fleet.link import Link
 from ..fleet.work import ACCURACY, SPEED
-from ..runtime.machine import cores
+from ..runtime.processor import cores
 from .bench import Bench
 from .boards import Boards, no_worker
 from .cells import EXPORT, Planned

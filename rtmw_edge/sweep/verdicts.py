@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from ..bundle import GateCheck
-from ..runtime.machine import EXACT_FLAGS
+from ..runtime.processor import EXACT_FLAGS
 from .cells import Cell
 from .rows import Row
 from .tables import bundle_of

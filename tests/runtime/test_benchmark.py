@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from rtmw_edge.errors import BadInputError
-from rtmw_edge.runtime import Description, Engine, Model, Runner, machine
+from rtmw_edge.runtime import Description, Engine, Model, Runner, processor
 from rtmw_edge.runtime import benchmark as timing
 from rtmw_edge.runtime.benchmark import Benchmark, Times, benchmark, scene
 from rtmw_edge.runtime.environment import Sensors, differences, environment, read_sensors
@@ -242,8 +242,8 @@ def test_bad_usage_is_one_line(arguments: list[str], text: str, cli: Callable[..
 def test_a_container_s_share_of_the_processors_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: str, wanted: int
 ) -> None:
-    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda process: set(range(8)))
-    monkeypatch.setattr(machine, "CPU_QUOTA", tmp_path / "cpu.max")
-    assert machine.cores() == 8
+    monkeypatch.setattr(processor.os, "sched_getaffinity", lambda process: set(range(8)))
+    monkeypatch.setattr(processor, "CPU_QUOTA", tmp_path / "cpu.max")
+    assert processor.cores() == 8
     (tmp_path / "cpu.max").write_text(quota + "\n")
-    assert machine.cores() == wanted
+    assert processor.cores() == wanted

@@ -14,7 +14,7 @@ import pytest
 import tiny_formats
 import tiny_models
 
-from rtmw_edge.runtime import machine
+from rtmw_edge.runtime import machine, processor
 from rtmw_edge.runtime.openvino_engine import WITHOUT_DOT_PRODUCT, WITHOUT_VNNI, why_in_float
 
 
@@ -148,12 +148,12 @@ def test_every_installed_engine_opens_on_the_cpu() -> None:
 )
 def test_int8_instructions(tmp_path: Path, text: str, flags: list[str]) -> None:
     (tmp_path / "cpuinfo").write_text(text)
-    assert machine.int8_flags(tmp_path / "cpuinfo") == flags
-    assert machine.int8_flags(tmp_path / "none") == []
+    assert processor.int8_flags(tmp_path / "cpuinfo") == flags
+    assert processor.int8_flags(tmp_path / "none") == []
 
 
 @pytest.mark.parametrize(
-    ("processor", "flags", "vnni", "overflow", "in_float"),
+    ("architecture", "flags", "vnni", "overflow", "in_float"),
     [
         ("x86_64", ["avx2", "avx_vnni"], True, False, ""),
         ("AMD64", ["avx2"], False, True, WITHOUT_VNNI),
@@ -163,9 +163,9 @@ def test_int8_instructions(tmp_path: Path, text: str, flags: list[str]) -> None:
     ],
 )
 def test_who_sums_int8_in_32_bits(
-    monkeypatch: pytest.MonkeyPatch, processor: str, flags: list[str], vnni: bool, overflow: bool, in_float: str
+    monkeypatch: pytest.MonkeyPatch, architecture: str, flags: list[str], vnni: bool, overflow: bool, in_float: str
 ) -> None:
-    monkeypatch.setattr(machine.platform, "machine", lambda: processor)
-    monkeypatch.setattr(machine, "int8_flags", lambda: flags)
-    assert (machine.has_vnni(), machine.int8_sums_overflow()) == (vnni, overflow)
+    monkeypatch.setattr(processor.platform, "machine", lambda: architecture)
+    monkeypatch.setattr(processor, "int8_flags", lambda: flags)
+    assert (processor.has_vnni(), processor.int8_sums_overflow()) == (vnni, overflow)
     assert why_in_float() == in_float

@@ -22,10 +22,10 @@ from rtmw_edge import bundle
 from rtmw_edge.errors import BadInputError, VerificationError
 from rtmw_edge.runtime import Engine, open_engine
 from rtmw_edge.runtime.engine import SideBySide
-from rtmw_edge.runtime.machine import cores
 from rtmw_edge.runtime.ncnn_engine import NcnnEngine
 from rtmw_edge.runtime.onnx_session import EXACT_ON_OLD_X86, SPINNING, session_options
 from rtmw_edge.runtime.openvino_engine import why_in_float
+from rtmw_edge.runtime.processor import cores
 
 MODULES = {"onnx": "onnx", "openvino": "openvino", "tflite": "ai_edge_litert", "ncnn": "ncnn"}
 

@@ -29,7 +29,7 @@ from rtmw_edge.evaluation.whole_body_ap import EVALUATED_PARTS
 from rtmw_edge.fleet.link import Certificates, Link
 from rtmw_edge.fleet.worker import serve
 from rtmw_edge.runtime import load
-from rtmw_edge.runtime.machine import cores
+from rtmw_edge.runtime.processor import cores
 from rtmw_edge.sweep import bench as bench_module
 from rtmw_edge.sweep import boards as boards_module
 from rtmw_edge.sweep import dispatch as dispatch_module

@@ -39,7 +39,7 @@ from rtmw_edge.errors import BadInputError, NotAvailableError, RtmwEdgeError, Ve
 from rtmw_edge.models.checkpoints import save_safetensors
 from rtmw_edge.models.variants import variant_named
 from rtmw_edge.models.weights import embedded
-from rtmw_edge.runtime.machine import int8_sums_overflow
+from rtmw_edge.runtime.processor import int8_sums_overflow
 
 pytest.importorskip("onnxscript")
 

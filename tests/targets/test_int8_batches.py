@@ -13,7 +13,7 @@ from rtmw_edge.targets import target_named
 from rtmw_edge.targets.base import Converted, Precision
 from small_deployable import SmallDeployable, absmax_table, float_logits, relative_rms
 
-from rtmw_edge.runtime.machine import int8_sums_overflow
+from rtmw_edge.runtime.processor import int8_sums_overflow
 
 Run = Callable[[Converted, np.ndarray], list[np.ndarray]]
 

@@ -20,9 +20,9 @@ from small_deployable import float_logits, relative_rms, smooth_crops
 from rtmw_edge.models import build
 from rtmw_edge.models.checkpoints import load_weights
 from rtmw_edge.models.weights import embedded
-from rtmw_edge.runtime.machine import int8_sums_overflow
 from rtmw_edge.runtime.onnx_session import session_options
 from rtmw_edge.runtime.openvino_engine import FLOAT_KERNELS
+from rtmw_edge.runtime.processor import int8_sums_overflow
 from rtmw_edge.simcc import decode
 
 pytest.importorskip("onnxscript")

@@ -16,8 +16,8 @@ from rtmw_edge.quantization.fake import fake_quantize
 from small_deployable import SmallDeployable, absmax_table, float_logits, relative_rms, small_deployable, smooth_crops
 
 from rtmw_edge.errors import VerificationError
-from rtmw_edge.runtime.machine import int8_sums_overflow
 from rtmw_edge.runtime.openvino_engine import CONVOLUTIONS, FLOAT_KERNELS
+from rtmw_edge.runtime.processor import int8_sums_overflow
 
 openvino = pytest.importorskip("openvino")
 pytest.importorskip("onnxscript")

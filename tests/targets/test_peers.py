@@ -18,8 +18,8 @@ from rtmw_edge import bundle
 from rtmw_edge.bundle.manifest import Convolutions
 from rtmw_edge.errors import BadInputError, NotAvailableError
 from rtmw_edge.models.checkpoints import save_safetensors
-from rtmw_edge.runtime.machine import int8_sums_overflow
 from rtmw_edge.runtime.openvino_engine import CONVOLUTIONS, FLOAT_KERNELS
+from rtmw_edge.runtime.processor import int8_sums_overflow
 
 CROPS = smooth_crops(8)
 

@@ -29,7 +29,7 @@ from small_deployable import (
 from torch.nn import functional as F
 
 from rtmw_edge.errors import NotAvailableError
-from rtmw_edge.runtime.machine import int8_sums_overflow
+from rtmw_edge.runtime.processor import int8_sums_overflow
 
 CROPS = smooth_crops(60)
 STEPS = 16
