@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import numpy as np
 from rtmw_edge.quantization import Table
 
 from rtmw_edge.bundle import Tolerance
+from rtmw_edge.errors import BadInputError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,6 +43,8 @@ def golden_vectors(
     down, and the difference spreads. How far depends on the crop, so of 12 the two are taken whose answers move least
     under noise that no camera would notice; that leaves the tolerance to find real faults. It depends on weights and
     scales too, so `tolerance` follows from that movement.
+
+    Raises BadInputError where the network answers crops with nothing but zeros or with what is no number.
     """
     import torch
     from rtmw_edge.quantization.fake import fake_quantize
@@ -57,6 +61,7 @@ def golden_vectors(
     reference = network if table is None else for_inference(fake_quantize(network, table, kinds))
     with torch.inference_mode():
         logits = FromUint8(reference)(torch.from_numpy(crops))
+        _check_answers(logits, "float" if table is None else "int8")
         if table is not None:
             pixels = torch.from_numpy(crops).permute(0, 3, 1, 2).float()
             noise = torch.randn(pixels.shape, generator=torch.Generator().manual_seed(0))
@@ -65,6 +70,15 @@ def golden_vectors(
             crops, logits = crops[calmest], tuple(axis[calmest] for axis in logits)
             movement = float(moved[calmest].max())
     return crops, [axis.numpy() for axis in logits], movement
+
+
+def _check_answers(logits: Sequence[Tensor], arithmetic: str) -> None:
+    sums = sum(axis.abs().sum((1, 2)) for axis in logits)
+    if not all(0 < one < math.inf for one in np.asarray(sums).tolist()):
+        raise BadInputError(
+            f"In {arithmetic} the network answers a picture with nothing but zeros or with what is no number: "
+            "check the weights; what a network that was never trained computes vanishes in int8."
+        )
 
 
 def tolerance(usual: Tolerance, movement: float) -> Tolerance:

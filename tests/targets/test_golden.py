@@ -12,6 +12,8 @@ from rtmw_edge.targets.golden import CANDIDATES, DISTURBANCE, FIRST, golden_vect
 from rtmw_edge.targets.rewrites import FromPixels
 from small_deployable import absmax_table, float_logits, small_deployable, smooth_crops
 
+from rtmw_edge.errors import BadInputError
+
 CROPS = smooth_crops(CANDIDATES, seed=3)
 
 
@@ -54,6 +56,15 @@ def test_in_float_the_first_crops_are_taken_and_nothing_moves() -> None:
     np.testing.assert_array_equal(crops, CROPS[:2])
     for axis, wanted in zip(logits, float_logits(network, CROPS[:2]), strict=True):
         np.testing.assert_array_equal(axis, wanted)
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
+def test_a_network_that_says_nothing_is_refused_before_it_is_converted(value: float) -> None:
+    network = small_deployable()
+    for weight in network.tails.parameters():
+        weight.data.fill_(value)
+    with pytest.raises(BadInputError, match="In float the network answers a picture with nothing but zeros"):
+        golden_vectors(network, None, ())  # type: ignore[arg-type]
 
 
 def test_the_change_is_relative_to_the_answer_before_over_all_axes() -> None:
