@@ -266,7 +266,7 @@ def test_a_full_disk_is_told_once(tmp_path: Path, ending: str, monkeypatch: pyte
         return opened(Path("/dev/full") if mode == "wb" else path, mode, **options)
 
     monkeypatch.setattr(Path, "open", full)
-    monkeypatch.setattr(tempfile, "TemporaryFile", lambda dir: open("/dev/full", "w+b"))
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda dir: opened(Path("/dev/full"), "w+b"))
     poses = sink(tmp_path / f"a{ending}")
     with pytest.raises(BadInputError, match=rf"The disk is full while writing .*a{ending}, which was not kept"):
         for index in range(2):
