@@ -6,12 +6,13 @@ import logging
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from ..errors import RtmwEdgeError
+from ..errors import BadInputError, RtmwEdgeError
 from .benchmark import benchmark
 from .boards import boards
 from .calibrate import calibrate
@@ -99,6 +100,10 @@ def _options(
     ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens.")] = False,
 ) -> None:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise BadInputError("The folder that this shell is in is gone: cd to one that is there.") from None
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s", stream=sys.stderr)
 
 

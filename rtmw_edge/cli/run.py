@@ -145,7 +145,7 @@ def run(
     if box_file:
         box_file.check_matches([one.origin.name for one in opened])
     view = _view(intrinsics, depth)
-    address = parse_address(serve) if serve else None
+    address = None if serve is None else parse_address(serve)
     look = listed_in(box_file) if box_file else None
     if finder is not None:
         found_by = _open_detector(finder, detector_device, device, threads, detector_score)
@@ -220,7 +220,7 @@ def _sources(names: list[str], raw: str | None, camera: str | None, live: bool |
     from ..errors import BadInputError
     from ..runtime.sources import PictureFormat, open_sources
 
-    picture, wanted = (PictureFormat.parse(text) if text else None for text in (raw, camera))
+    picture, wanted = (None if text is None else PictureFormat.parse(text) for text in (raw, camera))
     if camera and ":" in camera:
         raise BadInputError(
             f"--camera {camera} names a pixel format, which the camera's driver chooses: write WxH@FPS."

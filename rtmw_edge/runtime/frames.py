@@ -125,4 +125,4 @@ class Sink(Protocol):
         """Finish what was written and tell it, a line each: "poses: out.json". Nothing taken leaves nothing behind."""
 
     def discard(self) -> None:
-        """Drop what is half-written; after `close` this does nothing."""
+        """Drop what is half-written, on a full disk too without an error; after `close` this does nothing."""

@@ -75,13 +75,13 @@ class Served:
         """Whether no picture will come any more."""
         self._updated_s = time.monotonic()
         self._status: dict[str, Any] = {}
-        self.viewers = 0
-        """Streams that are open; counted by the server."""
+        self.viewers: list[str] = []
+        """What the streams that are open are called, empty for most; kept by the server."""
 
     @property
     def watched(self) -> bool:
         """Whether somebody wants pictures."""
-        return self.viewers > 0 or time.monotonic() - self._asked_s < JUST_WATCHED_S
+        return bool(self.viewers) or time.monotonic() - self._asked_s < JUST_WATCHED_S
 
     def update(self, annotated: Annotated) -> None:
         """Take the next result; its picture is drawn only when somebody watches."""
@@ -110,11 +110,15 @@ class Served:
                 self._jpeg, self.number = jpeg, self.number + 1
             self._changed.notify_all()
 
-    def status(self) -> dict[str, Any]:
-        """The figures of the newest frame, and its age in seconds; before the first, the age of the run."""
+    def status(self, viewer: str = "") -> dict[str, Any]:
+        """The figures of the newest frame, and its age in seconds; before the first, the age of the run.
+
+        For a `viewer` also whether its stream is open: browsers do not tell a page that one has ended.
+        """
         with self._changed:
             age_s = round(time.monotonic() - self._updated_s, 1)
-            return {**self._status, "age_s": age_s, "viewers": self.viewers, "running": not self.over}
+            watching = {"watching": viewer in self.viewers} if viewer else {}
+            return {**self._status, "age_s": age_s, "viewers": len(self.viewers), "running": not self.over, **watching}
 
     def picture(self, after: int, patience_s: float) -> tuple[int, bytes] | None:
         """Number and JPEG of the newest picture that is not number `after`; None when none came in time or at all."""
@@ -210,7 +214,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not self._host_is_ours():
             self._refuse(HTTPStatus.FORBIDDEN, "This address is not served under that name.")
             return
-        name = self.PATHS.get(self.path.partition("?")[0])  # pages add "?t=123" to get around a cache
+        name = self.PATHS.get(self.path.partition("?")[0])  # "?t=123" gets around a cache
         if name is None:
             self._refuse(HTTPStatus.NOT_FOUND, f"There is nothing here; there are {', '.join(self.PATHS)}.")
         else:
@@ -245,7 +249,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(HTTPStatus.OK, "text/html; charset=utf-8", body, Content_Security_Policy=policy)
 
     def _figures(self) -> None:
-        self._send(HTTPStatus.OK, "application/json", json.dumps(self.server.served.status()).encode())
+        figures = self.server.served.status(self._query())
+        self._send(HTTPStatus.OK, "application/json", json.dumps(figures).encode())
 
     def _frame(self) -> None:
         served = self.server.served
@@ -257,13 +262,14 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(HTTPStatus.OK, "image/jpeg", found[1])
 
     def _stream(self) -> None:
-        served = self.server.served
+        served, viewer = self.server.served, self._query()
         if self.command == "HEAD":
             self._send(HTTPStatus.OK, f"multipart/x-mixed-replace; boundary={BOUNDARY}", b"", endless=True)
             return
         with self.server.streams:
-            full = served.viewers >= MOST_VIEWERS
-            served.viewers += not full
+            full = len(served.viewers) >= MOST_VIEWERS
+            if not full:
+                served.viewers.append(viewer)
         if full:
             self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, f"{MOST_VIEWERS} people watch already.", Retry_After="10")
             return
@@ -282,7 +288,11 @@ class _Handler(BaseHTTPRequestHandler):
             pass  # the viewer has gone, or takes nothing any more
         finally:
             with self.server.streams:
-                served.viewers -= 1
+                served.viewers.remove(viewer)
+
+    def _query(self) -> str:
+        """What follows the path: pages call their stream by it."""
+        return self.path.partition("?")[2]
 
     def _take(self, data: bytes) -> None:
         """Send piece by piece: a time limit is one of the whole call, and a slow viewer is no absent one."""

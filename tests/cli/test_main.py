@@ -159,7 +159,7 @@ def test_a_place_that_cannot_be_used_is_one_sentence(
     "error",
     [
         OSError(errno.EIO, "Input/output error", "a"),
-        FileNotFoundError(errno.ENOENT, "No such file or directory"),  # as os.getcwd raises it in a removed folder
+        FileNotFoundError(errno.ENOENT, "No such file or directory"),
     ],
     ids=str,
 )
@@ -167,6 +167,16 @@ def test_what_we_know_nothing_of_is_not_hidden(error: OSError, monkeypatch: pyte
     fail_with(error, monkeypatch)
     with pytest.raises(OSError, match=str(error.strerror)):
         main(["boards"])
+
+
+def test_a_shell_in_a_removed_folder_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert run("export", "rtmw-n-256x192", "--target", "onnx", "--precision", "fp32", "--out", "x") == 2
+    assert capsys.readouterr().err == "error: The folder that this shell is in is gone: cd to one that is there.\n"
 
 
 def test_a_wrong_option_is_bad_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

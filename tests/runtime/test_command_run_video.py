@@ -226,6 +226,8 @@ def test_a_full_disk_at_the_end_of_a_video_keeps_the_poses(
         ),
         (["CLIP", "--depth", "0.01"], 2, "The depth 0.01 is no distance in metres of somebody before a camera"),
         (["CLIP", "--serve", "pi"], 2, "Cannot serve on 'pi': write HOST:PORT"),
+        (["CLIP", "--serve", ""], 2, "Cannot serve on '': write HOST:PORT"),
+        (["CLIP", "--camera", ""], 2, "Cannot read the format '': write WxH@FPS:PIXELS"),
         (["CLIP", "--show"], 3, "use --serve 8080 and a browser"),
         (["CLIP", "--save", "BUNDLE.mp4", "--save", "CLIP"], 2, "it is no video of this tool"),
     ],

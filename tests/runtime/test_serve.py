@@ -114,6 +114,7 @@ def test_the_figures(show: Show) -> None:
     assert (figures["people"], figures["dropped"], figures["source"]) == (1, 3, "clip.mp4")
     assert figures["fps"] > 0 and figures["stages_ms"]["pose"] > 0
     assert figures["model"] == "fixed none fp32" and figures["device"] == "fixed answers 1, cpu"
+    assert "watching" not in figures and not json.loads(show.get("/status.json?me")[2])["watching"]
 
 
 def test_the_newest_picture(show: Show) -> None:
@@ -211,7 +212,7 @@ def test_who_leaves_while_no_picture_comes_makes_room(monkeypatch: pytest.Monkey
         with socket.create_connection(("127.0.0.1", server._http.server_address[1]), timeout=10) as connection:
             connection.sendall(b"GET /stream.mjpg HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert b"200" in connection.recv(100) and served.viewers
-    until(lambda: served.viewers == 0, 5)
+    until(lambda: not served.viewers, 5)
     server.close()
 
 
@@ -282,21 +283,41 @@ def test_only_a_host_that_is_given_opens_it_to_others() -> None:
         show.close()
 
 
-def test_a_browser_shows_stream_and_figures(tmp_path: Path) -> None:
-    """Headless Chromium: the figures are in the page, the picture has loaded, and the console is quiet."""
+def browse(port: int, profile: Path, milliseconds: int = 3000) -> subprocess.CompletedProcess[str]:
+    """The page in headless Chromium: its final DOM, and what the browser logged of it."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("no Chromium is installed: apt install chromium")
-    show = Show(size=(480, 640))
     command = [
-        chromium, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}",
-        "--enable-logging=stderr", "--virtual-time-budget=3000", "--dump-dom", "--v=0", f"http://127.0.0.1:{show.port}/",
+        chromium, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}", "--v=0",
+        "--enable-logging=stderr", f"--virtual-time-budget={milliseconds}", "--dump-dom", f"http://127.0.0.1:{port}/",
     ]  # fmt: skip
+    return subprocess.run(command, capture_output=True, text=True, timeout=90)
+
+
+def test_a_browser_shows_stream_and_figures(tmp_path: Path) -> None:
+    """Headless Chromium: the figures are in the page, the picture has loaded, and the console is quiet."""
+    show = Show(size=(480, 640))
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=90)
+        done = browse(show.port, tmp_path)
     finally:
         show.close()
     assert ">running<" in done.stdout and "<dt>people</dt><dd>1</dd>" in done.stdout
     assert "fixed none fp32" in done.stdout and "ms</dd>" in done.stdout
     assert show.drawn > 0, "the stream was asked for"
     assert "CONSOLE" not in done.stderr
+
+
+def test_a_page_asks_for_its_stream_again_when_it_has_ended(show: Show, tmp_path: Path) -> None:
+    """As after the sleep of a phone: the figures come as before, and the picture must not stand still unseen."""
+    picture, asked = show.served.picture, []
+
+    def cut_once(after: int, patience_s: float) -> tuple[int, bytes] | None:
+        asked.append(after)
+        if len(asked) == 2:
+            raise OSError("the network is gone")
+        return picture(after, patience_s)
+
+    show.served.picture = cut_once  # type: ignore[method-assign]
+    assert ">running<" in browse(show.port, tmp_path, 9000).stdout
+    assert asked.count(0) == 2, "a stream begins after picture number 0"

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -253,6 +254,26 @@ def test_a_video_that_a_full_disk_cut_off_is_not_kept(tmp_path: Path, ending: st
         cut.close()
     cut.discard()
     assert [path.name for path in tmp_path.iterdir()] == [f"whole{ending}"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("ending", [".npz", ".jsonl", ".json", ".csv", ".coco.json"])
+def test_a_full_disk_is_told_once(tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is dropped then would be written once more, and its error would keep the other outputs from their end."""
+    opened = Path.open
+
+    def full(path: Path, mode: str = "r", **options: Any) -> Any:
+        return opened(Path("/dev/full") if mode == "wb" else path, mode, **options)
+
+    monkeypatch.setattr(Path, "open", full)
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda dir: opened(Path("/dev/full"), "w+b"))
+    poses = sink(tmp_path / f"a{ending}")
+    with pytest.raises(BadInputError, match=rf"The disk is full while writing .*a{ending}, which was not kept"):
+        for index in range(2):
+            poses.write(annotated(index))
+        poses.close()
+    poses.discard()
+    assert list(tmp_path.iterdir()) == []
 
 
 def frames_of(path: Path) -> list[NDArray[Any]]:

@@ -442,6 +442,19 @@ class Clip(Camera):
         return self._count if what == cv2.CAP_PROP_FRAME_COUNT else 10.0
 
 
+def test_a_video_that_opencv_opens_and_cannot_decode(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not damaged is not called so."""
+    fourcc = float(cv2.VideoWriter.fourcc(*"AV01"))
+    monkeypatch.setattr(Clip, "get", lambda _, what: fourcc if what == cv2.CAP_PROP_FOURCC else 10.0)
+    assert frames(VideoFile("phone.mp4")._frames(Clip([], 20))) == (  # type: ignore[arg-type]
+        [],
+        [
+            "There is no readable frame in phone.mp4: it is damaged, or OpenCV cannot decode AV1 here: make it H.264 "
+            "with ffmpeg."
+        ],
+    )
+
+
 def test_times_that_a_video_does_not_tell_follow_its_rate() -> None:
     found, reasons = frames(VideoFile("clip.mp4")._frames(Clip([0, 0, 0.05, 0.4, 0.4], 5)))  # type: ignore[arg-type]
     assert [frame.time_s for frame in found] == pytest.approx([0, 0.1, 0.2, 0.4, 0.5]) and not reasons

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -84,7 +85,8 @@ class Arrays:
 
     def discard(self) -> None:
         for _, spool in self._spools.values():
-            spool.close()
+            with suppress(OSError):  # what is still to be written to a full disk is not wanted any more
+                spool.close()
         self._spools = {}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -50,4 +50,5 @@ class GrowingFile:
 
     def discard(self) -> None:
         """Remove what is unfinished."""
-        self._stack.__exit__(RuntimeError, RuntimeError("dropped"), None)
+        with suppress(OSError, BadInputError):  # what is still to be written to a full disk is not wanted any more
+            self._stack.__exit__(RuntimeError, RuntimeError("dropped"), None)

@@ -22,6 +22,9 @@ VIDEO_SUFFIXES = (
 STREAM_SUFFIXES = (".264", ".h264", ".mjpeg", ".mjpg")
 """Files of pictures without times, as rpicam-vid writes them; an address that ends so is a camera's."""
 
+AV1 = cv2.VideoWriter.fourcc(*"AV01")
+"""OpenCV's own builds open such a video and cannot decode it: their FFmpeg leaves that to hardware."""
+
 TAIL_SECONDS, TAIL_SHARE = 0.5, 0.02
 """A video that ends this much before its own length has lost its tail, where it also has less than it says."""
 
@@ -74,7 +77,9 @@ class VideoFile:
         missing_s = count / fps - (last_s + 1 / fps)
         if index == 0:
             why = "it is damaged"
-            if "://" in self._path:  # as of Python's http.server
+            if capture.get(cv2.CAP_PROP_FOURCC) == AV1:
+                why += ", or OpenCV cannot decode AV1 here: make it H.264 with ffmpeg"
+            elif "://" in self._path:  # as of Python's http.server
                 why += ", or an MP4 with its index at its end, of a server that sends no parts: download it first"
             yield Failure(origin.name, f"There is no readable frame in {origin.name}: {why}.")
         elif missing_s > max(TAIL_SECONDS, TAIL_SHARE * count / fps) and self._is_cut_off(count - index, fps):
