@@ -112,6 +112,8 @@ def test_the_table_of_an_earlier_budget_stays_until_the_new_one_is_known(
         ([TINY.name, "--target", "onxn"], "Unknown target 'onxn'; did you mean 'onnx'?"),
         ([TINY.name, "--data", "synthetic:train"], "Unknown split of rendered people 'train'"),
         ([TINY.name, "--budget", "hands"], "Cannot read 'hands' in the budget"),
+        (["rtmw-n-256x192", "--grid", "w8", "--budget", "body<=1"], "which no target can on the grid w8; leave out"),
+        (["rtmw-n-256x192", "--grid", "full", "--budget", "body<=1"], "on the grid full; leave out --budget, or take"),
         (["rtmw-n-256x192", "--grid", "octal"], "Unknown grid 'octal'"),
         (["rtmw-n-256x192", "--method", "kl"], "Unknown calibration method 'kl'"),
         (["rtmw-n-256x192", "--table", "a.json", "--method", "mse"], "not from both; leave out one of them"),
