@@ -103,7 +103,11 @@ def archived_manifest(stored: zipfile.ZipFile, path: Path) -> bytes:
 
 
 def listed(root: Path) -> dict[str, int]:
-    """Name and size of every file in the directory `root`, the manifest left out; only plain files may lie there."""
+    """Name and size of every file in the directory `root`, the manifest left out; only plain files may lie there.
+
+    What a Mac leaves in folders that it shows, and beside files that it copies to other disks, is not among them:
+    `.DS_Store` and `._manifest.json` are no names that a manifest may list, so that nothing ever opens them.
+    """
     sizes = {}
     for index, entry in enumerate(root.iterdir()):
         if index > limits.MAX_FILES:
@@ -112,7 +116,9 @@ def listed(root: Path) -> dict[str, int]:
                 f"{root} holds more than the {limits.MAX_FILES + 1} files that a bundle may have; "
                 "move the others elsewhere.",
             )
-        sizes[entry.name] = _check_plain(entry)
+        size = _check_plain(entry)
+        if entry.name != ".DS_Store" and not entry.name.startswith("._"):
+            sizes[entry.name] = size
     sizes.pop(MANIFEST_NAME, None)
     return sizes
 

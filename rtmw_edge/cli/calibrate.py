@@ -21,6 +21,9 @@ TABLE_HEAD, FOUND_HEAD = b'{\n "bias_corrections": ', b'{\n "points": '
 SHOWN = 20
 """Moved ranges that are printed; --json has all."""
 
+WIDE = 132
+"""Columns where there is no terminal: the names of tensors stay on one line."""
+
 
 def calibrate(
     variant: Annotated[str, typer.Argument(help="Variant, e.g. rtmw-n-256x192; see 'rtmw-edge models'.")],
@@ -165,11 +168,13 @@ def _report_stability(found: Stability, json_file: Path | None) -> None:
     from .console import Console
 
     console = Console()
+    if not console.is_terminal:
+        console.width = WIDE
     print(f"{len(found.moved)} of {found.points} ranges differ by more than 20 % between two halves of the images")
     if found.moved:
         rows = Rows(
             Column("tensor", overflow="fold"),
-            *(Column(name, justify="right") for name in ("one half", "the other", "change, %")),
+            *(Column(name, justify="right", no_wrap=True) for name in ("one half", "the other", "change, %")),
         )
         for moved in found.moved[:SHOWN]:
             ends = (f"{low:.3g} .. {high:.3g}" for low, high in (moved.first, moved.second))

@@ -81,7 +81,7 @@ def sensitivity(
     if threads is not None:
         torch.set_num_threads(threads)
     scales = ScaleSource(table, calibration, boxes, method)
-    options = Options(variant, out, weights, grid, scales, data, crops, proxy_only, target)
+    options = Options(variant, out, weights, grid, scales, data, crops, proxy_only, target, limits is not None)
     step = TextColumn("{task.description}", markup=False)
     columns = (BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn(), step)
     with bar(*columns) as progress:

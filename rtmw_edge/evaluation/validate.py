@@ -156,7 +156,7 @@ def _check_comparable(reference: Runner, device: Runner) -> None:
         raise BadInputError(
             f"The reference {one.variant} takes {one.input_size[0]}x{one.input_size[1]} crops to {one.bins} bins, and "
             f"{other.variant} takes {other.input_size[0]}x{other.input_size[1]} to {other.bins}: the same crops cannot "
-            "go through both. Compare networks of one input size."
+            "go through both. Compare networks of one input size, both in 2D or both in 3D."
         )
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ..bundle.manifest import MANIFEST_NAME
+from ..bundle.reading import listed
 from ..errors import BadInputError
 from ..files import atomic_write, reported_disk_errors, sha256_of
 
@@ -59,8 +61,8 @@ def pack_bundle(bundle: Path, folder: Path) -> str:
 
     def write(to: Path) -> None:
         with zipfile.ZipFile(to, "w", zipfile.ZIP_STORED) as archive:
-            for path in sorted(bundle.iterdir()):
-                archive.writestr(zipfile.ZipInfo(path.name), path.read_bytes())
+            for name in sorted((MANIFEST_NAME, *listed(bundle))):
+                archive.writestr(zipfile.ZipInfo(name), (bundle / name).read_bytes())
 
     return _pack(write, folder)
 

@@ -72,6 +72,12 @@ def test_an_extra_file_with_a_terminal_escape_in_its_name(good: Path) -> None:
     refused(good, Reason.EXTRA_FILE, r"holds '\\x1b\[2Jx', which its manifest does not list")
 
 
+@pytest.mark.parametrize("name", [".hidden", ".DS_Store.onnx", "_model.onnx"])
+def test_an_extra_file_that_no_mac_leaves(good: Path, name: str) -> None:
+    (good / name).write_bytes(b"x")
+    refused(good, Reason.EXTRA_FILE, rf"holds '?{name}'?, which its manifest does not list")
+
+
 def test_very_many_files(good: Path) -> None:
     for index in range(limits.MAX_FILES + 2):
         (good / f"{index}.bin").touch()

@@ -99,6 +99,19 @@ def test_a_bundle_with_a_note_beside_it_is_not_replaced(written: Path) -> None:
         bundle.check_replaceable(written)
 
 
+def test_what_a_mac_leaves_in_a_folder_is_passed_over(tmp_path: Path) -> None:
+    made = tiny_models.opaque_bundle(tmp_path / "tiny")
+    for name in (".DS_Store", "._manifest.json", "._model.onnx", "._golden.npz"):
+        (made / name).write_bytes(b"\x00\x05\x16\x07")
+    with bundle.read(made) as opened:
+        assert opened.path("model").read_bytes() == b"no parser ever sees this" * 100
+    tiny_models.opaque_bundle(made)
+    assert not [path for path in made.iterdir() if path.name.startswith(".")]
+    (made / "._more").mkdir()
+    with pytest.raises(BadInputError, match=r"Refusing to overwrite .* holds more than a bundle"):
+        bundle.check_replaceable(made)
+
+
 @pytest.mark.parametrize("target", ["tiny", "tiny.zip", "nowhere"])
 def test_a_link_is_not_replaced(tmp_path: Path, target: str) -> None:
     tiny_models.opaque_bundle(tmp_path / "tiny")

@@ -52,6 +52,13 @@ def test_a_configuration(tmp_path: Path) -> None:
     assert (second.name, second.every, second.files()) == ("more", 5, [Path("/elsewhere/labels.json")])
 
 
+def test_the_files_of_an_annotation_folder_are_listed_but_for_hidden_ones(tmp_path: Path) -> None:
+    for name in ("b.json", "a.json", "._a.json", "notes.txt"):
+        written(tmp_path / name, "{}")
+    found = SetConfig("aic", tmp_path, annotations=".").files()
+    assert found == [tmp_path / "a.json", tmp_path / "b.json"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -72,7 +72,8 @@ def test_detections_that_lie_outside_are_left_out_and_said(
 
 def test_a_network_of_another_size_is_refused(tiny: Path, data: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("builtin", "--reference", tiny, "--data", data) == 2
-    assert "The reference tiny takes 48x64 crops" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "The reference tiny takes 48x64 crops" in told and "one input size, both in 2D or both in 3D." in told
 
 
 @pytest.mark.parametrize(

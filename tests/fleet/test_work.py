@@ -53,6 +53,8 @@ def test_a_bundle_travels_once_in_chunks_and_is_the_same(
     tmp_path: Path, parcels: Path, packed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert pack_bundle(tmp_path / "made" / "bundle", parcels) == packed  # whenever it is packed
+    (tmp_path / "made" / "bundle" / ".DS_Store").touch()  # by a Mac, whose owner looked at the folder
+    assert pack_bundle(tmp_path / "made" / "bundle", parcels) == packed
     monkeypatch.setattr("rtmw_edge.fleet.parcels.CHUNK_BYTES", 1000)
     heard: list[int] = []
     path = fetch(packed, tmp_path / "cache", counted(parcels, heard))

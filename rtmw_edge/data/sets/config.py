@@ -49,11 +49,14 @@ class SetConfig:
             object.__setattr__(self, key, getattr(self, key) or getattr(kind, key))
 
     def files(self) -> list[Path]:
-        """The annotation files, whether they are there or not, but for a folder, whose .json files are listed."""
+        """The annotation files, whether they are there or not, but for a folder, whose .json files are listed.
+
+        Hidden ones are not among them: a Mac leaves a `._labels.json` beside `labels.json` on other disks.
+        """
         found: list[Path] = []
         for scene in self.scenes if "{scene}" in self.annotations else ("",):
             path = self.root / self.annotations.replace("{scene}", scene)
-            found += sorted(path.glob("*.json")) if path.is_dir() else [path]
+            found += sorted(path.glob("[!.]*.json")) if path.is_dir() else [path]
         return found
 
 

@@ -11,6 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from ...errors import VerificationError
 from ...runtime.environment import environment
 from ..budget import Budget
 from .choice import Choice, choose
@@ -65,13 +66,20 @@ def choose_and_save(
 ) -> Choice:
     """Choose what stays in float, write its table to `path` unless that is nothing, and say so line by line.
 
-    The table of an earlier budget there goes first, as it is not this one's; unless it is what is studied.
+    The table of an earlier budget there stays until this one's is known, and goes where this one has none; unless it
+    is what is studied.
     """
-    if not isinstance(given := options.scales.table, Path) or given.resolve() != path.resolve():
-        path.unlink(missing_ok=True)
+    studied = isinstance(given := options.scales.table, Path) and given.resolve() == path.resolve()
     console.print(f"\nbudget {budget.text} on {study.crops.dataset}; {costs.source}")
-    choice = choose(study, units, costs, budget, console.print)
+    try:
+        choice = choose(study, units, costs, budget, console.print)
+    except VerificationError:
+        if not studied:
+            path.unlink(missing_ok=True)
+        raise
     if not choice.convolutions:
+        if not studied:
+            path.unlink(missing_ok=True)
         console.print("Everything in int8 keeps the budget: export it as int8.")
         return choice
     table = study.subject.table

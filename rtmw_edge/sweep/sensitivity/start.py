@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ... import __version__
 from ...calibration import Method, open_source
 from ...calibration.evaluation_images import held_out
+from ...errors import BadInputError
 from ...evaluation.datasets import open_dataset
 from ...files import check_replaceable, claim_directory
 from ...models.variants import variant_named
@@ -33,7 +34,10 @@ FINDINGS = "findings.jsonl"
 
 @dataclass(frozen=True)
 class Options:
-    """What is studied, in the words of the command line; a table of `scales` brings its own grid."""
+    """What is studied, in the words of the command line; a table of `scales` brings its own grid.
+
+    `mixed`: whether convolutions are to be left in float afterwards, which not every grid can.
+    """
 
     variant: str
     out: Path
@@ -44,6 +48,7 @@ class Options:
     proxy_crops: int
     proxy_only: bool
     target: str | None
+    mixed: bool = False
 
 
 def start(options: Options, on_step: OnStep = lambda _: None) -> Study:
@@ -51,7 +56,7 @@ def start(options: Options, on_step: OnStep = lambda _: None) -> Study:
 
     With neither a table nor a calibration, weights that were trained with a table have that one, and others are
     calibrated on `CALIBRATION`; what was calibrated is kept in the folder. Raises BadInputError for what cannot be
-    used, and for a grid that the target cannot honour.
+    used, and for a grid that the target cannot honour, or no target with convolutions in float.
     """
     variant = variant_named(options.variant)
     target = None if options.target is None else target_named(options.target)
@@ -64,8 +69,13 @@ def start(options: Options, on_step: OnStep = lambda _: None) -> Study:
     grid = grid_named(options.grid)
     options.scales.check(grid)
     table = options.scales.ready(network, path, grid, None, on_step)
+    wanted = grid if table is None else GRIDS[table.grid]
+    if options.mixed and (wanted.precision != Precision.INT8 or wanted.between):
+        raise BadInputError(
+            f"A budget leaves convolutions in float, which no target can on the grid {wanted.name}; leave out "
+            "--budget, or take the grid common or affine."
+        )
     if target is not None:
-        wanted = grid if table is None else GRIDS[table.grid]
         grid_of(target, Precision(wanted.precision), wanted.name)
     scales = options.scales
     if isinstance(scales.calibration, str):

@@ -15,7 +15,9 @@ from rtmw_edge.quantization.fake import weights_sha256
 from small_runs import TINY
 
 from rtmw_edge.cli import main
+from rtmw_edge.errors import VerificationError
 from rtmw_edge.models.checkpoints import save_safetensors
+from rtmw_edge.sweep.sensitivity import show as show_module
 from rtmw_edge.sweep.sensitivity import start as start_module
 from rtmw_edge.sweep.sensitivity.partial_run import PartialRuns
 
@@ -81,6 +83,27 @@ def test_a_budget_that_int8_keeps_leaves_nothing_in_float(
     assert of_a_stricter_budget.exists(), "what is studied stays"
 
 
+def test_the_table_of_an_earlier_budget_stays_until_the_new_one_is_known(
+    given: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    options = ["--proxy-only", "--crops", 2, "--budget"]
+    assert run(*given, "--out", out, *options, "whole<=55") == 0
+    before = (out / "mixed-table.json").read_bytes()
+
+    def ends_with(error: BaseException) -> int:
+        def choose(*_: object) -> None:
+            raise error
+
+        monkeypatch.setattr(show_module, "choose", choose)
+        return run(*given, "--out", out, *options, "whole<=50")
+
+    assert ends_with(KeyboardInterrupt()) == 130
+    assert (out / "mixed-table.json").read_bytes() == before
+    assert ends_with(VerificationError("Cannot keep whole<=50.")) == 1
+    assert not (out / "mixed-table.json").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
@@ -89,6 +112,8 @@ def test_a_budget_that_int8_keeps_leaves_nothing_in_float(
         ([TINY.name, "--target", "onxn"], "Unknown target 'onxn'; did you mean 'onnx'?"),
         ([TINY.name, "--data", "synthetic:train"], "Unknown split of rendered people 'train'"),
         ([TINY.name, "--budget", "hands"], "Cannot read 'hands' in the budget"),
+        (["rtmw-n-256x192", "--grid", "w8", "--budget", "body<=1"], "which no target can on the grid w8; leave out"),
+        (["rtmw-n-256x192", "--grid", "full", "--budget", "body<=1"], "on the grid full; leave out --budget, or take"),
         (["rtmw-n-256x192", "--grid", "octal"], "Unknown grid 'octal'"),
         (["rtmw-n-256x192", "--method", "kl"], "Unknown calibration method 'kl'"),
         (["rtmw-n-256x192", "--table", "a.json", "--method", "mse"], "not from both; leave out one of them"),
