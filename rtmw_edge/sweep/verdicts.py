@@ -79,7 +79,8 @@ def _verdict(variant: str, where: str, rows: Sequence[Row]) -> Verdict:
     if not _keeps(best):
         why = f"{name} breaks the gate by less than chance, where {best.broken[0].sentence()}; it takes {time}"
         images = best.accuracy["images"]
-        more = f"; more images than these {images} decide"
+        too = "" if _faster(best) else " and a quieter machine" if best.ratio else " and its time"
+        more = f"; more images than these {images}{too} decide"
         return Verdict(variant, where, Advice.UNDECIDED, f"{why}{_nothing_in_int8(rows)}{more}")
     if not _faster(best):
         why = f"{name} keeps the gate and takes {time}{_nothing_in_int8(rows)}"

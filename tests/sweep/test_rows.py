@@ -160,6 +160,11 @@ def test_a_gate_that_noise_decides_gives_no_advice(tmp_path: Path) -> None:
     assert verdict.why.startswith("int8 PTQ common percentile breaks the gate by less than chance, where face: 3.00 AP")
     assert "within noise); it takes 0.50 times" in verdict.why
     assert verdict.why.endswith("; more images than these 40 decide")
+    perhaps = {**cell.speed, "ratio": 0.9, "ratio_low": 0.8, "ratio_high": 1.0}
+    (verdict,) = verdicts([found[0], replace(open_, speed=perhaps)])
+    assert verdict.why.endswith("; more images than these 40 and a quieter machine decide")
+    (verdict,) = verdicts([found[0], replace(open_, speed={})])
+    assert verdict.why.endswith("; more images than these 40 and its time decide")
     unmeasured = replace(cell, gate=broken(value=None, low=None, high=None))
     assert verdicts([found[0], unmeasured])[0].advice is Advice.UNDECIDED
     slow = {**cell.speed, "ratio": 1.5, "ratio_low": 1.4, "ratio_high": 1.6}
