@@ -126,7 +126,7 @@ def test_the_fastest_is_one_for_each_number_of_threads_and_device(tmp_path: Path
         Made(cell("onnx", threads=4, device="cuda"), 30.0, ms=2.0),
     )
     assert fastest(rows(store_of(tmp_path / "store", sweep))) == [
-        "rtmw-n-256x192: on cpu, with 1 thread, the fastest that keeps the gate is onnx int8 PTQ common 1 threads, "
+        "rtmw-n-256x192: on cpu, with 1 thread, the fastest that keeps the gate is onnx int8 PTQ common 1 thread, "
         "20.0 ms (0.50 of the time of ONNX in fp32), times that are noisy, AP whole 29.9.",
         "rtmw-n-256x192: on cpu, with 4 threads, the fastest that keeps the gate is onnx int8 PTQ common 4 threads, "
         "7.2 ms (0.60 of the time of ONNX in fp32), AP whole 29.9.",
