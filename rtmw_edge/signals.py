@@ -19,37 +19,62 @@ SAME = 1.0
 
 
 @contextmanager
-def heard_as_ctrl_c() -> Iterator[None]:
+def heard_as_ctrl_c(*more: signal.Signals) -> Iterator[Callable[[], None]]:
     """Make `ENDING` a KeyboardInterrupt that holds the signal, so that contexts are left; it comes once.
 
-    A terminal that closes sends SIGHUP twice, and the second would break off the cleaning up. Does nothing outside the
-    main thread, and leaves alone what is ignored or has a handler.
+    A terminal that closes sends SIGHUP twice, and the second would break off the cleaning up; with SIGINT among `more`
+    so would a second Ctrl-C. Gives what raises the interrupt again if one has come: libraries swallow it now and then,
+    torch does in its imports. Does nothing outside the main thread, and leaves alone what is ignored or has a handler.
     """
     owner = os.getpid()
-    heard: list[signal.Signals] = []
+    heard: dict[signal.Signals, Any] = {}
+    came: list[KeyboardInterrupt] = []
 
     def end(number: int, frame: FrameType | None) -> None:
         if os.getpid() != owner:  # a child that was forked from here
             die_of(number)
         for other in heard:
             signal.signal(other, signal.SIG_IGN)
-        raise KeyboardInterrupt(number)
+        came.append(KeyboardInterrupt() if number == signal.SIGINT else KeyboardInterrupt(number))
+        raise came[0]
+
+    def again() -> None:
+        if came:
+            raise came[0]
 
     if threading.current_thread() is threading.main_thread():
-        heard = [number for number in ENDING if signal.getsignal(number) == signal.SIG_DFL]
+        handlers = {number: signal.getsignal(number) for number in (*ENDING, *more)}
+        untouched = (signal.SIG_DFL, signal.default_int_handler)
+        heard = {number: handler for number, handler in handlers.items() if handler in untouched}
     for number in heard:
         signal.signal(number, end)
     try:
-        yield
+        yield again
     finally:
-        for number in heard:
-            signal.signal(number, signal.SIG_DFL)
+        for number, handler in heard.items():
+            signal.signal(number, handler)
 
 
 def die_of(number: int) -> None:
     """End this process as whoever sent the signal expects: to systemd an exit code would be a failure."""
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
+
+
+@contextmanager
+def held_back(*numbers: signal.Signals) -> Iterator[None]:
+    """Keep signals from processes that are started meanwhile until they unblock them; this one gets them at the end.
+
+    A process that imports its modules would end in a traceback.
+    """
+    from multiprocessing import resource_tracker
+
+    resource_tracker.ensure_running()  # it starts with the first process, and would let SIGINT and SIGTERM through
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class StopSignals:

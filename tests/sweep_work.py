@@ -1,8 +1,9 @@
 """Jobs that tell in a log file who did them, for sweeps that are killed and shared.
 
-python sweep_work.py STORE LOG SECONDS [TOGETHER]      works the jobs off, each in so many seconds
+python sweep_work.py STORE LOG SECONDS [TOGETHER [LOADS [END]]]   works the jobs off, each in so many seconds
 
-With TOGETHER, only once so many processes are there to share them.
+With TOGETHER, only once so many processes are there to share them. Its process first loads for LOADS seconds; all jobs
+come to the END.
 """
 
 from __future__ import annotations
@@ -37,6 +38,14 @@ class Logged:
     seconds: float
     bad: dict[str, str] | None = None
     together: int = 1
+    loads: float = 0.0
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Where a process imports what its work needs, before it can do anything."""
+        self.__dict__.update(state)
+        if self.loads:
+            self.say("loads")
+            time.sleep(self.loads)
 
     def __call__(self, store: Store) -> Callable[[Job, Callable[[str], None]], Any]:
         ready = self.log.with_suffix(".ready")
@@ -49,13 +58,15 @@ class Logged:
     def work(self, job: Job, on_step: Callable[[str], None]) -> tuple[dict[str, Any], dict[str, Any]]:
         self.say(f"begin {job.id}")
         on_step("sleeping")
+        end = (self.bad or {}).get(job.id)
         try:
             time.sleep(self.seconds)
         except KeyboardInterrupt:
+            if end == "deaf":
+                raise ZeroDivisionError("by Ctrl-C") from None
             time.sleep(0.5)
             self.say(f"cleaned {job.id}")
             raise
-        end = (self.bad or {}).get(job.id)
         if end == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
         if end == "ended":
@@ -94,10 +105,15 @@ def crew(run: int, jobs: list[Job], prepare: Callable[[Store], Any], retry_until
     return partial(work_off, run=run, jobs=jobs, prepare=prepare, retry_until=retry_until)
 
 
-def main(folder: str, log: str, seconds: str, together: str = "1") -> None:
+def main(folder: str, log: str, seconds: str, together: str = "1", loads: str = "0", end: str = "") -> None:
     with Store.create(Path(folder)) as store:
         run = store.begin({"cells": []})
-    sweep(Path(folder), run, [crew(run, JOBS, Logged(Path(log), float(seconds), together=int(together)))], nobody)
+    bad = {job.id: end for job in JOBS}
+    logged = Logged(Path(log), float(seconds), bad, int(together), float(loads))
+    try:
+        sweep(Path(folder), run, [crew(run, JOBS, logged)], nobody)
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import signal
 import ssl
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any
 
 from ..errors import BadInputError
@@ -79,6 +79,7 @@ def serve(link: Link, board: str, cache: Path, say: Callable[[str], None]) -> No
 
     try:
         cache.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=cache).close()  # a worker that fails at once gets one cell after the other
     except OSError as error:
         raise BadInputError(
             f"Cannot keep what is sent in '{cache}': {error.strerror}. Choose another --cache."

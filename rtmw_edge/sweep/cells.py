@@ -80,10 +80,15 @@ class Cell:
     def label(self) -> str:
         """What tells a cell from its neighbours: "onnx int8 PTQ affine percentile synthetic:200"."""
         grid = self.grid if self.grid != self.precision else ""
-        words = [self.target, self.lane, grid, self.calibrated, self.table, self.weights]
-        words += [self.device if self.device != "cpu" else "", f"{self.threads} threads" if self.threads else ""]
-        words += [f"on {self.board}" if self.board else ""]
+        words = [self.target, self.lane, grid, self.calibrated, self.table, self.weights, self.place]
         return " ".join(word for word in words if word)
+
+    @property
+    def place(self) -> str:
+        """Where it is timed, as far as a sweep says so: "cuda 4 threads on nano"; "" on all cores of this machine."""
+        threads = {0: "", 1: "1 thread"}.get(self.threads, f"{self.threads} threads")
+        board = f"on {self.board}" if self.board else ""
+        return " ".join(word for word in (self.device if self.device != "cpu" else "", threads, board) if word)
 
     @property
     def wherever(self) -> Cell:

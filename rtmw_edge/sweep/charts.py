@@ -1,4 +1,4 @@
-"""Accuracy against cost as SVG: a point a cell, intervals, the Pareto front. For the report, and alone for papers.
+"""Accuracy against cost as SVG: a point a cell, intervals, Pareto fronts. For the report, and alone for papers.
 
 Colours are CSS variables (report.css), so that a chart follows dark and light; targets differ in colour, precisions in
 shape; what failed its gate is hollow. Every point is a link to its row, which the keyboard reaches.
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from .cells import Cell
 from .rows import Row
 
 WIDTH, HEIGHT = 860, 440
@@ -43,7 +44,10 @@ STYLE = Path(__file__).with_name("chart.css")
 
 @dataclass(frozen=True)
 class Point:
-    """A cell on the chart; `low` and `high` are the ends of the AP's interval, `row` the number of its table row."""
+    """A cell on the chart; `low` and `high` are the ends of the AP's interval, `row` the number of its table row.
+
+    `group` names the cells that its cost compares with.
+    """
 
     row: int
     cost: float
@@ -55,6 +59,7 @@ class Point:
     variant: str
     words: str
     failed: bool
+    group: str = ""
 
 
 def points(rows: Sequence[Row], part: str, cost: str) -> list[Point]:
@@ -69,11 +74,16 @@ def points(rows: Sequence[Row], part: str, cost: str) -> list[Point]:
         if row.passed is not None:
             words += ", gate passed" if row.passed else ", gate failed"
         cell = row.cell
-        failed = row.passed is False
-        found.append(
-            Point(number, spent, ap.value, ap.low, ap.high, cell.target, cell.lane, cell.variant, words, failed)
-        )
+        shown = cell.target, cell.lane, cell.variant, words, row.passed is False, _group(cell, cost)
+        found.append(Point(number, spent, ap.value, ap.low, ap.high, *shown))
     return found
+
+
+def _group(cell: Cell, cost: str) -> str:
+    """What has a front of its own: a board, device and number of threads, and for a pace, which is over the variant's
+    own ONNX in fp32, a variant too."""
+    parts = [cell.variant if cost == "pace" else "", cell.board, cell.device, cell.threads]
+    return " ".join(map(str, parts))
 
 
 def cost_of(row: Row, cost: str) -> float | None:
@@ -120,7 +130,10 @@ def scatter(found: Sequence[Point], part: str, cost: str, *, alone: bool = False
     out.append(
         f'<text class="axis" transform="translate(14 {HEIGHT / 2}) rotate(-90)" text-anchor="middle">AP, %</text>'
     )
-    out.append(f'<path class="front" d="{_stairs([(x(point.cost), y(point.ap)) for point in pareto(found)])}"/>')
+    for group in dict.fromkeys(point.group for point in found):
+        front = pareto([point for point in found if point.group == group])
+        data = "" if alone else f' data-group="{html.escape(group)}"'
+        out.append(f'<path class="front"{data} d="{_stairs([(x(point.cost), y(point.ap)) for point in front])}"/>')
     for point in found:
         out.append(_mark(point, x(point.cost), y(point.ap), y(point.low), y(point.high), alone))
     if alone:
@@ -138,7 +151,7 @@ def _mark(point: Point, x: float, y: float, low: float, high: float, alone: bool
     kind = f"point t-{point.target}{' failed' if point.failed else ''}"
     if alone:
         return f'<g class="{kind}">{content}</g>'
-    data = f'data-row="{point.row}" data-x="{x:.1f}" data-y="{y:.1f}"'
+    data = f'data-row="{point.row}" data-x="{x:.1f}" data-y="{y:.1f}" data-group="{html.escape(point.group)}"'
     side = ("end", -9) if x > WIDTH / 2 else ("start", 9)
     label = f'<text class="label" x="{x + side[1]:.1f}" y="{y - 9:.1f}" text-anchor="{side[0]}">{words}</text>'
     return f'<a class="{kind}" href="#row-{point.row}" {data} aria-label="{words}">{content}{label}</a>'

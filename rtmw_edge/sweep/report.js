@@ -1,4 +1,4 @@
-// Shows one chart at a time, hides the cells that the boxes leave out, and draws the Pareto front of those that stay.
+// Shows one chart at a time, hides the cells that the boxes leave out, and draws the Pareto fronts of those that stay.
 // Without it every chart and row is there.
 "use strict";
 (() => {
@@ -28,8 +28,10 @@
       const points = all("a.point", figure);
       for (const point of points) point.toggleAttribute("hidden", !shown(rows.get(point.dataset.row)));
       const left = points.filter((point) => !point.hasAttribute("hidden"));
-      const path = figure.querySelector("path.front");
-      if (path) path.setAttribute("d", front(left.map((point) => [+point.dataset.x, +point.dataset.y])));
+      for (const path of all("path.front", figure)) {
+        const mine = left.filter((point) => point.dataset.group === path.dataset.group);
+        path.setAttribute("d", front(mine.map((point) => [+point.dataset.x, +point.dataset.y])));
+      }
     }
     const count = all("tr[data-row]").filter((row) => !row.hidden).length;
     document.getElementById("count").textContent = `${count} of ${rows.size} cells shown`;

@@ -128,9 +128,12 @@ def _shape(lane: str) -> str:
 def _charts(rows: Sequence[Row]) -> Iterable[str]:
     for part in reversed(PART_ORDER):
         for cost, words in COSTS.items():
-            chart = scatter(points(rows, part, cost), part, cost)
-            caption = f"AP of {part.replace('_', ' ')} against {words}; dashed: nothing else is both cheaper and better"
-            caption += "; hollow: failed the gate"
+            found = points(rows, part, cost)
+            chart = scatter(found, part, cost)
+            several = len({point.group for point in found}) > 1
+            each = f", for each {'variant, ' if cost == 'pace' else ''}board, device and number of threads" * several
+            caption = f"AP of {part.replace('_', ' ')} against {words}; "
+            caption += f"dashed{each}: nothing else is both cheaper and better; hollow: failed the gate"
             figcaption = f"<figcaption><small>{caption}</small></figcaption>"
             yield f'<figure data-part="{part}" data-cost="{cost}">{chart}{figcaption}</figure>'
 

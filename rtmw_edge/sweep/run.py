@@ -6,6 +6,7 @@ another. Accuracy may run side by side; a timed job waits until nobody else work
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import multiprocessing
 import os
@@ -18,14 +19,13 @@ from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from ..errors import NotAvailableError, RtmwEdgeError
 from ..evaluation.gates import Gate
 from ..fleet.work import ACCURACY, SPEED
 from ..runtime.environment import environment
-from ..signals import die_of, heard_as_ctrl_c
+from ..signals import die_of, heard_as_ctrl_c, held_back
 from .cells import EXPORT, Planned
 from .plan import Plan
 from .store import FAILED, NOT_POSSIBLE, OK, POLL, Job, Record, Store
@@ -118,6 +118,7 @@ def work_off(
 
 def conclude(store: Store, record: Record, on_event: OnEvent, retry_until: int) -> None:
     """Keep a job's record, and tell of its end."""
+    on_event(Event(record.job, "recording"))
     store.finish(record, retry_until=retry_until)
     on_event(Event(record.job, str(record.data.get("reason", "")), record.status, record.seconds))
 
@@ -160,9 +161,10 @@ def sweep(folder: Path, run: int, crews: Sequence[Crew], on_event: OnEvent) -> N
     def start(crew: Crew) -> None:
         ours, theirs = context.Pipe(duplex=False)
         process = context.Process(target=_worker, args=(folder, crew, theirs, os.getpid()), name="sweep")
-        process.start()
-        theirs.close()
-        alive[ours] = process, crew
+        with held_back(signal.SIGINT):
+            process.start()
+            theirs.close()
+            alive[ours] = process, crew
 
     try:
         for crew in crews:
@@ -185,11 +187,12 @@ def sweep(folder: Path, run: int, crews: Sequence[Crew], on_event: OnEvent) -> N
                             ) from None
                         start(crew)
     except BaseException as error:
-        # Ctrl-C goes to all by itself, `kill -INT` to one alone; they hear it once.
+        # Ctrl-C goes to all by itself, `kill -INT` to one alone; they hear it once. One without a job may be importing
+        # for seconds, and has nothing to clean up.
         by_hand = isinstance(error, KeyboardInterrupt) and not error.args
-        for process, _ in alive.values():
+        for pipe, (process, _) in alive.items():
             if process.is_alive():
-                os.kill(process.pid or 0, signal.SIGINT if by_hand else signal.SIGTERM)
+                os.kill(process.pid or 0, signal.SIGINT if by_hand and pipe in at_work else signal.SIGTERM)
         raise
     finally:
         until = time.monotonic() + PATIENCE_SECONDS
@@ -217,32 +220,26 @@ def _worker(folder: Path, crew: Crew, pipe: Connection, parent: int) -> None:
     """The life of one process. It ends when its parent does, also by SIGKILL: nobody would hear it any more."""
     threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
 
-    def tell(event: Event) -> None:
-        try:
-            pipe.send(event)
-        except BrokenPipeError:
-            os._exit(1)
-
-    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
-        signal.signal(signal.SIGINT, _once)
     try:
-        with heard_as_ctrl_c(), Store.open(folder) as store:
-            try:
-                crew(store, tell)
-            except KeyboardInterrupt as error:
-                if error.args:  # a signal of its own: the claim stays, for the parent to bury it
-                    die_of(error.args[0])
-                raise
+        with heard_as_ctrl_c(signal.SIGINT) as again:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+
+            def tell(event: Event) -> None:
+                again()  # before a record: what came of a job after that is no outcome
+                with contextlib.suppress(BrokenPipeError):  # the thread is about to see that
+                    pipe.send(event)
+
+            with Store.open(folder) as store:
+                try:
+                    crew(store, tell)
+                except KeyboardInterrupt as error:
+                    if error.args:  # a signal of its own: the claim stays, for the parent to bury it
+                        die_of(error.args[0])
+                    raise
     except KeyboardInterrupt:
         pass  # the parent, which got it too, says so
     except RtmwEdgeError as error:
         pipe.send(error)
-
-
-def _once(number: int, frame: FrameType | None) -> None:
-    """Ctrl-C, of which a second one would break off the cleaning up after the first."""
-    signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
 
 
 def _die_with(parent: int) -> None:

@@ -61,16 +61,11 @@ def verdicts(rows: Sequence[Row]) -> list[Verdict]:
         if not row.is_float and row.accuracy and row.gate:
             cell = row.cell
             groups.setdefault((cell.variant, cell.target, cell.board, cell.device, cell.threads), []).append(row)
-    return [_verdict(mine[0].cell.variant, _where(mine[0].cell), mine) for mine in groups.values()]
+    return [_verdict(mine[0].cell, mine) for mine in groups.values()]
 
 
-def _where(cell: Cell) -> str:
-    extra = [cell.device if cell.device != "cpu" else "", f"{cell.threads} threads" if cell.threads else ""]
-    extra += [f"on {cell.board}" if cell.board else ""]
-    return " ".join([cell.target, *(word for word in extra if word)])
-
-
-def _verdict(variant: str, where: str, rows: Sequence[Row]) -> Verdict:
+def _verdict(cell: Cell, rows: Sequence[Row]) -> Verdict:
+    variant, where = cell.variant, f"{cell.target} {cell.place}".strip()
     hopeful = [row for row in rows if _keeps(row) is not False and _faster(row) is not False]
     if not hopeful:
         return Verdict(variant, where, Advice.DO_NOT, _why_not(rows))
@@ -79,7 +74,8 @@ def _verdict(variant: str, where: str, rows: Sequence[Row]) -> Verdict:
     if not _keeps(best):
         why = f"{name} breaks the gate by less than chance, where {best.broken[0].sentence()}; it takes {time}"
         images = best.accuracy["images"]
-        more = f"; more images than these {images} decide"
+        too = "" if _faster(best) else " and a quieter machine" if best.ratio else " and its time"
+        more = f"; more images than these {images}{too} decide"
         return Verdict(variant, where, Advice.UNDECIDED, f"{why}{_nothing_in_int8(rows)}{more}")
     if not _faster(best):
         why = f"{name} keeps the gate and takes {time}{_nothing_in_int8(rows)}"

@@ -31,7 +31,7 @@ from ..data.instances import Instance, InstanceSet, read_instance
 from ..data.synthetic import Renderer, Sample
 from ..data.synthetic.background import Photographs
 from ..errors import BadInputError, RtmwEdgeError
-from ..signals import ENDING
+from ..signals import ENDING, held_back
 from .augmentation import Augmentation, Plan, augmented, planned
 from .device_crops import Arrived, CropMaker, PlannedCrops, from_crop, in_rounds
 from .recipe import Recipe
@@ -303,17 +303,17 @@ def _starting_workers() -> Iterator[None]:
     """
     blas = os.environ.get(BLAS_THREADS)
     os.environ.setdefault(BLAS_THREADS, "1")
-    threads, mask = cv2.getNumThreads(), signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    threads = cv2.getNumThreads()
     others = set(multiprocessing.active_children())
     cv2.setNumThreads(1)
     try:
-        yield
+        with held_back(*STOPPING):
+            yield
     finally:
         _WORKERS.update(set(multiprocessing.active_children()) - others)
         cv2.setNumThreads(threads)
         if blas is None:
             del os.environ[BLAS_THREADS]
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def batches(

@@ -281,6 +281,7 @@ def test_a_worker_unlike_the_first_of_its_board_does_not_count(data: str, tmp_pa
             remote.found(Job(planned[0].accuracy_id, "accuracy"), refusal, quiet)
 
 
-def test_a_worker_s_cache_that_cannot_be_made_is_one_sentence() -> None:
-    with pytest.raises(BadInputError, match=r"Cannot keep what is sent in '/proc/x': .*\. Choose another --cache\."):
-        serve(Link("127.0.0.1", free_port(), None), "pi5", Path("/proc/x"), print)
+@pytest.mark.parametrize("place", ["/proc/x", "/proc/self"], ids=["is not there", "is there"])
+def test_a_worker_s_cache_that_cannot_be_written_is_one_sentence(place: str) -> None:
+    with pytest.raises(BadInputError, match=rf"Cannot keep what is sent in '{place}': .*\. Choose another --cache\."):
+        serve(Link("127.0.0.1", free_port(), None), "pi5", Path(place), print)

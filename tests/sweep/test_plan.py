@@ -52,11 +52,11 @@ def test_the_product_leaves_out_what_does_not_apply() -> None:
         targets=["onnx", "ncnn"], precisions=["fp32", "int8", "w8"], calibration=["synthetic:8", "synthetic:9"],
         methods=["minmax", "mse"], grids=["common"], threads=[1, 2],
     )  # fmt: skip
-    assert labels(found)[:2] == ["onnx fp32 1 threads", "onnx fp32 2 threads"]
+    assert labels(found)[:2] == ["onnx fp32 1 thread", "onnx fp32 2 threads"]
     int8 = [label for label in labels(found) if label.startswith("onnx int8")]
     assert len(int8) == 2 * 2 * 2 and "onnx int8 PTQ common mse synthetic:9 2 threads" in int8
     w8 = [label for label in labels(found) if label.startswith("onnx w8")]
-    assert w8 == ["onnx w8 1 threads", "onnx w8 2 threads"]
+    assert w8 == ["onnx w8 1 thread", "onnx w8 2 threads"]
     assert len(labels(found)) == len(set(labels(found)))
 
 
@@ -98,10 +98,10 @@ def test_rules_thin_the_product_out() -> None:
     axes = {"targets": ["onnx", "openvino"], "precisions": ["fp32", "int8"], "threads": [1, 2], "grids": ["common"]}
     found = planned(**axes, exclude=[{"target": "openvino", "threads": 2}, {"precision": ["int8"], "threads": [1]}])
     assert labels(found) == [
-        "onnx fp32 1 threads",
+        "onnx fp32 1 thread",
         "onnx fp32 2 threads",
         "onnx int8 PTQ common percentile synthetic:200 2 threads",
-        "openvino fp32 1 threads",
+        "openvino fp32 1 thread",
     ]
     found = planned(**axes, include=[{"precision": "fp32"}, {"target": "onnx"}])
     assert [label.split()[:2] for label in labels(found)] == [["onnx", "fp32"]] * 2 + [["onnx", "int8"]] * 2 + [
@@ -483,7 +483,7 @@ def test_cells_that_differ_in_threads_alone_share_accuracy() -> None:
         ('calibrators = ["nccf"]', "Unknown calibrator 'nccf'; did you mean 'nncf'?"),
         ("bias_correction = 1", "The sweep's bias_correction is 1; it must be true or false."),
         ('devices = ["cdua"]', "Unknown device 'cdua'; did you mean 'cuda'?"),
-        ("threads = [-1]", "Cannot run on -1 threads"),
+        ("threads = [-1]", "Cannot run on -1 thread"),
         ("counts = [0]", "A calibration count of 0 leaves nothing to calibrate on"),
         ("images = -5", "The sweep's images is -5; write 0 for all"),
         ('images = "many"', "The sweep's images is 'many'; it must be a whole number."),

@@ -184,6 +184,33 @@ def test_the_front_is_what_no_other_point_beats_in_both() -> None:
         assert {(p.cost, p.ap) for p in pareto(found)} == {(p.cost, p.ap) for p in found} - beaten
 
 
+@pytest.mark.slow
+def test_numbers_of_threads_have_fronts_of_their_own(tmp_path: Path) -> None:
+    """A pace is over ONNX in fp32 on as many threads; one thread's 0.5 beats nothing that runs on four."""
+    four = tuple(
+        replace(made, cell=replace(made.cell, threads=4), ms=made.ms / 4, ratio=tuple(end + 0.1 for end in made.ratio))
+        for made in SWEEP[:2]
+    )
+    one = tuple(replace(made, cell=replace(made.cell, threads=1)) for made in SWEEP[:3])
+    store_of(tmp_path / "store", (*one, *four))
+    with Store.open(tmp_path / "store") as store:
+        run = run_of(store)
+        write_report(tmp_path / "report.html", rows_of(store, run), run.document)
+    page = (tmp_path / "report.html").read_text()
+    script = "<script>document.querySelector('input[name=cost][value=pace]').click()</script>"
+    (tmp_path / "tested.html").write_text(page.replace("</html>", script + "</html>"))
+    dom, complaints = browse(tmp_path / "tested.html", "--dump-dom")
+    assert complaints == ""
+    for text in (page, dom):
+        drawn = re.search(r'<figure data-part="whole" data-cost="pace".*?</figure>', text, re.DOTALL)
+        assert drawn is not None
+        fronts = dict(re.findall(r'class="front" data-group="(.*?)" d="(.*?)"', drawn[0]))
+        assert {group: path.count("H") for group, path in fronts.items()} == {
+            f"{VARIANT}  cpu 1": 2, f"{VARIANT}  cpu 4": 1,
+        }  # fmt: skip
+        assert "dashed, for each variant, board, device and number of threads: nothing" in drawn[0]
+
+
 def test_points_lie_where_their_figures_are(tmp_path: Path) -> None:
     folder = store_of(tmp_path / "store")
     out = tmp_path / "chart.svg"

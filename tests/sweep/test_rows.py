@@ -126,7 +126,7 @@ def test_the_fastest_is_one_for_each_number_of_threads_and_device(tmp_path: Path
         Made(cell("onnx", threads=4, device="cuda"), 30.0, ms=2.0),
     )
     assert fastest(rows(store_of(tmp_path / "store", sweep))) == [
-        "rtmw-n-256x192: on cpu, with 1 thread, the fastest that keeps the gate is onnx int8 PTQ common 1 threads, "
+        "rtmw-n-256x192: on cpu, with 1 thread, the fastest that keeps the gate is onnx int8 PTQ common 1 thread, "
         "20.0 ms (0.50 of the time of ONNX in fp32), times that are noisy, AP whole 29.9.",
         "rtmw-n-256x192: on cpu, with 4 threads, the fastest that keeps the gate is onnx int8 PTQ common 4 threads, "
         "7.2 ms (0.60 of the time of ONNX in fp32), AP whole 29.9.",
@@ -160,6 +160,11 @@ def test_a_gate_that_noise_decides_gives_no_advice(tmp_path: Path) -> None:
     assert verdict.why.startswith("int8 PTQ common percentile breaks the gate by less than chance, where face: 3.00 AP")
     assert "within noise); it takes 0.50 times" in verdict.why
     assert verdict.why.endswith("; more images than these 40 decide")
+    perhaps = {**cell.speed, "ratio": 0.9, "ratio_low": 0.8, "ratio_high": 1.0}
+    (verdict,) = verdicts([found[0], replace(open_, speed=perhaps)])
+    assert verdict.why.endswith("; more images than these 40 and a quieter machine decide")
+    (verdict,) = verdicts([found[0], replace(open_, speed={})])
+    assert verdict.why.endswith("; more images than these 40 and its time decide")
     unmeasured = replace(cell, gate=broken(value=None, low=None, high=None))
     assert verdicts([found[0], unmeasured])[0].advice is Advice.UNDECIDED
     slow = {**cell.speed, "ratio": 1.5, "ratio_low": 1.4, "ratio_high": 1.6}

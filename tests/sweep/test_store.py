@@ -41,11 +41,12 @@ def start() -> Iterator[Start]:
     """Starts sweeps in processes of their own, which end with the test, and with them all that they started."""
     begun: list[subprocess.Popen[bytes]] = []
 
-    def started(folder: Path, log: Path, seconds: float, together: int = 1) -> subprocess.Popen[bytes]:
+    def started(folder: Path, log: Path, *more: object) -> subprocess.Popen[bytes]:
         # Ctrl-C is ignored by what a shell starts in the background, as whoever runs these tests may be.
         hears = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-        command = [sys.executable, sweep_work.__file__, str(folder), str(log), str(seconds), str(together)]
-        begun.append(subprocess.Popen(command, preexec_fn=hears, start_new_session=True))
+        command = [sys.executable, sweep_work.__file__, str(folder), str(log), *map(str, more)]
+        said = subprocess.PIPE if len(more) > 2 else None
+        begun.append(subprocess.Popen(command, preexec_fn=hears, start_new_session=True, stderr=said))
         return begun[-1]
 
     yield started
@@ -268,6 +269,36 @@ def test_sigint_to_the_sweep_alone_ends_its_processes_too(start: Start, tmp_path
         process.send_signal(signal.SIGINT)
         assert process.wait(60) != 0 and not store_module.born(child)
         assert [word for _, word, _ in lines(log)] == ["begin", "cleaned"]
+
+
+@pytest.mark.parametrize("to_all", [False, True])
+def test_sigint_while_a_process_of_the_sweep_still_imports_is_no_traceback(
+    start: Start, tmp_path: Path, to_all: bool
+) -> None:
+    """Which takes PyTorch seconds at the start of every sweep, and of every round of a search."""
+    process = start(tmp_path / "store", tmp_path / "log", 300.0, 1, 300.0)
+    until(lambda: lines(tmp_path / "log"))
+    child = int(lines(tmp_path / "log")[0][0])
+    if to_all:
+        os.kill(child, signal.SIGINT)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=60) == (None, b"") and process.returncode == 130
+    assert not store_module.born(child)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_that_a_library_swallows_is_no_outcome_of_a_job(
+    start: Start, tmp_path: Path, number: signal.Signals
+) -> None:
+    """torch does, in its imports, and fails afterwards: every job was recorded as failed, for good."""
+    folder, log = tmp_path / "store", tmp_path / "log"
+    process = start(folder, log, 300.0, 1, 0.0, "deaf")
+    until(lambda: any(word == "begin" for _, word, _ in lines(log)))
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    assert [word for _, word, _ in lines(log)] == ["begin"]
+    with Store.open(folder) as store:
+        assert not store.records(IDS)
 
 
 def test_two_processes_share_the_work_and_timed_jobs_run_alone(start: Start, tmp_path: Path) -> None:
