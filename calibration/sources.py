@@ -89,6 +89,8 @@ def open_source(
 
 def _people(text: str, boxes: Path | None, seed: int) -> People:
     kind, separator, rest = text.partition(":")
+    if not text:  # as of a shell's variable that is not set
+        raise BadInputError("What to calibrate on is empty: name a folder of images, or synthetic:200.")
     if kind not in ("synthetic", "coco") or not separator:
         return in_folder(Path(text), boxes)
     if boxes is not None:

@@ -91,7 +91,7 @@ class ScaleSource:
 
     def images(self) -> Source:
         """What is calibrated on; raises BadInputError as `open_source`."""
-        given = self.calibration or CALIBRATION
+        given = CALIBRATION if self.calibration is None else self.calibration
         return open_source(given, boxes=self.boxes) if isinstance(given, str) else given
 
 

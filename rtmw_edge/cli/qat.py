@@ -79,8 +79,9 @@ def qat(
         ready = scales.ready(network, find(name, weights), arithmetic, None, lambda line: typer.echo(line, err=True))
         if ready is not None:
             return ready
-        typer.echo(f"calibrating on {calibration or CALIBRATION}", err=True)
-        source = open_source(calibration or CALIBRATION, evaluation=held_out(chosen.validation))
+        place = CALIBRATION if calibration is None else calibration
+        typer.echo(f"calibrating on {place}", err=True)
+        source = open_source(place, evaluation=held_out(chosen.validation))
         return replace(scales, calibration=source).choose(network, arithmetic, lambda _: None)
 
     of_table = None if loaded is None else f"of SHA-256 {loaded.sha256[:12]}"

@@ -252,6 +252,8 @@ KINDS = {str: "text in quotes", int: "a whole number", bool: "true or false", fl
 def _one(key: str, value: Any, kind: type) -> Any:
     if type(value) is not kind and not (kind is float and type(value) is int):
         raise BadInputError(f"The sweep's {key} is {value!r}; it must be {KINDS[kind]}.")
+    if value == "":
+        raise BadInputError(f"The sweep's {key} is an empty text; leave it out for the default, or write what it is.")
     return value
 
 

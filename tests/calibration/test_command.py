@@ -133,6 +133,7 @@ def test_stability_is_printed_and_written(
         (["--images", "photos", "--stability", "--data", "synthetic:train"], "Unknown split of rendered people"),
         (["--images", "synthetic:val:9"], "'synthetic:val:9' holds the people that accuracy is measured on"),
         (["--images", "photos", "--evaluation", "photos"], "'photos/0.png' is the evaluation image '0.png' of photos"),
+        (["--images", ""], "What to calibrate on is empty: name a folder of images, or synthetic:200."),
         (["--images", "absent"], "There is no folder 'absent' to calibrate on"),
         (["--images", "photos", "--boxes", "none.json"], "There is no boxes file none.json"),
     ],

@@ -488,6 +488,10 @@ def test_cells_that_differ_in_threads_alone_share_accuracy() -> None:
         ("images = -5", "The sweep's images is -5; write 0 for all"),
         ('images = "many"', "The sweep's images is 'many'; it must be a whole number."),
         ("targets = []", "The sweep's targets is empty"),
+        (
+            'calibration = ""',
+            "The sweep's calibration is an empty text; leave it out for the default, or write what it is.",
+        ),
         ("targets = [1]", "The sweep's targets is 1; it must be text in quotes."),
         ('exclude = ["onnx"]', "write one [[exclude]] for each"),
         ('[[exclude]]\ntaget = "onnx"', "Unknown field of [[exclude]] 'taget'; did you mean 'target'?"),

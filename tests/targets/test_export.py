@@ -139,6 +139,7 @@ def test_weights_alone_leave_nothing_in_float(weights: Path, tmp_path: Path) -> 
     [
         ({"calibration": "synthetic:4", "table": Path("table.json")}, "Scales come from a table or from calibration"),
         ({"table": Path("absent.json")}, "Cannot read the quantization table absent.json: No such file or directory."),
+        ({"calibration": ""}, "What to calibrate on is empty: name a folder of images, or synthetic:200."),
         ({"calibration": "photos"}, "There is no folder 'photos' to calibrate on"),
         ({"method": "median"}, "Unknown calibration method 'median'"),
     ],

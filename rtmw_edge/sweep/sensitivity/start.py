@@ -98,7 +98,7 @@ def start(options: Options, on_step: OnStep = lambda _: None) -> Study:
 def _calibrated(options: Options, network: Deployable, grid: Grid, scales: ScaleSource, on_step: OnStep) -> Table:
     """The table of an earlier run of the same network and calibration, or a new one, kept in the folder."""
     given = options.scales
-    text = str(given.calibration or CALIBRATION)
+    text = str(CALIBRATION if given.calibration is None else given.calibration)
     made_of = [weights_sha256(network), grid.name, text, str(given.boxes), given.method or METHOD, __version__]
     path = options.out / f"table-{hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:12]}.json"
     if path.exists() and text.startswith("synthetic:"):  # what lies in a folder may have changed
