@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import re
 import subprocess
 import sys
@@ -78,6 +79,19 @@ def imports(path: Path, tree: ast.Module) -> Iterator[tuple[str, bool]]:
             yield from ((f"{name}.{alias.name}", id(node) in top) for alias in node.names)
 
 
+def name_of(path: Path) -> str:
+    """The module of a file: "rtmw_edge.runtime.engine"."""
+    inside = path.relative_to(PACKAGE if path.is_relative_to(PACKAGE) else ROOT)
+    return ".".join(["rtmw_edge", *inside.with_suffix("").parts]).removesuffix(".__init__")
+
+
+def upwards(name: str) -> Iterator[str]:
+    """A dotted name and whatever it lies in: an import may name a module or something of it."""
+    while name:
+        yield name
+        name = name.rpartition(".")[0]
+
+
 def ours(name: str) -> str | None:
     """The part of ours that an import names: "crops", "targets.rewrites"; None for another distribution."""
     words = name.split(".")
@@ -108,6 +122,18 @@ def test_a_part_imports_only_what_it_may(part: str) -> None:
             if target is not None and target not in allowed and target.partition(".")[0] not in allowed:
                 wrong.append(f"{path.relative_to(ROOT)} imports {name}")
     assert wrong == []
+
+
+def test_no_modules_import_one_another_in_a_circle() -> None:
+    """Neither at the top nor on demand: what they share belongs into a third."""
+    files = {name_of(path): (path, tree) for _, path, tree in ALL if path.parent != PACKAGE or path.stem != "__init__"}
+    graph: dict[str, set[str]] = {}
+    for name, (path, tree) in files.items():
+        found = (imported for imported, _ in imports(path, tree))
+        nearest = (next((up for up in upwards(imported) if up in files), name) for imported in found)
+        graph[name] = set(nearest) - set(upwards(name))  # a package's own __init__ gathers what lies in it
+    assert len(graph) > 250 and graph["rtmw_edge.bundle.reading"] > {"rtmw_edge.bundle.manifest", "rtmw_edge.files"}
+    graphlib.TopologicalSorter(graph).prepare()  # CycleError names the circle
 
 
 def test_a_board_needs_no_torch() -> None:

@@ -5,7 +5,6 @@ The annotations of the large sets are hundreds of megabytes of JSON, which every
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -13,16 +12,12 @@ import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from ...files import reported_disk_errors, temporary_prefix
-from .mapping import mapping_of
 from .table import AnnotatedSet
-
-if TYPE_CHECKING:
-    from .config import SetConfig
 
 VERSION = 5
 """Changes whenever a reader would give another table for the same files."""
@@ -32,16 +27,16 @@ ARRAYS = ("paths", "ends", "sizes", "image", "boxes", "target", "points", "visib
 
 
 def cached(
-    folder: Path | None, config: SetConfig, files: Sequence[Path], read: Callable[[], AnnotatedSet]
+    folder: Path | None, name: str, made_of: Sequence[Any], files: Sequence[Path], read: Callable[[], AnnotatedSet]
 ) -> AnnotatedSet:
-    """What `read` gives, kept in `folder` under a name made of the configuration and of the files' sizes and dates.
+    """What `read` gives, kept in `folder` by `name` and by what it is made of: the files' sizes and dates as well.
 
     Without a folder, or without one of the files, nothing is kept. Raises what `read` raises, and BadInputError when
     the folder cannot be written.
     """
     if folder is None or not all(path.is_file() for path in files):
         return read()
-    place = folder / f"{config.name}-{_key(config, files)}"
+    place = folder / f"{name}-{_key(made_of, files)}"
     if not (place / FACTS).is_file():
         _write(read(), place)
     try:
@@ -52,9 +47,8 @@ def cached(
         return _load(place)
 
 
-def _key(config: SetConfig, files: Sequence[Path]) -> str:
-    mapping = mapping_of(config.kind)
-    facts = [VERSION, dataclasses.asdict(config), mapping.source.tolist(), mapping.target.tolist()]
+def _key(made_of: Sequence[Any], files: Sequence[Path]) -> str:
+    facts = [VERSION, *made_of]
     stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     return hashlib.sha256(json.dumps([facts, stats], default=str).encode()).hexdigest()[:16]
 

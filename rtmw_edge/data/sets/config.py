@@ -136,7 +136,9 @@ def open_set(config: SetConfig, cache: Path | None = None) -> AnnotatedSet:
     if not files:
         raise BadInputError(f"No .json file lies in {config.root / config.annotations}: check `annotations`.")
     companions = [path for file in files for path in kind_named(config.kind).companions(file)]
-    return cached(cache, config, [*files, *companions], lambda: _read(config, files))
+    mapping = mapping_of(config.kind)
+    made_of = [dataclasses.asdict(config), mapping.source.tolist(), mapping.target.tolist()]
+    return cached(cache, config.name, made_of, [*files, *companions], lambda: _read(config, files))
 
 
 def _read(config: SetConfig, files: list[Path]) -> AnnotatedSet:
