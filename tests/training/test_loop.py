@@ -65,6 +65,14 @@ def settle(student, people):
     student.eval()
 
 
+@pytest.fixture
+def _heard_hangups():
+    """SIGHUP as it is without nohup, under which nobody hears it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 def interrupt(number):
     """Send a signal to this process, which would end it if no run were listening."""
     assert getattr(signal.getsignal(number), "__self__", None).__class__ is StopSignals
@@ -370,6 +378,7 @@ def test_an_interrupt_stops_after_the_step_and_saves_it(tmp_path):
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
+@pytest.mark.usefixtures("_heard_hangups")
 def test_a_signal_that_comes_twice_at_once_is_one_and_a_later_one_ends(monkeypatch):
     """torchrun passes on to its ranks what a scheduler sends to every process."""
     now = [100.0]
