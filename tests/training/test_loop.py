@@ -66,11 +66,13 @@ def settle(student, people):
 
 
 @pytest.fixture
-def _heard_hangups():
-    """SIGHUP as it is without nohup, under which nobody hears it."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+def _heard_signals():
+    """SIGHUP as it is without nohup, and SIGINT as it is in the foreground: elsewhere they are ignored."""
+    usual = {signal.SIGHUP: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
     yield
-    signal.signal(signal.SIGHUP, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def interrupt(number):
@@ -378,7 +380,7 @@ def test_an_interrupt_stops_after_the_step_and_saves_it(tmp_path):
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
-@pytest.mark.usefixtures("_heard_hangups")
+@pytest.mark.usefixtures("_heard_signals")
 def test_a_signal_that_comes_twice_at_once_is_one_and_a_later_one_ends(monkeypatch):
     """torchrun passes on to its ranks what a scheduler sends to every process."""
     now = [100.0]
