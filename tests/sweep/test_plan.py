@@ -483,7 +483,7 @@ def test_cells_that_differ_in_threads_alone_share_accuracy() -> None:
         ('calibrators = ["nccf"]', "Unknown calibrator 'nccf'; did you mean 'nncf'?"),
         ("bias_correction = 1", "The sweep's bias_correction is 1; it must be true or false."),
         ('devices = ["cdua"]', "Unknown device 'cdua'; did you mean 'cuda'?"),
-        ("threads = [-1]", "Cannot run on -1 thread"),
+        ("threads = [-1]", "Cannot run on -1 threads"),
         ("counts = [0]", "A calibration count of 0 leaves nothing to calibrate on"),
         ("images = -5", "The sweep's images is -5; write 0 for all"),
         ('images = "many"', "The sweep's images is 'many'; it must be a whole number."),
