@@ -39,10 +39,12 @@ results: $(STAMP) sweeps/before-qat.safetensors
 	$(BIN)/rtmw-edge results export sweeps/shipped --svg --most 100 --part face --out docs/results/face.svg
 	$(BIN)/rtmw-edge results export sweeps/shipped --svg --most 100 --part left_hand --out docs/results/left-hand.svg
 
-# The shipped weights as they were before they were fine-tuned with quantization.
+# The shipped weights as they were before they were fine-tuned with quantization; a shallow clone has to fetch that commit.
+BEFORE_QAT := bf4332f69b60ac38ebbf0b5553ac5e3cac0033a3
 sweeps/before-qat.safetensors: Makefile
 	mkdir -p sweeps
-	git show bf4332f:benchmarks/before-qat.safetensors > $@.part
+	git cat-file -e $(BEFORE_QAT) 2>/dev/null || git fetch --depth 1 origin $(BEFORE_QAT)
+	git show $(BEFORE_QAT):benchmarks/before-qat.safetensors > $@.part
 	mv $@.part $@
 
 setup: $(STAMP)
