@@ -426,6 +426,24 @@ def test_the_command_s_exit_code_is_1_on_a_regression(tmp_path: Path) -> None:
     assert "No change beyond noise in 2 cells." in runner.invoke(app, ["results", "diff", str(one), str(one)]).output
 
 
+def test_a_run_that_is_not_done_yet_is_told_as_such_and_is_neither_worse_nor_better(tmp_path: Path) -> None:
+    one = store_of(tmp_path / "one", SWEEP[:2])
+    with Store.open(one) as store:
+        document = run_of(store).document
+        single, integer = document["cells"]
+        store.begin({**document, "cells": [single, {**integer, "accuracy": "later", "speed": "later too"}]})
+    done = CliRunner().invoke(app, ["results", "diff", f"{one}@1", f"{one}@2"])
+    name = "rtmw-n-256x192 onnx int8 PTQ common percentile synthetic:8"
+    assert done.output.splitlines() == [f"note    {name}: is not done yet"]
+    assert isinstance(done.exception, BadInputError)
+    assert str(done.exception) == (
+        f"1 of 2 cells of {one}@2 are not done yet, so that this says nothing of them; run its sweep to the end, and "
+        "compare again."
+    )
+    done = CliRunner().invoke(app, ["results", "diff", f"{one}@2", f"{one}@1"])
+    assert done.output.splitlines() == [f"note    {name}: was not done before"] and done.exit_code == 0
+
+
 def test_boards_environments_are_compared_too(tmp_path: Path) -> None:
     made = tuple(Made(replace(made.cell, board="pi5")) for made in SWEEP[:2])
     one = store_of(tmp_path / "one", made)
