@@ -15,11 +15,11 @@ from typing import Any
 
 from .. import __version__
 from ..errors import BadInputError
+from ..fleet.alike import Facts, board_of, resource, unlike
 from ..fleet.link import ANY, Link, cause_of, check_installed, said_by
 from ..fleet.parcels import chunk_of
 from ..fleet.worker import HTTP, PARCEL, QUIET, SCRATCH
-from ..runtime.environment import PACKAGES, differences, environment
-from .config import TORCH
+from ..runtime.environment import environment
 from .store import POLL
 
 PARCELS = "parcels"
@@ -30,12 +30,6 @@ ATTEMPTS = 3
 
 QUIET_LEVEL = logging.CRITICAL
 """Of Dask's own log: what the user should know, we say."""
-
-DECISIVE = ("rtmw-edge", "board", "processor", "cores", *(name for name in PACKAGES if name != TORCH))
-"""What workers of one board must share: a figure is the board's, whichever of them it is from."""
-
-Facts = Mapping[str, str]
-"""A board's `environment()`."""
 
 
 def quiet_dask() -> None:
@@ -133,24 +127,20 @@ class Boards:
         return found[0]
 
 
-def unlike(one: Facts, other: Facts) -> str:
-    """The first decisive thing that two workers do not share, in words; "" when there is none."""
-    both = [{name: facts[name] for name in DECISIVE if name in facts} for facts in (one, other)]
-    return next(iter(differences(*both)), "")
-
-
-def announced(client: Any) -> dict[str, list[str]]:
-    """The addresses of the workers of each board."""
+def announced(client: Any, like: Mapping[str, Facts] | None = None) -> dict[str, list[str]]:
+    """The addresses of the workers of each board, or with `like` of those that are like these, board by board."""
     found: dict[str, list[str]] = {}
     for address, worker in client.scheduler_info(n_workers=-1)["workers"].items():
         for name in worker["resources"]:
-            found.setdefault(name.removeprefix("board:"), []).append(address)
+            board = board_of(name)
+            if like is None or (board in like and name in resource(board, like[board])):
+                found.setdefault(board, []).append(address)
     return found
 
 
-def no_worker(board: str, seconds: float) -> str:
+def no_worker(board: str, seconds: float, what: str = "worker") -> str:
     """Why nothing comes of the cells of a board, and what to do."""
     return (
-        f"No worker announced {board} for {seconds:.0f} s; start rtmw-edge worker ADDRESS --board {board} there, and "
+        f"No {what} announced {board} for {seconds:.0f} s; start rtmw-edge worker ADDRESS --board {board} there, and "
         "run the sweep again with --retry."
     )
