@@ -192,8 +192,8 @@ def diff(
     waiting = sum(row.status == PENDING for row in new)
     if waiting:
         raise BadInputError(
-            f"{waiting} of {len(new)} cells of {after} are not done yet, so that this says nothing of them; run its sweep "
-            "to the end, and compare again."
+            f"{waiting} of {len(new)} cells of {after} are not done yet, so that this says nothing of them; run its "
+            "sweep to the end, and compare again."
         )
 
 

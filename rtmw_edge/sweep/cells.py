@@ -228,8 +228,8 @@ def file_sha256(path: Path) -> str:
 
 @lru_cache(maxsize=16)
 def calibration_sha256(source: str) -> str:
-    """What a calibration source holds: the text of a rendered one, names and bytes of a folder's images, and of labelled
-    people the bytes of their annotations, names and sizes of their images.
+    """What a calibration source holds: the text of a rendered one, names and bytes of a folder's images, and of
+    labelled people the bytes of their annotations, names and sizes of their images.
     """
     if source.startswith("coco:"):
         _, annotations, images = source.split(":", 2)

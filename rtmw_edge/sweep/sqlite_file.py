@@ -25,8 +25,8 @@ def told(file: Path) -> Iterator[None]:
     except sqlite3.OperationalError as error:
         if "readonly" in str(error):
             raise BadInputError(
-                f"The store {file} can only be read: you may not write it or its folder, or the disk takes nothing. Name "
-                "another folder."
+                f"The store {file} can only be read: you may not write it or its folder, or the disk takes nothing. "
+                "Name another folder."
             ) from error
         raise BadInputError(
             f"The store {file} cannot be used ({error}); see whether the disk is full or another program has it open, "
