@@ -28,7 +28,7 @@ def resource(board: str, facts: Facts) -> dict[str, float]:
 
 def board_of(resource: str) -> str:
     """The board of something announced."""
-    return resource.split(":")[1]
+    return resource.removeprefix("board:").partition(":")[0]
 
 
 def unlike(one: Facts, other: Facts) -> str:

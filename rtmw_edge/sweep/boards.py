@@ -6,7 +6,7 @@ import logging
 import ssl
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 
 from .. import __version__
 from ..errors import BadInputError
-from ..fleet.alike import Facts, board_of, resource, unlike
+from ..fleet.alike import Facts, board_of, unlike
 from ..fleet.link import ANY, Link, cause_of, check_installed, said_by
 from ..fleet.parcels import chunk_of
 from ..fleet.worker import HTTP, PARCEL, QUIET, SCRATCH
@@ -100,7 +100,7 @@ class Boards:
             lacking = [name for name in wanted if name not in present]
             spent = time.monotonic() - begun
             if not lacking or spent >= seconds:
-                return {name: self._facts(name, present[name]) for name in wanted if name in present}
+                return {name: self._facts(name, [*present[name]]) for name in wanted if name in present}
             on_wait(
                 f"waiting for a worker of {', '.join(lacking)} ({spent:.0f} of {seconds:.0f} s): "
                 f"rtmw-edge worker {self.link.address} --board {lacking[0]}"
@@ -127,14 +127,12 @@ class Boards:
         return found[0]
 
 
-def announced(client: Any, like: Mapping[str, Facts] | None = None) -> dict[str, list[str]]:
-    """The addresses of the workers of each board, or with `like` of those that are like these, board by board."""
-    found: dict[str, list[str]] = {}
+def announced(client: Any) -> dict[str, dict[str, str]]:
+    """The addresses of the workers of each board, each with what it announces (`fleet.alike.resource`)."""
+    found: dict[str, dict[str, str]] = {}
     for address, worker in client.scheduler_info(n_workers=-1)["workers"].items():
         for name in worker["resources"]:
-            board = board_of(name)
-            if like is None or (board in like and name in resource(board, like[board])):
-                found.setdefault(board, []).append(address)
+            found.setdefault(board_of(name), {})[address] = name
     return found
 
 

@@ -56,16 +56,18 @@ class Fleet:
 
     def look(self) -> None:
         """See which workers are there, and say once of each that is unlike its board's first why it stands idle."""
-        self._workers = announced(self.client, self.remote.facts)
-        for board, addresses in announced(self.client).items():
-            for address in set(addresses).difference(self._workers.get(board, ()), self._idle):
+        there = announced(self.client)
+        for board, facts in self.remote.facts.items():
+            mine = there.get(board, {})
+            self._workers[board] = [address for address, kind in mine.items() if kind in resource(board, facts)]
+            if self._workers[board]:
+                self._seen[board] = time.monotonic()
+            for address in mine.keys() - {*self._workers[board]} - self._idle:
                 self._idle.add(address)
-                if board in self.remote.facts:
-                    logger.warning(
-                        "A worker at %s announces %s and is unlike the first (processor, cores, versions), so that it "
-                        "gets no cells; give it another --board.", address, board,
-                    )  # fmt: skip
-        self._seen |= dict.fromkeys(self._workers.keys() & self._seen.keys(), time.monotonic())
+                logger.warning(
+                    "A worker at %s announces %s and is unlike the first (processor, cores, versions), so that it gets "
+                    "no cells; give it another --board.", address, board,
+                )  # fmt: skip
 
     def has_room(self, job: Job) -> bool:
         """Whether a job should be made ready now; one whose board is missing is, to be told so."""

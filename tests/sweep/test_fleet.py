@@ -162,7 +162,7 @@ UNNEEDED = {"torch", "onnx", "rtmw_edge.sweep", "rtmw_edge.targets", "rtmw_edge.
 
 def kill_in_the_middle(client: Client, pair: list[Worker], killed: list[str]) -> None:
     """Kill the one of a pair of workers that times a cell, and see that the other gets it."""
-    processes = client.run(os.getppid, workers=announced(client)["pi5"])
+    processes = client.run(os.getppid, workers=list(announced(client)["pi5"]))
     address, key = at_work_for_a_while(client, list(processes))
     next(worker for worker in pair if worker.process.pid == processes[address]).kill()
     until(lambda: any(str(task) == key for mine in client.processing().values() for task in mine))
