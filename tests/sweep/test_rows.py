@@ -223,6 +223,24 @@ def test_every_device_board_and_number_of_threads_has_its_own_advice(tmp_path: P
     ]  # fmt: skip
 
 
+def test_what_is_for_tensorrt_gets_no_advice_from_the_time_of_another_runtime(tmp_path: Path) -> None:
+    slow, fast = (1.67, 1.59, 1.78), (0.5, 0.48, 0.52)
+    sweep = (
+        SWEEP[0],
+        Made(cell("tensorrt"), ms=9.0, ratio=(0.9, 0.88, 0.92)),
+        Made(int8("tensorrt"), 29.9, ratio=slow),
+    )
+    found = rows(store_of(tmp_path / "here", sweep))
+    assert [verdict.sentence() for verdict in verdicts(found)] == [
+        "rtmw-n-256x192 on tensorrt: not decided: TensorRT did not run, only ONNX Runtime; sweep with "
+        'devices = ["tensorrt"] on a machine that has it.'
+    ]
+    assert fastest(found)[0].endswith("is onnx fp32, 10.0 ms, AP whole 30.0.")
+    there = tuple(Made(replace(made.cell, device="tensorrt"), made.whole, ratio=fast) for made in sweep)
+    (verdict,) = verdicts(rows(store_of(tmp_path / "there", there)))
+    assert verdict.advice is Advice.QUANTIZE and verdict.target == "tensorrt tensorrt"
+
+
 def test_what_is_sure_to_be_faster_is_taken_before_what_may_be(tmp_path: Path) -> None:
     def advice(name: str, *ratios: tuple[float, float, float]) -> tuple[Advice, str]:
         cells = [
