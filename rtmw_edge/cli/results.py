@@ -165,13 +165,14 @@ def diff(
 ) -> None:
     """What became worse, and better, from one run to another.
 
-    Beyond noise; the exit code is 1 when something became worse.
+    Beyond noise; the exit code is 1 when something became worse, and 2 when the later run is not done yet.
     """
     import json
     from dataclasses import asdict
 
-    from ..errors import VerificationError
+    from ..errors import BadInputError, VerificationError
     from ..sweep.compare import compare, environments_apart
+    from ..sweep.rows import PENDING
 
     (one, old), (other, new) = (_rows(*_place(text)) for text in (before, after))
     changes = compare(old, new)
@@ -188,6 +189,12 @@ def diff(
     worse = sum(change.worse is True for change in changes)
     if worse:
         raise VerificationError(f"{worse} regression(s) from {before} to {after}.")
+    waiting = sum(row.status == PENDING for row in new)
+    if waiting:
+        raise BadInputError(
+            f"{waiting} of {len(new)} cells of {after} are not done yet, so that this says nothing of them; run its "
+            "sweep to the end, and compare again."
+        )
 
 
 def _place(text: str) -> tuple[Path, int | None]:

@@ -5,10 +5,13 @@ Requests and answers are plain values, so that two versions of Python and numpy 
 
 from __future__ import annotations
 
+import fcntl
 import io
 import logging
-from collections.abc import Mapping
-from contextlib import ExitStack
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -36,8 +39,10 @@ def do(request: Mapping[str, Any], cache: Path, source: Source) -> dict[str, Any
     itself), those of the "crops" to run, "device" and "threads" (0: all cores).
     """
     facts = environment()
+    timed = request["kind"] == SPEED
     try:
-        data, arrays = (_speed if request["kind"] == SPEED else _accuracy)(request, cache, source)
+        with _beside(alone=timed):
+            data, arrays = (_speed if timed else _accuracy)(request, cache, source)
     except RtmwEdgeError as error:
         return {"environment": facts, "refused": str(error), "exit_code": error.exit_code}
     except Exception as error:  # whatever a runtime raises is this cell's failure, not the worker's
@@ -47,6 +52,20 @@ def do(request: Mapping[str, Any], cache: Path, source: Source) -> dict[str, Any
     packed = io.BytesIO()
     np.savez_compressed(packed, **arrays)  # type: ignore[arg-type]
     return {"environment": facts, "data": data, "arrays": packed.getvalue()}
+
+
+@contextmanager
+def _beside(*, alone: bool) -> Iterator[None]:
+    """Wait for the other workers of this machine: nothing runs beside what is timed, whatever board it announces.
+
+    Their lock is the system's folder for temporary files itself, which they share and which lies on no network.
+    """
+    place = os.open(tempfile.gettempdir(), os.O_RDONLY)
+    try:
+        fcntl.flock(place, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(place)
 
 
 def verified(runner: Runner) -> dict[str, Any]:

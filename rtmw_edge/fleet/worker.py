@@ -1,4 +1,4 @@
-"""A board as a Dask worker: it announces `board:NAME=1`, does one cell at a time, and waits for the next sweep.
+"""A board as a Dask worker: it announces `board:NAME`, does one cell at a time, and waits for the next sweep.
 
 A nanny starts the process that works again when a runtime takes it down; the cell goes back to the fleet.
 """
@@ -17,6 +17,8 @@ from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any
 
 from ..errors import BadInputError
+from ..runtime.environment import environment
+from .alike import resource
 from .link import Link, cause_of, said_by
 from .work import do
 
@@ -51,11 +53,6 @@ DIED = "Worker process"
 """So begins what Dask's nanny logs of a process that a runtime took down, which is worth a line."""
 
 AGAIN_SECONDS = 2.0
-
-
-def resource(board: str) -> dict[str, float]:
-    """What a worker of the board announces and a cell takes, all of it, so that nothing runs beside a cell."""
-    return {f"board:{board}": 1}
 
 
 def work(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,7 +111,7 @@ async def _serve(link: Link, board: str, say: Callable[[str], None]) -> None:
     while True:
         try:
             async with Nanny(
-                link.address, nthreads=1, resources=resource(board), security=link.security(), host=host,
+                link.address, nthreads=1, resources=resource(board, environment()), security=link.security(), host=host,
                 dashboard_address=HTTP, memory_limit=0, silence_logs=50,
             ) as nanny:  # fmt: skip
                 say(f"{board} has joined the sweep at {link.address}; Ctrl-C leaves it.")

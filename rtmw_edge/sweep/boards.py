@@ -6,7 +6,7 @@ import logging
 import ssl
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +15,11 @@ from typing import Any
 
 from .. import __version__
 from ..errors import BadInputError
+from ..fleet.alike import Facts, board_of, unlike
 from ..fleet.link import ANY, Link, cause_of, check_installed, said_by
 from ..fleet.parcels import chunk_of
 from ..fleet.worker import HTTP, PARCEL, QUIET, SCRATCH
-from ..runtime.environment import PACKAGES, differences, environment
-from .config import TORCH
+from ..runtime.environment import environment
 from .store import POLL
 
 PARCELS = "parcels"
@@ -30,12 +30,6 @@ ATTEMPTS = 3
 
 QUIET_LEVEL = logging.CRITICAL
 """Of Dask's own log: what the user should know, we say."""
-
-DECISIVE = ("rtmw-edge", "board", "processor", "cores", *(name for name in PACKAGES if name != TORCH))
-"""What workers of one board must share: a figure is the board's, whichever of them it is from."""
-
-Facts = Mapping[str, str]
-"""A board's `environment()`."""
 
 
 def quiet_dask() -> None:
@@ -106,7 +100,7 @@ class Boards:
             lacking = [name for name in wanted if name not in present]
             spent = time.monotonic() - begun
             if not lacking or spent >= seconds:
-                return {name: self._facts(name, present[name]) for name in wanted if name in present}
+                return {name: self._facts(name, [*present[name]]) for name in wanted if name in present}
             on_wait(
                 f"waiting for a worker of {', '.join(lacking)} ({spent:.0f} of {seconds:.0f} s): "
                 f"rtmw-edge worker {self.link.address} --board {lacking[0]}"
@@ -133,24 +127,18 @@ class Boards:
         return found[0]
 
 
-def unlike(one: Facts, other: Facts) -> str:
-    """The first decisive thing that two workers do not share, in words; "" when there is none."""
-    both = [{name: facts[name] for name in DECISIVE if name in facts} for facts in (one, other)]
-    return next(iter(differences(*both)), "")
-
-
-def announced(client: Any) -> dict[str, list[str]]:
-    """The addresses of the workers of each board."""
-    found: dict[str, list[str]] = {}
+def announced(client: Any) -> dict[str, dict[str, str]]:
+    """The addresses of the workers of each board, each with what it announces (`fleet.alike.resource`)."""
+    found: dict[str, dict[str, str]] = {}
     for address, worker in client.scheduler_info(n_workers=-1)["workers"].items():
         for name in worker["resources"]:
-            found.setdefault(name.removeprefix("board:"), []).append(address)
+            found.setdefault(board_of(name), {})[address] = name
     return found
 
 
-def no_worker(board: str, seconds: float) -> str:
+def no_worker(board: str, seconds: float, what: str = "worker") -> str:
     """Why nothing comes of the cells of a board, and what to do."""
     return (
-        f"No worker announced {board} for {seconds:.0f} s; start rtmw-edge worker ADDRESS --board {board} there, and "
+        f"No {what} announced {board} for {seconds:.0f} s; start rtmw-edge worker ADDRESS --board {board} there, and "
         "run the sweep again with --retry."
     )

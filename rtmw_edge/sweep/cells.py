@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rtmw_edge.calibration.evaluation_images import held_out
-from rtmw_edge.calibration.people import Labelled
+from rtmw_edge.calibration.people import Labelled, in_folder
 
 from .. import __version__
 from ..errors import BadInputError
@@ -228,8 +228,8 @@ def file_sha256(path: Path) -> str:
 
 @lru_cache(maxsize=16)
 def calibration_sha256(source: str) -> str:
-    """What a calibration source holds: the text of a rendered one, names and bytes of a folder's files, and of labelled
-    people the bytes of their annotations, names and sizes of their images.
+    """What a calibration source holds: the text of a rendered one, names and bytes of a folder's images, and of
+    labelled people the bytes of their annotations, names and sizes of their images.
     """
     if source.startswith("coco:"):
         _, annotations, images = source.split(":", 2)
@@ -237,7 +237,7 @@ def calibration_sha256(source: str) -> str:
     folder = Path(source)
     if not source or not folder.is_dir():
         return source
-    return digest([(path.name, file_sha256(path)) for path in sorted(folder.iterdir()) if path.is_file()])
+    return digest([(path.name, file_sha256(path)) for path in in_folder(folder).files()])
 
 
 @lru_cache(maxsize=16)

@@ -81,7 +81,9 @@ def points(rows: Sequence[Row], part: str, cost: str) -> list[Point]:
 
 def _group(cell: Cell, cost: str) -> str:
     """What has a front of its own: a board, device and number of threads, and for a pace, which is over the variant's
-    own ONNX in fp32, a variant too."""
+    own ONNX in fp32, a variant too; of files, which are as large anywhere, all cells together."""
+    if cost == "mb":
+        return ""
     parts = [cell.variant if cost == "pace" else "", cell.board, cell.device, cell.threads]
     return " ".join(map(str, parts))
 

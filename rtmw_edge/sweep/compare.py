@@ -18,7 +18,7 @@ from ..errors import BadInputError
 from ..evaluation.intervals import Estimate, estimate
 from ..runtime.environment import differences
 from .cells import Cell
-from .rows import PART_ORDER, Row
+from .rows import PART_ORDER, PENDING, Row
 from .store import OK
 from .tables import with_ends
 
@@ -83,7 +83,10 @@ def _measured_on(rows: Sequence[Row]) -> str:
 
 def _changes(old: Row, new: Row) -> Iterator[Change]:
     name = _name(old.cell)
-    if old.status == OK and new.status != OK:
+    if PENDING in (old.status, new.status):
+        if old.status != new.status:
+            yield Change(name, "is not done yet" if new.status == PENDING else "was not done before", None)
+    elif old.status == OK and new.status != OK:
         yield Change(name, f"worked, and now: {new.status} {new.reason}".strip(), True)
     elif old.status != OK and new.status == OK:
         yield Change(name, f"works now; before: {old.status} {old.reason}".strip(), False)

@@ -189,7 +189,11 @@ class SweepConfig:
 
 def read_config(path: Path) -> SweepConfig:
     """The sweep in a TOML file; BadInputError for a broken file, an unknown key or name, or a wrong value."""
-    return parse_config(read_toml(path, "sweep"), path.parent)
+    document = read_toml(path, "sweep")
+    try:
+        return parse_config(document, path.parent)
+    except BadInputError as error:
+        raise BadInputError(f"In {path}: {error}") from None
 
 
 def parse_config(document: Mapping[str, Any], folder: Path) -> SweepConfig:

@@ -6,6 +6,7 @@ Dask keeps each cell to workers of its board, one at a time on each, and gives t
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -13,11 +14,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RtmwEdgeError
+from ..fleet.alike import Facts, resource
 from ..fleet.link import Link
-from ..fleet.worker import resource, work
+from ..fleet.worker import work
 from ..runtime.processor import cores
 from .bench import Found
-from .boards import ATTEMPTS, Facts, announced, no_worker, quiet_dask
+from .boards import ATTEMPTS, announced, no_worker, quiet_dask
 from .cells import EXPORT, Planned
 from .remote import Remote
 from .run import Event, OnEvent, conclude, done, step
@@ -25,6 +27,8 @@ from .store import OK, POLL, Job, Record, Store
 
 if TYPE_CHECKING:
     from distributed import Client, Future
+
+logger = logging.getLogger(__name__)
 
 AHEAD = 1
 """Cells that are made ready for a board while all its workers are at work."""
@@ -48,11 +52,22 @@ class Fleet:
         self.flying: dict[Future, tuple[Job, float]] = {}
         self._seen = dict.fromkeys(boards, time.monotonic())
         self._workers: dict[str, list[str]] = {}
+        self._idle: set[str] = set()
 
     def look(self) -> None:
-        """See which workers are there."""
-        self._workers = announced(self.client)
-        self._seen |= dict.fromkeys(self._workers.keys() & self._seen.keys(), time.monotonic())
+        """See which workers are there, and say once of each that is unlike its board's first why it stands idle."""
+        there = announced(self.client)
+        for board, facts in self.remote.facts.items():
+            mine = there.get(board, {})
+            self._workers[board] = [address for address, kind in mine.items() if kind in resource(board, facts)]
+            if self._workers[board]:
+                self._seen[board] = time.monotonic()
+            for address in mine.keys() - {*self._workers[board]} - self._idle:
+                self._idle.add(address)
+                logger.warning(
+                    "A worker at %s announces %s and is unlike the first (processor, cores, versions), so that it gets "
+                    "no cells; give it another --board.", address, board,
+                )  # fmt: skip
 
     def has_room(self, job: Job) -> bool:
         """Whether a job should be made ready now; one whose board is missing is, to be told so."""
@@ -66,18 +81,19 @@ class Fleet:
         if board not in self._seen:
             return no_worker(board, self.wait)
         away = time.monotonic() - self._seen[board]
-        return no_worker(board, away) if away > self.wait else ""
+        return no_worker(board, away, "worker like the first") if away > self.wait else ""
 
     def submit(self, job: Job, request: Mapping[str, Any]) -> None:
         """Give the job to its board: alone on one of its workers, and on another one when that dies."""
-        resources = resource(self.remote.board(job))
+        board = self.remote.board(job)
+        resources = resource(board, self.remote.facts[board])
         future = self.client.submit(work, request, resources=resources, pure=False)
         self.flying[future] = job, time.monotonic()
 
     def where(self, job: Job) -> str:
         """For the user: "on pi5", or that it waits for one."""
         board = self.remote.board(job)
-        return f"on {board}" if self._workers.get(board) else f"waiting for a worker of {board} to come back"
+        return f"on {board}" if self._workers.get(board) else f"waiting for a worker like the first of {board}"
 
     def landed(self) -> list[Future]:
         """What has come to an end, as soon as anything has or after a moment, or waits for a board that is gone."""

@@ -20,12 +20,13 @@ from .. import bundle
 from ..errors import NotAvailableError, RtmwEdgeError
 from ..evaluation.datasets import Dataset
 from ..evaluation.evaluate import boxes_to_run
+from ..fleet.alike import Facts, unlike
 from ..fleet.parcels import pack_bundle, pack_crops
 from ..fleet.peaks import logits_of
 from ..fleet.work import SPEED
 from ..runtime import Description, Engine, Model, Runner
 from .bench import Bench, Found, about
-from .boards import PARCELS, Facts, unlike
+from .boards import PARCELS
 from .cells import Planned
 from .store import Job, Store
 

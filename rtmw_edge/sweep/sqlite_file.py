@@ -23,6 +23,11 @@ def told(file: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
+        if "readonly" in str(error):
+            raise BadInputError(
+                f"The store {file} can only be read: you may not write it or its folder, or the disk takes nothing. "
+                "Name another folder."
+            ) from error
         raise BadInputError(
             f"The store {file} cannot be used ({error}); see whether the disk is full or another program has it open, "
             "and run the command again. What was recorded is kept."

@@ -81,7 +81,6 @@ class Record:
     data: Mapping[str, Any]
     arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     run: int = 0
-    at: float = 0.0
     seconds: float = 0.0
 
 
@@ -171,13 +170,13 @@ class Store:
         found: dict[str, Record] = {}
         for job in dict.fromkeys(jobs):
             rows = self._rows(
-                "SELECT status, data, arrays, run, at, seconds FROM records WHERE job = ? "
+                "SELECT status, data, arrays, run, seconds FROM records WHERE job = ? "
                 "ORDER BY run > ?, id DESC LIMIT 1",
                 job,
                 until if until is not None else 2**62,
             )
-            for status, data, arrays, run, at, seconds in rows:
-                found[job] = Record(job, status, json.loads(data), _unpacked(arrays), run, at, seconds)
+            for status, data, arrays, run, seconds in rows:
+                found[job] = Record(job, status, json.loads(data), _unpacked(arrays), run, seconds)
         return found
 
     def claim(

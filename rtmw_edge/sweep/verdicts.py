@@ -25,6 +25,9 @@ TIED = 1.02
 FASTER = 0.95
 """Share of the float cell's time that the upper end of the interval must stay below."""
 
+TENSORRT = "tensorrt"
+"""The target and the device."""
+
 LINUX_ON_ARM = re.compile(r"Linux-.*-(aarch64|arm)")
 """What Python calls a system: "Linux-6.6.31-v8+-aarch64-with-glibc2.36"; no other tells what its processor has."""
 
@@ -66,6 +69,9 @@ def verdicts(rows: Sequence[Row]) -> list[Verdict]:
 
 def _verdict(cell: Cell, rows: Sequence[Row]) -> Verdict:
     variant, where = cell.variant, f"{cell.target} {cell.place}".strip()
+    if _elsewhere(cell):
+        why = 'TensorRT did not run, only ONNX Runtime; sweep with devices = ["tensorrt"] on a machine that has it'
+        return Verdict(variant, where, Advice.UNDECIDED, why)
     hopeful = [row for row in rows if _keeps(row) is not False and _faster(row) is not False]
     if not hopeful:
         return Verdict(variant, where, Advice.DO_NOT, _why_not(rows))
@@ -96,6 +102,11 @@ def _why_not(rows: Sequence[Row]) -> str:
         count = f"none of {len(rows)} quantized cells keeps the gate; nearest is {_name(best)}"
         why = f"{count}, where {worst.sentence()}; it takes {_time(best)}"
     return why + _nothing_in_int8(rows)
+
+
+def _elsewhere(cell: Cell) -> bool:
+    """Whether a bundle for TensorRT ran without it, in ONNX Runtime's own kernels."""
+    return cell.target == TENSORRT and cell.device != TENSORRT
 
 
 def _keeps(row: Row) -> bool | None:
@@ -154,7 +165,7 @@ def fastest(rows: Sequence[Row]) -> list[str]:
     """
     groups: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:
-        if row.pace and (row.passed or row.cell.precision == "fp32"):
+        if row.pace and (row.passed or row.cell.precision == "fp32") and not _elsewhere(row.cell):
             cell = row.cell
             groups.setdefault((cell.variant, cell.board, cell.device, cell.threads), []).append(row)
     out = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 import zipfile
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -64,6 +65,29 @@ def test_a_bundle_travels_once_in_chunks_and_is_the_same(
     assert len(heard) == size // 1000 + 2  # nothing more
     with bundle.read(path) as opened, zipfile.ZipFile(path) as archive:
         assert opened.manifest.variant == "tiny" and len(archive.namelist()) == len(opened.manifest.files) + 1
+
+
+def test_nothing_of_this_machine_s_workers_runs_beside_what_is_timed() -> None:
+    """As two processes of workers would: each takes the lock by a descriptor of its own."""
+    inside: list[str] = []
+
+    def enter(name: str, alone: bool) -> None:
+        with work._beside(alone=alone):
+            inside.append(name)
+
+    with work._beside(alone=False), work._beside(alone=False):
+        timed = threading.Thread(target=enter, args=("timed", True), daemon=True)
+        timed.start()
+        timed.join(0.2)
+        assert inside == []
+    timed.join(10)
+    with work._beside(alone=True):
+        other = threading.Thread(target=enter, args=("other", False), daemon=True)
+        other.start()
+        other.join(0.2)
+        assert inside == ["timed"]
+    other.join(10)
+    assert inside == ["timed", "other"]
 
 
 def test_a_changed_byte_is_refused_and_not_kept(tmp_path: Path, parcels: Path, packed: str) -> None:

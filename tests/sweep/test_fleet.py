@@ -15,26 +15,31 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import dask
+import distributed
 import numpy as np
 import pytest
 import tiny_formats
 import tiny_models
 from coco_files import document, write_images
-from distributed import Client, versions
+from distributed import Client, get_worker, versions
+from distributed.utils import sync
 from fleet_workers import SECONDS, Worker, certificates, free_port, until, workers
 
 from rtmw_edge.errors import BadInputError, NotAvailableError, RtmwEdgeError
 from rtmw_edge.evaluation import open_dataset
 from rtmw_edge.evaluation.whole_body_ap import EVALUATED_PARTS
+from rtmw_edge.fleet import worker as worker_module
+from rtmw_edge.fleet.alike import resource, unlike
 from rtmw_edge.fleet.link import Certificates, Link
-from rtmw_edge.fleet.worker import serve
+from rtmw_edge.fleet.worker import CACHE, serve
 from rtmw_edge.runtime import load
 from rtmw_edge.runtime.processor import cores
 from rtmw_edge.sweep import bench as bench_module
 from rtmw_edge.sweep import boards as boards_module
 from rtmw_edge.sweep import dispatch as dispatch_module
 from rtmw_edge.sweep.bench import Bench
-from rtmw_edge.sweep.boards import Boards, announced, unlike
+from rtmw_edge.sweep.boards import Boards, announced
 from rtmw_edge.sweep.cells import Cell, Inputs, Planned
 from rtmw_edge.sweep.dispatch import Fleet, dispatch
 from rtmw_edge.sweep.remote import Remote
@@ -157,7 +162,7 @@ UNNEEDED = {"torch", "onnx", "rtmw_edge.sweep", "rtmw_edge.targets", "rtmw_edge.
 
 def kill_in_the_middle(client: Client, pair: list[Worker], killed: list[str]) -> None:
     """Kill the one of a pair of workers that times a cell, and see that the other gets it."""
-    processes = client.run(os.getppid, workers=announced(client)["pi5"])
+    processes = client.run(os.getppid, workers=list(announced(client)["pi5"]))
     address, key = at_work_for_a_while(client, list(processes))
     next(worker for worker in pair if worker.process.pid == processes[address]).kill()
     until(lambda: any(str(task) == key for mine in client.processing().values() for task in mine))
@@ -264,6 +269,40 @@ def test_a_port_that_is_taken_is_told(boards: Boards, tmp_path: Path) -> None:
         BadInputError, match=r"Cannot listen at tcp://127.0.0.1:\d+ .*in use.*; choose another --listen"
     ):
         Boards(boards.link, tmp_path).__enter__()
+
+
+def test_a_late_worker_that_is_unlike_its_board_s_first_gets_no_cells_and_is_told(
+    boards: Boards, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(worker_module, "do", lambda *_: {"did": get_worker().name})
+    facts, planned, loop = {"rtmw-edge": "1", "ncnn": "1"}, cells_of("pi5", data), boards._client.loop
+
+    async def joined(ncnn: str) -> distributed.Worker:
+        announces = resource("pi5", {**facts, "ncnn": ncnn, "frequency governor": ncnn})
+        return await distributed.Worker(
+            boards.link.address, name=ncnn, nthreads=1, resources=announces, dashboard_address=None
+        )
+
+    with Store.create(tmp_path / "store") as store, dask.config.set({CACHE: str(tmp_path / "cache")}):
+        fleet = Fleet(store, planned, {"pi5": facts}, boards.client_link, 60.0)
+        late = sync(loop, joined, "2")
+        jobs = [Job(cell.accuracy_id, "accuracy") for cell in planned]
+        for job in jobs:
+            fleet.submit(job, {})
+        for _ in range(2):
+            fleet.look()
+        assert fleet.where(jobs[0]) == "waiting for a worker like the first of pi5"
+        assert caplog.messages == [
+            f"A worker at {late.address} announces pi5 and is unlike the first (processor, cores, versions), so that "
+            "it gets no cells; give it another --board."
+        ]
+        first = sync(loop, joined, "1")
+        assert [future.result(SECONDS) for future in fleet.flying] == [{"did": "1"}, {"did": "1"}]
+        fleet.look()
+        assert fleet.where(jobs[0]) == "on pi5" and len(announced(fleet.client)["pi5"]) == 2
+        fleet.client.close()
+        for worker in (late, first):
+            sync(loop, worker.close)
 
 
 def test_a_worker_unlike_the_first_of_its_board_does_not_count(data: str, tmp_path: Path) -> None:

@@ -437,7 +437,12 @@ def test_a_calibration_folder_is_its_images(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"2")
     cells_module.calibration_sha256.cache_clear()
     cells_module.file_sha256.cache_clear()
-    assert cells_module.calibration_sha256(str(tmp_path)) != first
+    second = cells_module.calibration_sha256(str(tmp_path))
+    assert second != first
+    for name in ("notes.txt", ".DS_Store", "._a.png"):
+        (tmp_path / name).write_bytes(b"3")
+    cells_module.calibration_sha256.cache_clear()
+    assert cells_module.calibration_sha256(str(tmp_path)) == second
     assert cells_module.calibration_sha256("synthetic:8") == "synthetic:8"
 
 
@@ -513,6 +518,12 @@ def test_wrong_keys_and_values_get_one_sentence(tmp_path: Path, text: str, words
     with pytest.raises(RtmwEdgeError) as caught:
         plan_of(read_config(path))
     assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_wrong_value_is_told_with_the_file_that_it_is_in(tmp_path: Path) -> None:
+    (tmp_path / "sweep.toml").write_text(f'variants = ["{VARIANT}"]\nimages = -5\n')
+    with pytest.raises(BadInputError, match=rf"^In {tmp_path}/sweep.toml: The sweep's images is -5; write 0 for all"):
+        read_config(tmp_path / "sweep.toml")
 
 
 def test_what_no_cell_has_is_told(tmp_path: Path, table: Path) -> None:

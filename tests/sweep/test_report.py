@@ -211,6 +211,19 @@ def test_numbers_of_threads_have_fronts_of_their_own(tmp_path: Path) -> None:
         assert "dashed, for each variant, board, device and number of threads: nothing" in drawn[0]
 
 
+def test_files_are_as_large_with_any_number_of_threads_and_have_one_front(tmp_path: Path) -> None:
+    threads = tuple(replace(made, cell=replace(made.cell, threads=count)) for count in (1, 4) for made in SWEEP[:2])
+    store_of(tmp_path / "store", threads)
+    with Store.open(tmp_path / "store") as store:
+        run = run_of(store)
+        write_report(tmp_path / "report.html", rows_of(store, run), run.document)
+    page = (tmp_path / "report.html").read_text()
+    for cost, fronts in (("mb", 1), ("memory", 2)):
+        drawn = re.search(rf'<figure data-part="whole" data-cost="{cost}".*?</figure>', page, re.DOTALL)
+        assert drawn is not None and drawn[0].count('class="front"') == fronts
+        assert ("number of threads" in drawn[0]) is (fronts == 2)
+
+
 def test_points_lie_where_their_figures_are(tmp_path: Path) -> None:
     folder = store_of(tmp_path / "store")
     out = tmp_path / "chart.svg"

@@ -223,6 +223,24 @@ def test_every_device_board_and_number_of_threads_has_its_own_advice(tmp_path: P
     ]  # fmt: skip
 
 
+def test_what_is_for_tensorrt_gets_no_advice_from_the_time_of_another_runtime(tmp_path: Path) -> None:
+    slow, fast = (1.67, 1.59, 1.78), (0.5, 0.48, 0.52)
+    sweep = (
+        SWEEP[0],
+        Made(cell("tensorrt"), ms=9.0, ratio=(0.9, 0.88, 0.92)),
+        Made(int8("tensorrt"), 29.9, ratio=slow),
+    )
+    found = rows(store_of(tmp_path / "here", sweep))
+    assert [verdict.sentence() for verdict in verdicts(found)] == [
+        "rtmw-n-256x192 on tensorrt: not decided: TensorRT did not run, only ONNX Runtime; sweep with "
+        'devices = ["tensorrt"] on a machine that has it.'
+    ]
+    assert fastest(found)[0].endswith("is onnx fp32, 10.0 ms, AP whole 30.0.")
+    there = tuple(Made(replace(made.cell, device="tensorrt"), made.whole, ratio=fast) for made in sweep)
+    (verdict,) = verdicts(rows(store_of(tmp_path / "there", there)))
+    assert verdict.advice is Advice.QUANTIZE and verdict.target == "tensorrt tensorrt"
+
+
 def test_what_is_sure_to_be_faster_is_taken_before_what_may_be(tmp_path: Path) -> None:
     def advice(name: str, *ratios: tuple[float, float, float]) -> tuple[Advice, str]:
         cells = [
@@ -424,6 +442,24 @@ def test_the_command_s_exit_code_is_1_on_a_regression(tmp_path: Path) -> None:
     done = runner.invoke(app, ["results", "diff", str(one), str(one), "--json"])
     assert done.exit_code == 0 and json.loads(done.output) == {"environment": [], "changes": []}
     assert "No change beyond noise in 2 cells." in runner.invoke(app, ["results", "diff", str(one), str(one)]).output
+
+
+def test_a_run_that_is_not_done_yet_is_told_as_such_and_is_neither_worse_nor_better(tmp_path: Path) -> None:
+    one = store_of(tmp_path / "one", SWEEP[:2])
+    with Store.open(one) as store:
+        document = run_of(store).document
+        single, integer = document["cells"]
+        store.begin({**document, "cells": [single, {**integer, "accuracy": "later", "speed": "later too"}]})
+    done = CliRunner().invoke(app, ["results", "diff", f"{one}@1", f"{one}@2"])
+    name = "rtmw-n-256x192 onnx int8 PTQ common percentile synthetic:8"
+    assert done.output.splitlines() == [f"note    {name}: is not done yet"]
+    assert isinstance(done.exception, BadInputError)
+    assert str(done.exception) == (
+        f"1 of 2 cells of {one}@2 are not done yet, so that this says nothing of them; run its sweep to the end, and "
+        "compare again."
+    )
+    done = CliRunner().invoke(app, ["results", "diff", f"{one}@2", f"{one}@1"])
+    assert done.output.splitlines() == [f"note    {name}: was not done before"] and done.exit_code == 0
 
 
 def test_boards_environments_are_compared_too(tmp_path: Path) -> None:

@@ -101,8 +101,8 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "BLOCK_SECONDS", 0.01)
 
 
-def searched(config: SweepConfig, store: Path) -> str:
-    out = io.StringIO()
+def searched(config: SweepConfig, store: Path, out: io.StringIO | None = None) -> str:
+    out = io.StringIO() if out is None else out
     start(config, Options(store), Console(file=out, width=200, highlight=False, soft_wrap=True))
     return out.getvalue()
 
@@ -110,9 +110,10 @@ def searched(config: SweepConfig, store: Path) -> str:
 @pytest.mark.slow
 @pytest.mark.usefixtures("in_this_process")
 def test_a_search_measures_cells_tells_the_front_and_goes_on(folder: Path, tmp_path: Path) -> None:
-    store = tmp_path / "store"
+    store, hopeless = tmp_path / "store", io.StringIO()
     with pytest.raises(VerificationError, match=r"None of 1 trials keeps whole<=0: allow more|keeps whole<=0; nearest"):
-        searched(config_of(folder, budget="whole<=0", trials=1), store)
+        searched(config_of(folder, budget="whole<=0", trials=1), store, hopeless)
+    assert hopeless.getvalue().endswith(f"1 trials, 0 failed, 0 keep the budget. Report: {store / 'report.html'}\n")
     first = searched(config_of(folder), store)
     assert re.search(r"trial 1, common minmax .*, all in int8: whole .* AP, .* of fp32's time, keeps the budget", first)
     assert f"--target onnx --precision int8 --weights {folder / 'calm.safetensors'} --table {store}" in first or (

@@ -67,7 +67,6 @@ def start(config: SweepConfig, options: Options, console: Console) -> None:
             lambda tried: console.print(sentence(tried, search.part)), retry=options.retry,
         )  # fmt: skip
         _tell(problem, study.tried(), study.front(), trials, console)
-    console.print(f"Report: {options.folder / REPORT}")
 
 
 def describe(config: SweepConfig, console: Console) -> None:
@@ -89,7 +88,8 @@ def describe(config: SweepConfig, console: Console) -> None:
 def _tell(problem: Problem, tried: Sequence[Tried], front: Sequence[Tried], trials: Trials, console: Console) -> None:
     """The front, what it means for this machine, and how the fastest of it is exported."""
     failed = sum(bool(each.outcome.reason) for each in tried)
-    console.print(f"{len(tried)} trials, {failed} failed, {sum(each.outcome.kept for each in tried)} keep the budget")
+    kept = sum(each.outcome.kept for each in tried)
+    console.print(f"{len(tried)} trials, {failed} failed, {kept} keep the budget. Report: {trials.report}")
     if not front:
         best = nearest(tried)
         words = f"; nearest is trial {best.number}, {best.settings.words}" if best else ""
@@ -126,11 +126,13 @@ class Trials:
 
     Attributes:
         rows: by the number of a trial, its cell as the newest run has it. float_row: what all are compared with.
+        report: the page, which every run writes again.
     """
 
     def __init__(self, problem: Problem, options: Options, console: Console, retry_until: int = 0) -> None:
         self._problem, self._options, self._console = problem, options, console
         self._folder, self._retry_until = options.folder, retry_until
+        self.report = options.folder / REPORT
         self._tables = Tables(problem, self._folder / "tables")
         self._limits = problem.search.budget.limits
         self._planned: dict[int, Planned] = {}
@@ -204,7 +206,7 @@ class Trials:
         of_cell = {row.cell: row for row in rows}
         self.float_row = of_cell[self._problem.float_cell.cell]
         self.rows = {number: of_cell[each.cell] for number, each in self._planned.items()}
-        write_report(self._folder / REPORT, rows, run.document)
+        write_report(self.report, rows, run.document)
 
     def _outcome(self, row: Row) -> Outcome:
         if row.status != OK:
