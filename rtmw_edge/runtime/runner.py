@@ -112,7 +112,12 @@ class Runner:
 
     def logits(self, crops: NDArray[np.uint8]) -> Logits:
         """The network's answers (N,133,bins) float32 per axis x, y[, z] for `crops` (N,H,W,3) uint8 BGR; none of []."""
-        array = np.asarray(crops)
+        try:
+            array = np.asarray(crops)
+        except ValueError:
+            raise BadInputError(
+                "The crops are of different sizes: pass all (height, width, 3), as the model takes."
+            ) from None
         nobody = array.shape == (0,)  # an empty list does not say of which size its crops would have been
         with self._turn() as engine:
             return engine.infer(self._buffer[:0] if nobody else array)
