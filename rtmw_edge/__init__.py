@@ -29,8 +29,10 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-def __getattr__(name: str) -> Any:
-    """Import on first use, so that `import rtmw_edge` stays fast on a board."""
-    if name not in _PLACES:
-        raise AttributeError(f"module 'rtmw_edge' has no attribute '{name}'")
-    return getattr(import_module(_PLACES[name], __name__), name)
+if not TYPE_CHECKING:  # a type checker would take it for a module of any names
+
+    def __getattr__(name: str) -> Any:
+        """Import on first use, so that `import rtmw_edge` stays fast on a board."""
+        if name not in _PLACES:
+            raise AttributeError(f"module 'rtmw_edge' has no attribute '{name}'")
+        return getattr(import_module(_PLACES[name], __name__), name)

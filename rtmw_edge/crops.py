@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -28,6 +29,8 @@ JPEG = b"\xff\xd8"
 """How a JPEG begins, which has no alpha and at most 8 bits."""
 
 UInt8 = NDArray[np.uint8]
+Picture = NDArray[Any]
+"""A uint8 image before `check_image`: what `cv2.imread` gives may hold any numbers, as a type checker sees it."""
 Float = NDArray[np.float64]
 
 
@@ -95,7 +98,7 @@ def to_image(
     return moved.astype(np.float32)
 
 
-def check_image(image: NDArray) -> UInt8:
+def check_image(image: Picture) -> UInt8:
     """`image` when it is a non-empty uint8 BGR array (H,W,3); BadInputError otherwise."""
     if not isinstance(image, np.ndarray):
         raise BadInputError(

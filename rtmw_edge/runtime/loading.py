@@ -35,8 +35,9 @@ def load(
     `streams` people of a call run side by side, each on its share of the threads of a CPU; None: two, where there are
     two threads and the model is small (64 MB). The answers are the same.
 
-    Raises BundleError for a bundle that is damaged or not one, NotAvailableError when its runtime or the device is
-    missing, VerificationError when the runtime computes it wrong.
+    Raises BadInputError for a bundle that is not there and for arguments that cannot be; BundleError, which is one too,
+    for a bundle that is damaged or not one; NotAvailableError when its runtime or the device is missing;
+    VerificationError when the runtime computes it wrong.
 
     >>> runner = load("builtin", threads=2)                             # doctest: +SKIP
     """

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..bundle import Bundle
-from ..crops import box_to_crop, check_boxes, check_image, crop, to_image
+from ..crops import Picture, box_to_crop, check_boxes, check_image, crop, to_image
 from ..errors import BadInputError
 from ..poses import Poses
 from ..simcc import calibrated, decode, decode_3d
@@ -69,9 +69,7 @@ class Runner:
         """(width, height) of a crop in pixels."""
         return self.model.input_size
 
-    def __call__(
-        self, image: NDArray[np.uint8], boxes: ArrayLike | None = None, box_scores: ArrayLike | None = None
-    ) -> Poses:
+    def __call__(self, image: Picture, boxes: ArrayLike | None = None, box_scores: ArrayLike | None = None) -> Poses:
         """Poses of the people in `image` (H,W,3) uint8 BGR, keypoints in image pixels.
 
         `boxes` (N,4) xyxy in pixels, one a person; [] gives no poses, None takes the whole image as one person.
@@ -82,7 +80,7 @@ class Runner:
             logits = engine.infer(cut.crops)
         return self.poses(logits, cut)
 
-    def cut(self, image: NDArray[np.uint8], boxes: ArrayLike | None = None, box_scores: ArrayLike | None = None) -> Cut:
+    def cut(self, image: Picture, boxes: ArrayLike | None = None, box_scores: ArrayLike | None = None) -> Cut:
         """The first step of a call: every person by one warp straight to the network's size.
 
         The crops lie in one buffer, which the next `cut` of this runner writes over: not for several threads.
@@ -114,7 +112,12 @@ class Runner:
 
     def logits(self, crops: NDArray[np.uint8]) -> Logits:
         """The network's answers (N,133,bins) float32 per axis x, y[, z] for `crops` (N,H,W,3) uint8 BGR; none of []."""
-        array = np.asarray(crops)
+        try:
+            array = np.asarray(crops)
+        except ValueError:
+            raise BadInputError(
+                "The crops are of different sizes: pass all (height, width, 3), as the model takes."
+            ) from None
         nobody = array.shape == (0,)  # an empty list does not say of which size its crops would have been
         with self._turn() as engine:
             return engine.infer(self._buffer[:0] if nobody else array)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..crops import FARTHEST, box_array, check_boxes, check_image
+from ..crops import FARTHEST, Picture, box_array, check_boxes, check_image
 from ..errors import BadInputError, unknown
 from ..keypoints import NUM_KEYPOINTS
-from .detection import Detector, detections, whole_image
+from .detection import detections, whole_image
 from .detectors import open_detector
 from .frames import UInt8
 from .loading import BUILTIN, load
@@ -51,7 +52,7 @@ class Wholebody:
 
     def __init__(
         self,
-        det: Detector | str | Path | None = None,
+        det: Callable[[UInt8], Any] | str | Path | None = None,
         det_input_size: tuple[int, int] | None = None,
         pose: str | Path | None = None,
         pose_input_size: tuple[int, int] | None = None,
@@ -87,7 +88,7 @@ class Wholebody:
         self._to_openpose = to_openpose
         self.det_model = RtmlibDetector(finder)
 
-    def __call__(self, image: UInt8) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def __call__(self, image: Picture) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Keypoints (N,133,2) in pixels and scores (N,133) in 0..1 of the people in `image` (H,W,3) uint8 BGR.
 
         With `to_openpose` they are OpenPose's 134. Where the detector finds nobody the whole image is one person.
@@ -95,7 +96,7 @@ class Wholebody:
         boxes = self.det_model(image)
         return self.pose_model(image, bboxes=check_boxes(boxes, image.shape))
 
-    def pose_model(self, image: UInt8, bboxes: ArrayLike = ()) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def pose_model(self, image: Picture, bboxes: ArrayLike = ()) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Keypoints and scores of the people in `bboxes`; without one the whole image is one person.
 
         Boxes that show nothing of the image, as those of rtmlib's PoseTracker after somebody has left it, have scores
@@ -131,7 +132,9 @@ class Wholebody:
             raise BadInputError(f"pose_input_size is {wanted}, but the bundle takes {there}: leave it out.")
 
 
-def _opened(det: Detector | str | Path, device: str, threads: int | None, size: tuple[int, int] | None) -> Detector:
+def _opened(
+    det: Callable[[UInt8], Any] | str | Path, device: str, threads: int | None, size: tuple[int, int] | None
+) -> Callable[[UInt8], Any]:
     """The detector that `det` stands for."""
     if not isinstance(det, (str, Path)):
         return det
@@ -153,10 +156,10 @@ class RtmlibDetector:
     det_mode = "human"
     """What rtmlib's PoseTracker wants to know: the boxes are of people alone."""
 
-    def __init__(self, detector: Detector) -> None:
+    def __init__(self, detector: Callable[[UInt8], Any]) -> None:
         self._detector = detector
 
-    def __call__(self, image: UInt8) -> NDArray[np.float32]:
+    def __call__(self, image: Picture) -> NDArray[np.float32]:
         return detections(self._detector(check_image(image))).boxes
 
 

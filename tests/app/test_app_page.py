@@ -17,6 +17,8 @@ from rtmw_edge.cli.run import DRAWN_FROM
 from rtmw_edge.crops import box_to_crop, crop, to_image
 from rtmw_edge.keypoints import NUM_KEYPOINTS
 from rtmw_edge.runtime.loading import builtin_path
+from rtmw_edge.runtime.onnx_session import EXACT_ON_OLD_X86
+from rtmw_edge.runtime.openvino_engine import FLOAT_KERNELS, configuration
 from rtmw_edge.runtime.runner import PEAK_2D, PEAK_3D
 from rtmw_edge.simcc import Z_RANGE, calibrated, decode, decode_3d
 
@@ -140,3 +142,11 @@ def test_constants_are_those_of_the_embedded_model() -> None:
     assert f"keypoints of {DRAWN_FROM} and more" in page and f"z.w, {Z_RANGE});" in page
     for name in re.findall(r"^inline .* (\w+)\(", (APP / "rtmw.hpp").read_text(), re.MULTILINE):
         assert f"`{name}`" in page
+
+
+def test_page_says_what_the_runner_tells_a_runtime_lest_it_computes_wrong() -> None:
+    page = (DOCS / "app.md").read_text(encoding="utf-8")
+    assert f"`{EXACT_ON_OLD_X86}` is `1`" in page
+    ((name, value),) = FLOAT_KERNELS.items()
+    assert f"`{name}` is `{value}`" in page
+    assert f"`INFERENCE_PRECISION_HINT` to `{configuration('cpu', None)['INFERENCE_PRECISION_HINT']}`" in page

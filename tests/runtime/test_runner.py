@@ -122,6 +122,8 @@ def test_zero_boxes_are_no_poses(runner: Runner, boxes: object) -> None:
         assert runner.crops(crops).keypoints.shape == (0, 133, 2)  # type: ignore[arg-type]
     with pytest.raises(BadInputError, match=r"The crops are uint8 of shape \(0, 8, 8, 3\)"):
         runner.crops(np.zeros((0, 8, 8, 3), np.uint8))
+    with pytest.raises(BadInputError, match=r"The crops are of different sizes: pass all \(height, width, 3\)"):
+        runner.crops([np.zeros((8, 8, 3), np.uint8), np.zeros((9, 8, 3), np.uint8)])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 50), (50, 1)])

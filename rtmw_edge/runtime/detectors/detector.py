@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...crops import check_image
+from ...crops import Picture, check_image
 from ...errors import BadInputError, NotAvailableError, VerificationError
 from ..detection import Detections
 from ..devices import check_device, check_threads
 from ..engine import refusals
-from ..frames import UInt8
 from ..loading import BUILTIN, BUILTIN_DIRECTORY
 from ..onnx_session import PROVIDERS, RUNTIME, open_session, session_options
 from .graph import Graph, read_graph
@@ -57,7 +56,7 @@ class OnnxDetector:
         self._mean = np.array(head.family.mean, np.float32)[:, None, None]
         self._scale = (1 / np.array(head.family.std, np.float64)).astype(np.float32)[:, None, None]
 
-    def __call__(self, image: UInt8) -> Detections:
+    def __call__(self, image: Picture) -> Detections:
         """The people in `image` (H,W,3) uint8 BGR, surest first; boxes lie within the picture.
 
         Raises BadInputError for what is no picture, VerificationError when the network answers in another form than
