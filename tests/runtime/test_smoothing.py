@@ -164,7 +164,9 @@ def test_who_stays_away_is_forgotten() -> None:
     assert list(smoother._people) == [49]
 
 
-@pytest.mark.parametrize("options", [{"min_cutoff": 0}, {"beta": -1}, {"speed_cutoff": 0}, {"speed_cutoff": float("nan")}])
+@pytest.mark.parametrize(
+    "options", [{"min_cutoff": 0}, {"beta": -1}, {"speed_cutoff": 0}, {"speed_cutoff": float("nan")}]
+)
 def test_parameters_that_cannot_be(options: dict[str, float]) -> None:
     with pytest.raises(BadInputError, match="cutoffs are above 0 Hz, beta is 0 or more"):
         OneEuroOptions(**options)
