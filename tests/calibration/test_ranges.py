@@ -172,6 +172,15 @@ def test_the_divergence_spreads_an_integer_over_the_bins_that_hold_something() -
     assert _divergence(histogram, COMMON)(-1.0, 1.0) == pytest.approx(float(np.sum(p * np.log(p / q))), abs=1e-9)
 
 
+def test_the_bin_that_an_end_lies_in_takes_what_lies_outside() -> None:
+    """Four bins count as one. The range ends a tenth into the one from 0.5 on, which 10000 beyond it are moved to."""
+    histogram = Histogram(np.zeros((2, BINS), np.int64), exponent=0, minimum=0.0, maximum=0.9999)
+    histogram.counts[0, [0, BINS // 2, BINS - 1]] = 30_000, 10_000, 10_000
+    end = 0.5 + 0.1 * 4 / BINS
+    p, q = np.array([3, 2]) / 5, np.array([3, 1]) / 4
+    assert _divergence(histogram, COMMON)(-end, end) == pytest.approx(float(np.sum(p * np.log(p / q))), abs=1e-9)
+
+
 def test_few_values_in_many_bins_are_judged_in_fewer() -> None:
     """Most bins of 3000 values are empty by chance, which looks like a loss: the half of the range would be cut off."""
     few = observed(heavy_tailed(3000))

@@ -17,11 +17,14 @@ from rtmw_edge.keypoints import PARTS
 from rtmw_edge.poses import Poses
 
 
-@pytest.fixture
-def poses() -> Poses:
+@pytest.fixture(params=[2, 3])
+def poses(request: pytest.FixtureRequest) -> Poses:
     rng = np.random.default_rng(0)
     return Poses(
-        rng.uniform(0, 100, (3, 133, 2)), rng.uniform(0.3, 9, (3, 133)), [[0, 0, 9, 9]] * 3, np.array([0.5, 1, 0.25])
+        rng.uniform(0, 100, (3, 133, request.param)),
+        rng.uniform(0.3, 9, (3, 133)),
+        [[0, 0, 9, 9]] * 3,
+        np.array([0.5, 1, 0.25]),
     )
 
 
@@ -99,11 +102,11 @@ def test_instance_score_is_the_mean_of_confident_keypoints() -> None:
 def test_to_coco(poses: Poses) -> None:
     results = poses.to_coco(image_id=np.int64(42))  # type: ignore[arg-type]
     assert json.loads(json.dumps(results)) == results
-    assert {result["image_id"] for result in results} == {42}
+    assert {(result["image_id"], result["category_id"]) for result in results} == {(42, 1)}
     lengths = {"keypoints": 17, "foot_kpts": 6, "face_kpts": 68, "lefthand_kpts": 21, "righthand_kpts": 21}
     assert {name: len(results[0][name]) for name in lengths} == {name: 3 * count for name, count in lengths.items()}
     joined = np.array([[value for name in lengths for value in result[name]] for result in results]).reshape(3, 133, 3)
-    assert np.array_equal(joined[..., :2].astype(np.float32), poses.keypoints)
+    assert np.array_equal(joined[..., :2].astype(np.float32), poses.keypoints[..., :2])
     assert np.array_equal(joined[..., 2].astype(np.float32), poses.scores)
     assert results[1]["score"] == pytest.approx(float(poses.instance_scores()[1]))
 
@@ -114,7 +117,7 @@ def test_to_supervision(poses: Poses, monkeypatch: pytest.MonkeyPatch, name: str
     fake = types.SimpleNamespace(KeyPoints=dataclasses.make_dataclass("KeyPoints", ["xy", name]))
     monkeypatch.setitem(sys.modules, "supervision", fake)
     converted = poses.to_supervision()
-    assert np.array_equal(converted.xy, poses.keypoints)
+    assert np.array_equal(converted.xy, poses.keypoints[..., :2])
     assert np.array_equal(getattr(converted, name), poses.scores)
     sure = np.full(poses.scores.shape, 0.25, np.float32)
     assert np.array_equal(getattr(poses.to_supervision(sure), name), sure)

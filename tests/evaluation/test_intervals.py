@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from rtmw_edge.evaluation.intervals import (
+    Estimate,
     estimate,
     resampled_ap,
     resamples,
@@ -96,6 +97,7 @@ def test_resamples_that_have_no_figure_are_left_out_of_the_interval() -> None:
     found = estimate(2.0, samples)
     assert (found.value, found.low, found.high) == pytest.approx((2.0, 1.05, 2.95))
     assert estimate(2.0, np.full(3, np.nan)) == estimate(2.0, np.full(1, 2.0))
+    assert Estimate(2.0, 1.0, 4.0).scaled(100) == Estimate(200.0, 100.0, 400.0)
 
 
 def test_resamples_are_seeded_and_draw_as_many_as_there_are() -> None:

@@ -188,6 +188,29 @@ def test_depth_counts_in_millimetres_and_percent(people: SyntheticPeople) -> Non
     assert shallow.gate.passed and shallow.mpjpe["whole"].percent.value == 0
 
 
+def test_images_that_are_all_alike_leave_no_doubt(people: SyntheticPeople) -> None:
+    """Whichever are drawn again, every figure is the same: its interval is the figure itself, in its own unit."""
+    one = max(people, key=lambda item: (item.people.visible > 0).sum())
+
+    class Alike(SyntheticPeople):
+        def __iter__(self):  # type: ignore[no-untyped-def]
+            return iter([replace(one, image_id=image) for image in range(PEOPLE)])
+
+    alike, variant = Alike(PEOPLE), "rtmw3d-n-256x192"
+    device = contender(alike, variant=variant, moved={"left_hand": 3.0}, deeper=0.05)
+    result = validate(contender(alike, "truth", variant), device, alike, read_gate())
+    figures = [getattr(ap, side) for ap in result.ap.values() for side in ("reference", "device", "drop")]
+    figures += [getattr(part, side) for part in result.mpjpe.values() for side in ("reference", "device", "percent")]
+    assert len(figures) == 3 * (6 + 5)
+    for figure in figures:
+        assert (figure.low, figure.high) == pytest.approx((figure.value, figure.value))
+    for part in result.ap:
+        scores = [side.evaluation.parts[part].ap for side in (result.reference, result.device)]
+        found = [result.ap[part].reference.value, result.ap[part].device.value]
+        assert found == pytest.approx([100 * ap for ap in scores])
+    assert result.ap["left_hand"].device.value < result.ap["left_hand"].reference.value
+
+
 def test_the_flip_test_shows_what_it_does(people: SyntheticPeople) -> None:
     """A mirror image that is answered with the crop's own labels puts everybody on the wrong side: AP must fall."""
 
@@ -302,11 +325,13 @@ def test_a_crop_that_nobody_is_sure_of_is_not_the_worst() -> None:
 
 
 def test_of_several_people_in_an_image_the_right_one_is_shown() -> None:
-    """The first is where the reference has them, and does not enter the list."""
+    """The first is where the reference has them, and does not enter the list; a keypoint it guesses does not count."""
     line, moved = np.zeros((2, 3, 133, 100), np.float32)
     steps = np.array([0, 2, 6])
     np.put_along_axis(line, np.full((3, 133, 1), 20), 10.0, axis=2)
     np.put_along_axis(moved, np.broadcast_to(20 + steps[:, None, None], (3, 133, 1)), 10.0, axis=2)
+    line[:, 132] *= 0.01
+    moved[:, 132] = np.roll(moved[:, 132], 50, axis=1)
     agreement, worst = Agreement(), WorstCrops()
     crops = np.arange(3, dtype=np.uint8)[:, None, None, None] * np.ones((4, 4, 3), np.uint8)
     worst.add(5, agreement.add(0, (line, line), (moved, line)), crops, (line, line), (moved, line))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from fixed_engine import FixedEngine
 
 from rtmw_edge.camera import ASSUMED_DEPTH, ASSUMED_FOCAL
 from rtmw_edge.errors import BadInputError
-from rtmw_edge.runtime import Runner
+from rtmw_edge.runtime import Runner, frame_runner
 from rtmw_edge.runtime.boxes import BoxFile
 from rtmw_edge.runtime.detection import Detections, listed_in, looking_with
 from rtmw_edge.runtime.frame_runner import FrameRunner, View
@@ -35,6 +37,17 @@ def test_a_single_image_is_one_person_without_a_number() -> None:
     assert isinstance(result, Result) and result.ids is None and result.metres is None
     assert result.poses.boxes.tolist() == [[0, 0, 200, 100]] and set(result.ms) == {"read", "detect", "pose"}
     assert result.confidence.shape == (1, 133) and result.confidence[0, 0] == pytest.approx(0.8)
+    assert result.poses.box_scores.tolist() == [1]
+
+
+def test_looking_and_posing_are_timed_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nobody looked, what following took is the pose's."""
+    clock = iter([10.0, 10.25, 11.0, 20.0, 20.25, 21.0, 30.0, 30.25, 31.0])
+    monkeypatch.setattr(frame_runner, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    process = FrameRunner(Runner(FixedEngine()))
+    results = [process(replace(frame, read_ms=5.0)) for frame in (still(), moving(0), moving(1))]
+    looked = {"read": 5.0, "detect": 250.0, "pose": 750.0}
+    assert [result.ms for result in results] == [looked, looked, {"read": 5.0, "pose": 1000.0}]  # type: ignore[union-attr]
 
 
 def test_two_boxes_of_one_person_in_an_image_are_one_unless_nobody_is_another() -> None:

@@ -108,7 +108,8 @@ def person(x: float, scores: float = 1.0, dimensions: int = 2) -> Poses:
 
 @pytest.mark.parametrize("box", [[0, 0, 50, 100], [0, 0, 100, 50]])
 def test_a_body_is_as_large_as_the_longer_side_of_its_box(box: list[int]) -> None:
-    smoother, plain = PoseSmoother(), OneEuro()
+    options = OneEuroOptions(min_cutoff=0.5, beta=5.0, speed_cutoff=1.0)
+    smoother, plain = PoseSmoother(options), OneEuro(options)
     for frame, x in enumerate(SIGNAL):
         poses = Poses(np.full((1, 133, 2), 100 * x), np.ones((1, 133)), [box], [1])
         found = smoother(poses, (1,), frame / FPS).keypoints[0, 0, 0]
@@ -163,7 +164,9 @@ def test_who_stays_away_is_forgotten() -> None:
     assert list(smoother._people) == [49]
 
 
-@pytest.mark.parametrize("options", [{"min_cutoff": 0}, {"beta": -1}, {"speed_cutoff": float("nan")}])
+@pytest.mark.parametrize(
+    "options", [{"min_cutoff": 0}, {"beta": -1}, {"speed_cutoff": 0}, {"speed_cutoff": float("nan")}]
+)
 def test_parameters_that_cannot_be(options: dict[str, float]) -> None:
     with pytest.raises(BadInputError, match="cutoffs are above 0 Hz, beta is 0 or more"):
         OneEuroOptions(**options)

@@ -63,10 +63,10 @@ def read(tmp_path: Path, document: object) -> BoxFile:
 
 def test_corners_by_file(tmp_path: Path) -> None:
     boxes = read(
-        tmp_path, {"a.jpg": [[1, 2, 30, 40], [5, 6, 70, 80, 0.5]], "folder/b.jpg": [], "b.jpg": [[0, 0, 1, 1]]}
+        tmp_path, {"a.jpg": [[1, 2, 30, 40], [5, 6, 70, 80, 0.5]], "folder/b.jpg": [], "b.jpg": [[0, 0, 1, 1, 0]]}
     )
     assert boxes.of("somewhere/a.jpg") == [(1, 2, 30, 40, 1), (5, 6, 70, 80, 0.5)]
-    assert boxes.of("folder/b.jpg") == [] and boxes.of("b.jpg") == [(0, 0, 1, 1, 1)]
+    assert boxes.of("folder/b.jpg") == [] and boxes.of("b.jpg") == [(0, 0, 1, 1, 0)]
     assert boxes.of("c.jpg") is None
 
 
@@ -129,7 +129,7 @@ def test_coco_annotations(tmp_path: Path) -> None:
         ),
         ({"a.jpg": [[1, 2, 3]]}, r"\(a box of 'a\.jpg' has 3 numbers instead of 4, or 5 with a score\)"),
         ({"a.jpg": [[1, 2, 3, 4, 95]]}, r"\(the score 95 of 'a\.jpg' is not in 0\.\.1\)"),
-        ({"a.jpg": [["1", "2", "3", "4"]]}, r"\(a box of 'a\.jpg' is not a list of numbers\)"),
+        ({"a.jpg": [[1, 2, "3", 4]]}, r"\(a box of 'a\.jpg' is not a list of numbers\)"),
         ({"a.jpg": [1, 2, 3, 4]}, r"\(a box of 'a\.jpg' is not a list of numbers\)"),
         ({"a.jpg": 3}, r"boxes\.json cannot be read \(it has another form\): write"),
         ({"a.jpg": None}, r"boxes\.json cannot be read \(it has another form\): write"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from io import StringIO
+
 import numpy as np
 import pytest
 
@@ -59,6 +61,10 @@ def test_calls_are_timed_in_turns_on_a_machine_that_gets_slower(monkeypatch: pyt
     assert 4 <= pace.ms_p50 <= pace.ms_p90 and pace.noisy[0].startswith("times moved by")
     turns = [name for index, name in enumerate(order[6:]) if not index or name != order[5 + index]]
     assert turns == ["b", "a"] * timing.ROUNDS
+    # A network that one call of takes longer than all rounds should: the fewest that say anything.
+    clock, order = 0.0, []
+    assert in_turns(lambda: call("a", 60.0), lambda: call("b", 120.0)).rounds == timing.FEWEST_ROUNDS
+    assert len(order) == 6 + 2 * timing.FEWEST_ROUNDS * (1 + timing.FEWEST_CALLS)
 
 
 def test_processor_time_does_not_count_what_others_take(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,3 +89,10 @@ def test_others_at_work_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert busy_share(0.0) == pytest.approx(0.75)
     monkeypatch.setattr(timing, "ticks", lambda: None)
     assert busy_share(0.0) == 0.0
+
+
+def test_idle_is_who_waits_for_a_disk_too_and_guests_count_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux counts what guests take under user and nice already."""
+    line = "cpu  1 2 4 8 16 32 64 128 256 512\n"
+    monkeypatch.setattr(timing, "open", lambda *_, **__: StringIO(line), raising=False)
+    assert timing.ticks() == (255, 8 + 16)

@@ -115,6 +115,12 @@ def test_the_cheaper_of_two_that_repair_it_stays_in_float() -> None:
     assert pick(study, {"a": 5.0, "b": 1.0, "c": 0.1}, "whole<=1") == ("b",)
 
 
+def test_more_than_what_is_to_be_repaired_is_worth_no_more() -> None:
+    """Both bring the loss of 3 points to 2 or less; "a" would to 1, for more time."""
+    study = KnownStudy({"a": points(0, 2.0), "b": points(0, 1.0), "c": points(0, 0.0)})
+    assert pick(study, {"a": 1.05, "b": 1.0, "c": 1.0}, "whole<=2") == ("b",)
+
+
 def test_only_the_parts_of_the_budget_count() -> None:
     study = KnownStudy({"a": points(5, 0.1), "b": points(0, 1.0), "c": points(0, 0.0)})
     assert pick(study, EVEN, "whole<=0.2") == ("b",)
@@ -123,7 +129,7 @@ def test_only_the_parts_of_the_budget_count() -> None:
 
 def test_a_unit_that_float_makes_faster_counts_as_cheap() -> None:
     study = KnownStudy({"a": points(0, 1.0), "b": points(0, 1.0), "c": points(0, 0.0)})
-    assert pick(study, {"a": 2.0, "b": -3.0, "c": 1.0}, "whole<=1") == ("b",)
+    assert pick(study, {"a": 0.02, "b": -3.0, "c": 0.01}, "whole<=1") == ("b",)
 
 
 def test_units_are_added_until_the_measured_losses_keep_the_budget() -> None:
